@@ -1,0 +1,1 @@
+"""Cloche: a SageMaker-compatible machine-learning platform on your own machine."""

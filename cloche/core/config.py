@@ -1,0 +1,68 @@
+"""Settings of one running platform, and where its home folder keeps what."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The folder that holds everything the platform keeps."""
+
+    path: Path
+
+    @property
+    def database(self) -> Path:
+        """The records: resources, events, the index of objects, metrics."""
+        return self.path / "cloche.db"
+
+    @property
+    def blobs(self) -> Path:
+        """S3 object bodies, immutable."""
+        return self.path / "blobs"
+
+    @property
+    def logs(self) -> Path:
+        """CloudWatch log streams, one file each."""
+        return self.path / "logs"
+
+    @property
+    def runs(self) -> Path:
+        """The engine's run directories: one per gang."""
+        return self.path / "runs"
+
+    @property
+    def instances(self) -> Path:
+        """What stands behind `/opt/ml` of each training host and replica."""
+        return self.path / "instances"
+
+    @property
+    def authority(self) -> Path:
+        """The local certificate authority and the bundle that clients trust."""
+        return self.path / "authority"
+
+    @property
+    def credentials(self) -> Path:
+        """The keys that `cloche env` prints (mode 0600)."""
+        return self.path / "credentials.json"
+
+    @property
+    def server(self) -> Path:
+        """Pid, address and settings of the server that is up."""
+        return self.path / "server.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """What `cloche up` was told."""
+
+    home: Home
+    host: str = "127.0.0.1"
+    port: int = 4599  # the HTTPS proxy listens on the next one
+    region: str = "us-east-1"
+    account: str  # 12 digits
+    allow_egress: tuple[str, ...] = ()  # CIDRs that user code may reach besides public addresses
+
+    @property
+    def address(self) -> str:
+        """The URL clients use."""
+        return f"http://{self.host}:{self.port}"

@@ -1,0 +1,140 @@
+"""Engines run user processes in sandboxes. They know nothing of AWS.
+
+A gang is 1..N processes that start together, share one private network and end on their own; a
+training job, one replica of an endpoint, a function's environment are gangs. Every method may be
+called twice: the second call changes nothing. A gang outlives the server: after a restart
+`adopt()` finds all that run, by name.
+"""
+
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Literal, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A folder or file of the machine, seen in the sandbox at `target`.
+
+    ro: can't be changed. rw: changes reach `source` (it is handed to the sandbox's user first).
+    overlay: may be changed there, and `source` never changes.
+    """
+
+    source: Path
+    target: str
+    mode: Literal["ro", "rw", "overlay"] = "ro"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessSpec:
+    """Everything needed to start one process of a gang; it can be printed and compared."""
+
+    name: str  # host name within the gang: "algo-1"
+    argv: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)  # all of it: nothing is inherited
+    workdir: str = "/"  # inside the sandbox
+    mounts: tuple[Mount, ...] = ()
+    log: Path  # stdout and stderr, a line each: "<milliseconds since 1970> <text>\n"; appended
+    cpus: float = 1.0  # declared by the instance type; the share is min(declared, machine's)
+    memory_mib: int = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GangSpec:
+    """Processes that start together or not at all."""
+
+    name: str  # unique and stable: after a restart the gang is found by it
+    processes: tuple[ProcessSpec, ...]
+    max_run_s: float | None = None  # then all are stopped, with reason "MaxRuntimeExceeded"
+    stop_grace_s: float = 120.0  # from SIGTERM to SIGKILL
+    egress: bool = True  # False: not even through the platform's proxy
+    background: bool = False  # waits for no CPU share: serves requests, idle in between
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What is known of one process.
+
+    lost: the machine or the supervisor died, so nobody knows how it ended.
+    """
+
+    state: Literal["running", "exited", "lost"]
+    exit_code: int | None = None  # negative: killed by that signal
+    reason: Literal["Stopped", "MaxRuntimeExceeded"] | None = None  # why we ended it, if we did
+    started: datetime | None = None
+    ended: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a process and its children have used so far, and hold now."""
+
+    cpu_s: float
+    memory_mib: float
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """The gang runs (or ran: `launch` was called before)."""
+
+
+@dataclass(frozen=True, slots=True)
+class InsufficientCapacity:
+    """The machine is taken; `message` says by how much. Nothing was started."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """What the machine has, and what the gangs that run hold of it."""
+
+    cpus: float
+    memory_mib: int
+    cpus_taken: float
+    memory_mib_taken: int
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """Listening sockets inside a gang's network, served from outside.
+
+    `platform` is the gateway's address as seen from inside (the gateway's own port on
+    127.0.0.1), `proxy` the next port: the way out.
+    """
+
+    platform: socket.socket
+    proxy: socket.socket
+
+
+class Engine(Protocol):
+    """Runs gangs. Its methods block for milliseconds: call them from a thread."""
+
+    def launch(self, gang: GangSpec) -> Placed | InsufficientCapacity:
+        """Start all processes of the gang; returns once a supervisor answers for them."""
+
+    def see(self, gang: str) -> Mapping[str, Seen] | None:
+        """Return each process of the gang by name; None when the gang is not known."""
+
+    def stop(self, gang: str) -> None:
+        """Ask all processes to end (SIGTERM; SIGKILL after the grace); does not wait."""
+
+    def forget(self, gang: str) -> None:
+        """Remove what is kept of a gang that has ended (not its logs)."""
+
+    def adopt(self) -> tuple[str, ...]:
+        """Return the names of all gangs that are known, running or ended."""
+
+    def doors(self, gang: str) -> Doors | None:
+        """Return the gang's listening sockets (new descriptors); None when it does not run."""
+
+    def usage(self, gang: str) -> Mapping[str, Usage]:
+        """Return what each running process of the gang uses."""
+
+    def share(self, cpus: float) -> int:
+        """Return how many CPUs a process that declared `cpus` really has: SM_NUM_CPUS."""
+
+    def capacity(self) -> Capacity:
+        """Return what the machine has and what is taken."""

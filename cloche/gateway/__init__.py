@@ -1,0 +1,1 @@
+"""HTTP bytes <-> Call: identify, authorize, parse, handle, serialize."""

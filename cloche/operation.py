@@ -1,0 +1,169 @@
+"""What a service operation is: a function with the same signature as the boto3 method."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Generic, Protocol, TypeVar
+
+from botocore import xform_name
+from botocore.model import ServiceModel, StructureShape
+
+from cloche.core.identity import Principal
+from cloche.records.store import Store
+
+S = TypeVar("S", covariant=True)
+
+
+class Body(Protocol):
+    """A request's payload as it arrives: decoded from `aws-chunked`, signatures checked.
+
+    `length` is the decoded length where the client said it; `trailers` (lower-cased names) are
+    complete only after the last chunk was read. Reading raises AwsError when a chunk's signature
+    or the payload's SHA-256 is wrong.
+    """
+
+    length: int | None
+    trailers: Mapping[str, str]
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Http:
+    """The request beneath a call, for the few operations that need it (S3's headers, URLs)."""
+
+    method: str
+    path: str  # percent-encoded, as sent
+    query: tuple[tuple[str, str], ...]  # decoded, in the order sent
+    headers: Mapping[str, str]  # names in lower case
+    body: Body
+
+    @property
+    def base_url(self) -> str:
+        """The address that the client used."""
+        return f"http://{self.headers.get('host', '')}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call(Generic[S]):
+    """One authenticated API call: who asks, where and when, and the service that answers."""
+
+    operation: str  # "DescribeEndpoint"
+    account: str
+    region: str
+    principal: Principal
+    now: datetime
+    request_id: str
+    service: S  # the service's own object: store, engine, neighbours
+    store: Store
+    http: Http
+    gang: str | None = None  # the job or replica that calls from inside its sandbox
+
+
+@dataclass(frozen=True, slots=True)
+class FileSlice:
+    """A response payload that lies in a file: `length` bytes from `offset`.
+
+    The handler opened `fd`, so that the bytes stay readable when the name goes; the gateway
+    closes it.
+    """
+
+    fd: int
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A handler's answer where the HTTP status or a header depends on the case (206, 304)."""
+
+    result: Mapping[str, Any]
+    status: int | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+Result = Mapping[str, Any] | Reply | None
+Handler = Callable[..., Result | Awaitable[Result]]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """A handler, what IAM is asked about before it runs, and the parameters it takes."""
+
+    handler: Handler
+    resource: str  # ARN tail with {Parameter} places, or "*"
+    parameters: frozenset[str] = frozenset()
+
+
+def operation(*, resource: str = "*") -> Callable[[Handler], Handler]:
+    """Mark a function as an API operation on `resource` (an ARN tail, for IAM).
+
+    The function takes `call` and, by keyword only, the parameters it supports under the names
+    that botocore's model gives them. A parameter that the API has and the function has not is
+    refused by the gateway, by name. It may be `async`.
+    """
+
+    def mark(handler: Handler) -> Handler:
+        handler.__operation__ = Operation(handler, resource)  # type: ignore[attr-defined]
+        return handler
+
+    return mark
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One AWS service: its botocore name, its operations, its loops, its object for handlers."""
+
+    name: str
+    operations: Mapping[str, Operation]
+    api: Any
+    loops: tuple[Any, ...] = ()
+
+
+def collect(model: ServiceModel, *modules: ModuleType) -> dict[str, Operation]:
+    """Map operation names to handlers, refusing any that do not fit the botocore model."""
+    names = {xform_name(name): name for name in model.operation_names}
+    found: dict[str, Operation] = {}
+    for module in modules:
+        for function in vars(module).values():
+            mark = getattr(function, "__operation__", None)
+            if mark is None or function.__module__ != module.__name__:
+                continue
+            if function.__name__ not in names:
+                raise TypeError(f"{model.service_name} has no operation {function.__name__!r}")
+            name = names[function.__name__]
+            shape = model.operation_model(name).input_shape
+            parameters = check_signature(shape, function)
+            found[name] = Operation(mark.handler, mark.resource, parameters)
+    return found
+
+
+def check_signature(shape: StructureShape | None, function: Handler) -> frozenset[str]:
+    """Return the parameters that `function` takes; TypeError when the API has them not."""
+    members = shape.members if shape else {}
+    required = shape.required_members if shape else []
+    signature = inspect.signature(function)
+    taken = [p for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY]
+    for parameter in taken:
+        name = parameter.name
+        if name not in members:
+            raise TypeError(
+                f"{function.__name__}: the API has no parameter {name!r}; it has {sorted(members)}"
+            )
+        if parameter.default is parameter.empty and name not in required:
+            raise TypeError(f"{function.__name__}: {name} is optional in the API: give a default")
+    missing = set(required) - {p.name for p in taken}
+    if missing:
+        raise TypeError(f"{function.__name__} lacks the required {sorted(missing)}")
+    return frozenset(p.name for p in taken)
+
+
+def open_slice(path: Path, offset: int, length: int) -> FileSlice:
+    """Return `length` bytes of the file from `offset` as a response payload."""
+    return FileSlice(os.open(path, os.O_RDONLY), offset, length)

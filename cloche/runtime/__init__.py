@@ -1,0 +1,1 @@
+"""Code that runs inside user processes. Imports nothing of the platform."""

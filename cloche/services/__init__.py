@@ -1,0 +1,1 @@
+"""The AWS services, side by side: none imports what is inside another."""

@@ -1,0 +1,1 @@
+"""A whole platform for tests, and the contract every engine must keep."""
