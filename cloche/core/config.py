@@ -41,6 +41,11 @@ class Home:
         return self.path / "authority"
 
     @property
+    def bundle(self) -> Path:
+        """Certificates that clients trust: the public ones and the local authority's (PEM)."""
+        return self.authority / "bundle.pem"
+
+    @property
     def credentials(self) -> Path:
         """The keys that `cloche env` prints (mode 0600)."""
         return self.path / "credentials.json"
@@ -63,6 +68,22 @@ class Config:
     allow_egress: tuple[str, ...] = ()  # CIDRs that user code may reach besides public addresses
 
     @property
+    def client_host(self) -> str:
+        """The host that clients on this machine use; IPv6 in brackets."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)
+        return f"[{host}]" if ":" in host else host
+
+    @property
     def address(self) -> str:
         """The URL clients use."""
-        return f"http://{self.host}:{self.port}"
+        return f"http://{self.client_host}:{self.port}"
+
+    @property
+    def proxy_port(self) -> int:
+        """Where the HTTPS proxy listens: the port after the gateway's."""
+        return self.port + 1
+
+    @property
+    def proxy_address(self) -> str:
+        """The URL that clients set as HTTPS_PROXY."""
+        return f"http://{self.client_host}:{self.proxy_port}"
