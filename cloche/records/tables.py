@@ -1,13 +1,6 @@
-"""The tables, and the statements used so often that they are made once."""
-
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
+"""The tables."""
 
 import sqlalchemy as sa
-
-if TYPE_CHECKING:
-    from cloche.records.store import Resource
 
 metadata = sa.MetaData()
 
@@ -43,32 +36,54 @@ event = sa.Table(
     sa.Index("event_arn", "arn", "id"),
 )
 
-GET = sa.select(resource).where(
-    resource.c.kind == sa.bindparam("kind"),
-    resource.c.account == sa.bindparam("account"),
-    resource.c.region == sa.bindparam("region"),
-    resource.c.name == sa.bindparam("name"),
+# Keys are compared byte by byte, as S3 orders them. SQLite does so by itself.
+S3Key = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+
+bucket = sa.Table(
+    "bucket",
+    metadata,
+    # One namespace for all accounts and regions, as on AWS.
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("account", sa.Text, nullable=False),
+    sa.Column("region", sa.Text, nullable=False),
+    sa.Column("created", sa.BigInteger, nullable=False),
 )
-FIND = sa.select(resource).where(resource.c.arn == sa.bindparam("arn"))
 
+# One row for each object; `blob` names the file of its content, which no other row names.
+object_ = sa.Table(
+    "object",
+    metadata,
+    sa.Column("bucket", S3Key, primary_key=True),
+    sa.Column("key", S3Key, primary_key=True),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("etag", sa.Text, nullable=False),  # without quotes
+    sa.Column("modified", sa.BigInteger, nullable=False),
+    sa.Column("blob", sa.Text, nullable=False),
+    sa.Column("document", sa.Text, nullable=False),  # JSON
+    sqlite_with_rowid=False,
+)
 
-def key(of: Resource) -> sa.ColumnElement[bool]:
-    """Return the condition that holds for the row of `of` while it is the newest."""
-    c = resource.c
-    return sa.and_(
-        c.kind == of.kind,
-        c.account == of.account,
-        c.region == of.region,
-        c.name == of.name,
-        c.version == of.version,
-    )
+upload = sa.Table(
+    "upload",
+    metadata,
+    sa.Column("bucket", S3Key, primary_key=True),
+    sa.Column("key", S3Key, primary_key=True),
+    sa.Column("id", S3Key, primary_key=True),
+    sa.Column("created", sa.BigInteger, nullable=False),
+    sa.Column("document", sa.Text, nullable=False),  # JSON
+    sa.Column("initiator", sa.Text, nullable=False),  # ARN
+    sqlite_with_rowid=False,
+)
 
-
-def same(of: Resource) -> sa.Update:
-    """Return the UPDATE guarded by the version."""
-    return resource.update().where(key(of))
-
-
-def gone(of: Resource) -> sa.Delete:
-    """Return the DELETE guarded by the version."""
-    return resource.delete().where(key(of))
+part = sa.Table(
+    "part",
+    metadata,
+    sa.Column("upload", sa.Text, primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("etag", sa.Text, nullable=False),
+    sa.Column("modified", sa.BigInteger, nullable=False),
+    sa.Column("blob", sa.Text, nullable=False),
+    sa.Column("checksums", sa.Text, nullable=False),  # JSON
+    sqlite_with_rowid=False,
+)

@@ -1,0 +1,99 @@
+"""Opening a database: connections, and the schema brought to the newest version."""
+
+import sqlite3
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy.engine import Connection, Engine
+
+from cloche.records.errors import NewerDatabase, NotADatabase
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+PRAGMAS = (
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "busy_timeout=10000",
+    "foreign_keys=ON",
+)
+
+
+def connect(url: str) -> Engine:
+    """Return an engine; for SQLite in WAL mode, durable, with transactions begun by us."""
+    if not url.startswith("sqlite"):
+        return sa.create_engine(url)
+    # A reading thread keeps its connection: a pool would only limit the number of threads.
+    engine = sa.create_engine(
+        url, poolclass=sa.pool.NullPool, connect_args={"check_same_thread": False}
+    )
+
+    @sa.event.listens_for(engine, "connect")
+    def configure(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None
+        for pragma in PRAGMAS:
+            connection.execute(f"PRAGMA {pragma}")
+
+    @sa.event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine
+
+
+def refuse_newer(path: Path) -> None:
+    """Look at a SQLite file before anything is changed in it.
+
+    NewerDatabase: its schema version is none that this Cloche knows. NotADatabase: it is
+    something else. An empty or missing file is fine.
+    """
+    if not path.exists() or path.stat().st_size == 0:
+        return
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+    try:
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+        if not tables:
+            return
+        if "alembic_version" not in tables:
+            raise NotADatabase(path, "it holds other tables")
+        rows = connection.execute("SELECT version_num FROM alembic_version").fetchall()
+    except sqlite3.DatabaseError as error:
+        raise NotADatabase(path, str(error)) from error
+    finally:
+        connection.close()
+    for (version,) in rows:
+        if version not in versions():
+            raise NewerDatabase(path, version)
+
+
+def upgrade(connection: Connection) -> None:
+    """Bring the schema to the newest version, within a transaction of the caller's.
+
+    Quick where there is nothing to do: the version is read before alembic is set going.
+    """
+    if sa.inspect(connection).has_table("alembic_version"):
+        (head,) = versions()[:1]
+        if connection.exec_driver_sql("SELECT version_num FROM alembic_version").all() == [(head,)]:
+            return
+    config = migrations()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+@cache
+def versions() -> tuple[str, ...]:
+    """Return the schema versions that this Cloche knows, newest first."""
+    script = ScriptDirectory.from_config(migrations())
+    return tuple(revision.revision for revision in script.walk_revisions())
+
+
+def migrations() -> Config:
+    """Return alembic's settings: where the migrations lie."""
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return config

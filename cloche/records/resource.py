@@ -1,0 +1,230 @@
+"""Resources and their events as the services see them, and the rows behind them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from cloche.core.clock import from_ms, to_ms
+from cloche.records import tables as t
+from cloche.records.errors import AlreadyExists, Conflict
+from cloche.records.prepared import Prepared, Row
+
+Document = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resource:
+    """One named thing of an account in a region.
+
+    `wish` is what a client asked for (operations write it), `document` what was made of it (loops
+    write it); both are JSON. `status` is promoted for lists. `version` grows by one with every
+    write; a writer that read an older one loses.
+    """
+
+    account: str
+    region: str
+    kind: str  # "training-job", "endpoint", …
+    name: str
+    arn: str
+    status: str = ""
+    created: datetime
+    modified: datetime
+    version: int = 1
+    wish: Document = field(default_factory=dict)
+    document: Document = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened to a resource: a status change, or a note (`status` as it was)."""
+
+    at: datetime
+    status: str
+    message: str
+
+
+SortBy = Literal["name", "created", "modified", "status"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """What a List operation asks for. `after` is the token of the page before."""
+
+    kind: str
+    account: str
+    region: str
+    name_contains: str | None = None
+    name_prefix: str | None = None
+    statuses: Sequence[str] | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+    modified_after: datetime | None = None
+    modified_before: datetime | None = None
+    sort_by: SortBy = "created"
+    descending: bool = False
+    limit: int = 100
+    after: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Resources in order, and the token of the next page where there is one."""
+
+    resources: tuple[Resource, ...]
+    next_token: str | None
+
+
+KEY = [t.resource.c[name] == sa.bindparam(name) for name in ("kind", "account", "region", "name")]
+NEWEST = [*KEY, t.resource.c.version == sa.bindparam("old_version")]
+CHANGED = ("status", "modified", "version", "wish", "document")
+GET = Prepared(sa.select(t.resource).where(*KEY))
+FIND = Prepared(sa.select(t.resource).where(t.resource.c.arn == sa.bindparam("arn")))
+INSERT = Prepared(t.resource.insert())
+UPDATE = Prepared(
+    t.resource.update().where(*NEWEST).values({n: sa.bindparam(f"new_{n}") for n in CHANGED})
+)
+DELETE = Prepared(t.resource.delete().where(*NEWEST))
+ADD_EVENT = Prepared(
+    t.event.insert().values({n: sa.bindparam(n) for n in ("arn", "at", "status", "message")})
+)
+EVENTS = Prepared(
+    sa.select(t.event.c.at, t.event.c.status, t.event.c.message)
+    .where(t.event.c.arn == sa.bindparam("arn"))
+    .order_by(t.event.c.id)
+)
+DELETE_EVENTS = Prepared(t.event.delete().where(t.event.c.arn == sa.bindparam("arn")))
+
+
+def resource(row: Row | sa.Row[Any]) -> Resource:
+    """Return a row of the table, columns in its order, as the value the services use."""
+    kind, account, region, name, arn, status, created, modified, version, wish, document = row
+    return Resource(
+        account=account,
+        region=region,
+        kind=kind,
+        name=name,
+        arn=arn,
+        status=status,
+        created=from_ms(created),
+        modified=from_ms(modified),
+        version=version,
+        wish=json.loads(wish),
+        document=json.loads(document),
+    )
+
+
+def identity(of: Resource) -> dict[str, object]:
+    """Return the values of the primary key."""
+    return {"kind": of.kind, "account": of.account, "region": of.region, "name": of.name}
+
+
+def insert_in(connection: Connection, new: Resource, message: str = "") -> None:
+    """Add a resource within a transaction of the caller's; AlreadyExists when it is there."""
+    row = {
+        **identity(new),
+        "arn": new.arn,
+        "status": new.status,
+        "created": to_ms(new.created),
+        "modified": to_ms(new.modified),
+        "version": new.version,
+        "wish": json.dumps(new.wish),
+        "document": json.dumps(new.document),
+    }
+    try:
+        INSERT.run(connection, row)
+    except connection.dialect.loaded_dbapi.IntegrityError as error:
+        raise AlreadyExists(new.arn) from error
+    add_event(connection, new, message)
+
+
+def update_in(
+    connection: Connection, old: Resource, new: Resource, message: str | None = None
+) -> None:
+    """Write `new` over `old` within a transaction of the caller's; Conflict when it changed."""
+    values = {
+        **identity(old),
+        "old_version": old.version,
+        "new_status": new.status,
+        "new_modified": to_ms(new.modified),
+        "new_version": new.version,
+        "new_wish": json.dumps(new.wish),
+        "new_document": json.dumps(new.document),
+    }
+    if UPDATE.run(connection, values) != 1:
+        raise Conflict(old.arn)
+    if new.status != old.status or message is not None:
+        add_event(connection, new, message or "")
+
+
+def delete_in(connection: Connection, old: Resource) -> None:
+    """Remove a resource within a transaction of the caller's; Conflict when it changed."""
+    if DELETE.run(connection, {**identity(old), "old_version": old.version}) != 1:
+        raise Conflict(old.arn)
+    DELETE_EVENTS.run(connection, {"arn": old.arn})
+
+
+def add_event(connection: Connection, about: Resource, message: str) -> None:
+    """Add one event row."""
+    ADD_EVENT.run(
+        connection,
+        {
+            "arn": about.arn,
+            "at": to_ms(about.modified),
+            "status": about.status,
+            "message": message,
+        },
+    )
+
+
+def page_query(listing: Listing) -> sa.Select[Any]:
+    """Return the query of one page and one row more."""
+    c = t.resource.c
+    query = sa.select(t.resource).where(
+        c.kind == listing.kind, c.account == listing.account, c.region == listing.region
+    )
+    if listing.name_contains is not None:
+        query = query.where(sa.func.instr(sa.func.lower(c.name), listing.name_contains.lower()) > 0)
+    if listing.name_prefix is not None:
+        query = query.where(c.name.startswith(listing.name_prefix, autoescape=True))
+    if listing.statuses is not None:
+        query = query.where(c.status.in_(listing.statuses))
+    for bound, column in (
+        (listing.created_after, c.created),
+        (listing.modified_after, c.modified),
+    ):
+        if bound is not None:
+            query = query.where(column > to_ms(bound))
+    for bound, column in (
+        (listing.created_before, c.created),
+        (listing.modified_before, c.modified),
+    ):
+        if bound is not None:
+            query = query.where(column < to_ms(bound))
+    column = c[listing.sort_by]
+    order = (column, c.name) if listing.sort_by != "name" else (c.name,)
+    if listing.after is not None:
+        last = json.loads(listing.after)
+        place = sa.tuple_(*order)
+        bound_values = sa.tuple_(*[sa.literal(value) for value in last])
+        query = query.where(place < bound_values if listing.descending else place > bound_values)
+    query = query.order_by(*[part.desc() if listing.descending else part for part in order])
+    return query.limit(listing.limit + 1)
+
+
+def page_token(last: Resource, sort_by: SortBy) -> str:
+    """Return where a page ended."""
+    if sort_by == "name":
+        return json.dumps([last.name])
+    value = {
+        "created": to_ms(last.created),
+        "modified": to_ms(last.modified),
+        "status": last.status,
+    }[sort_by]
+    return json.dumps([value, last.name])
