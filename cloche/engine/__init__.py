@@ -102,11 +102,15 @@ class Doors:
     """Listening sockets inside a gang's network, served from outside.
 
     `platform` is the gateway's address as seen from inside (the gateway's own port on
-    127.0.0.1), `proxy` the next port: the way out.
+    127.0.0.1), `proxy` the next port: the way out (None for a gang without egress).
     """
 
     platform: socket.socket
-    proxy: socket.socket
+    proxy: socket.socket | None
+
+
+class EngineError(Exception):
+    """A gang could not be started, for another reason than capacity; the text says which."""
 
 
 class Engine(Protocol):
