@@ -1,0 +1,50 @@
+"""Amazon SageMaker: training jobs, models, endpoints; what other services may use of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import botocore.session
+
+from cloche.core.config import Config
+from cloche.core.identity import Doorkeeper
+from cloche.engine import Engine
+from cloche.operation import Service, collect
+from cloche.records.store import Store
+from cloche.services.sagemaker.operations import tags
+
+if TYPE_CHECKING:
+    from cloche.services.cloudwatch import CloudWatch
+    from cloche.services.iam import Identity
+    from cloche.services.logs import Logs
+    from cloche.services.s3 import S3
+
+OPERATIONS = (tags,)
+LOOPS: tuple[Callable[[SageMaker], Any], ...] = ()
+
+
+@dataclass
+class SageMaker:
+    """What SageMaker's handlers and loops need."""
+
+    store: Store
+    engine: Engine
+    s3: S3
+    logs: Logs
+    cloudwatch: CloudWatch
+    identity: Identity
+    doors: Doorkeeper
+    config: Config
+
+
+def service(sagemaker: SageMaker) -> Service:
+    """Return SageMaker's operations and loops."""
+    model = botocore.session.get_session().get_service_model("sagemaker")
+    return Service(
+        name="sagemaker",
+        operations=collect(model, *OPERATIONS),
+        api=sagemaker,
+        loops=tuple(make(sagemaker) for make in LOOPS),
+    )

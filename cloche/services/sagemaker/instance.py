@@ -1,0 +1,156 @@
+"""What an instance offers to the code in it: its type, its environment, what it sees mounted."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import cloche.runtime
+from cloche.core.clock import to_ms
+from cloche.core.config import Config
+from cloche.engine import Mount
+from cloche.services.sagemaker.environments import Environment
+
+RUNTIME = "/opt/cloche/runtime"  # where the runners lie inside
+AUTHORITY = "/opt/cloche/ca-bundle.pem"  # whom TLS clients trust inside
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+SYSTEM_PREFIXES = ("/usr", "/bin", "/lib", "/lib64")  # every sandbox has these
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceType:
+    """A scheduling unit: what the type declares (AWS's instance type pages)."""
+
+    vcpu: int
+    memory_gib: float
+
+    @property
+    def memory_mib(self) -> int:
+        """Return the declared memory in MiB."""
+        return round(self.memory_gib * 1024)
+
+
+# Within a family the vCPU follow the size's name, and the memory follows the vCPU.
+SIZES = {
+    "large": 2,
+    "xlarge": 4,
+    "2xlarge": 8,
+    "3xlarge": 12,
+    "4xlarge": 16,
+    "8xlarge": 32,
+    "9xlarge": 36,
+    "10xlarge": 40,
+    "12xlarge": 48,
+    "16xlarge": 64,
+    "18xlarge": 72,
+    "24xlarge": 96,
+    "32xlarge": 128,
+    "48xlarge": 192,
+}
+GIB_PER_VCPU = {
+    "c4": 1.875,
+    "c5": 2.0,
+    "c5d": 2.0,
+    "c5n": 2.625,
+    "c6i": 2.0,
+    "c6id": 2.0,
+    "c7i": 2.0,
+    "m4": 4.0,
+    "m5": 4.0,
+    "m5d": 4.0,
+    "m6i": 4.0,
+    "m6id": 4.0,
+    "m7i": 4.0,
+    "r5": 8.0,
+    "r5d": 8.0,
+    "r6i": 8.0,
+    "r6id": 8.0,
+    "r7i": 8.0,
+}
+BURSTABLE = {  # t2's and t3's vCPU do not follow the sizes
+    "ml.t2.medium": InstanceType(2, 4),
+    "ml.t2.large": InstanceType(2, 8),
+    "ml.t2.xlarge": InstanceType(4, 16),
+    "ml.t2.2xlarge": InstanceType(8, 32),
+    "ml.t3.medium": InstanceType(2, 4),
+    "ml.t3.large": InstanceType(2, 8),
+    "ml.t3.xlarge": InstanceType(4, 16),
+    "ml.t3.2xlarge": InstanceType(8, 32),
+}
+INSTANCE_TYPES: Mapping[str, InstanceType] = {
+    f"ml.{family}.{size}": InstanceType(vcpu, vcpu * gib)
+    for family, gib in GIB_PER_VCPU.items()
+    for size, vcpu in SIZES.items()
+} | BURSTABLE
+
+
+def gang_name(name: str, arn: str, created: datetime) -> str:
+    """Return a short name for the gang behind a resource: stable, and new for each creation."""
+    digest = hashlib.sha256(f"{arn} {to_ms(created)}".encode()).hexdigest()
+    return f"{name[:24].rstrip('-')}-{digest[:10]}"
+
+
+def platform_environment(config: Config) -> dict[str, str]:
+    """Return the variables by which any AWS client inside finds the platform and the way out."""
+    gateway = f"http://127.0.0.1:{config.port}"
+    proxy = f"http://127.0.0.1:{config.proxy_port}"
+    local = "127.0.0.1,localhost"
+    return {
+        "AWS_ENDPOINT_URL": gateway,
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{gateway}/_cloche/credentials",
+        "AWS_REGION": config.region,
+        "AWS_DEFAULT_REGION": config.region,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "HTTP_PROXY": proxy,
+        "HTTPS_PROXY": proxy,
+        "http_proxy": proxy,
+        "https_proxy": proxy,
+        "NO_PROXY": local,
+        "no_proxy": local,
+        "AWS_CA_BUNDLE": AUTHORITY,
+        "REQUESTS_CA_BUNDLE": AUTHORITY,
+        "CURL_CA_BUNDLE": AUTHORITY,
+        "SSL_CERT_FILE": AUTHORITY,
+        "PIP_CERT": AUTHORITY,
+    }
+
+
+def base_environment(
+    environment: Environment, config: Config, hosts: tuple[str, ...]
+) -> dict[str, str]:
+    """Return what every user process has: PATH with the interpreter, the platform, its hosts."""
+    variables = platform_environment(config)
+    names = ",".join((variables["NO_PROXY"], *hosts))
+    return variables | {
+        "NO_PROXY": names,
+        "no_proxy": names,
+        "PATH": f"{environment.python.parent}:{SYSTEM_PATH}",
+        "VIRTUAL_ENV": str(environment.prefixes[0]),
+        "LANG": "C.UTF-8",
+        "LC_ALL": "C.UTF-8",
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONIOENCODING": "UTF-8",
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "PIP_ROOT_USER_ACTION": "ignore",
+    }
+
+
+def base_mounts(environment: Environment, config: Config) -> tuple[Mount, ...]:
+    """Return the interpreter, the runners and the certificates, as every instance sees them.
+
+    The virtual environment is an overlay: `pip install` works inside and changes nothing outside.
+    """
+    first, *others = environment.prefixes
+    mounts = [Mount(first, str(first), "overlay" if others else "ro")]
+    mounts += [Mount(prefix, str(prefix)) for prefix in others if not system(prefix)]
+    mounts.append(Mount(Path(cloche.runtime.__path__[0]), RUNTIME))
+    mounts.append(Mount(config.home.bundle, AUTHORITY))
+    return tuple(mounts)
+
+
+def system(prefix: Path) -> bool:
+    """Return whether every sandbox has this folder anyway."""
+    return any(prefix == Path(p) or Path(p) in prefix.parents for p in SYSTEM_PREFIXES)

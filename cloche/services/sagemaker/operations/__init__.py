@@ -1,0 +1,1 @@
+"""Verbs: validate, write wishes, read records."""

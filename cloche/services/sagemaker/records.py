@@ -1,0 +1,234 @@
+"""The nouns of SageMaker: what is kept of each resource, and which status may follow which.
+
+A resource's `wish` is `{"Request": …, "Tags": {…}}`: what the client sent, and the tags that hang
+on it now. Its `document` is what its loop made of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from cloche.core.arn import Arn
+from cloche.core.clock import from_ms, to_ms
+from cloche.records.store import Document, Resource
+
+TRAINING_JOB = "training-job"
+MODEL = "model"
+ENDPOINT_CONFIG = "endpoint-config"
+ENDPOINT = "endpoint"
+
+Request = Mapping[str, Any]  # parameters as botocore's model gives them
+
+
+def arn(account: str, region: str, kind: str, name: str) -> str:
+    """Return the ARN of a SageMaker resource, its name in lower case as AWS has it."""
+    return str(Arn("sagemaker", region, account, f"{kind}/{name.lower()}"))
+
+
+def wish(request: Request, tags: Sequence[Mapping[str, str]] | None) -> Document:
+    """Return the wish of a new resource; datetimes do not occur in SageMaker's create requests."""
+    return {"Request": dict(request), "Tags": {tag["Key"]: tag["Value"] for tag in tags or ()}}
+
+
+class TrainingJobStatus(StrEnum):
+    """`TrainingJobStatus` of DescribeTrainingJob."""
+
+    IN_PROGRESS = "InProgress"
+    STOPPING = "Stopping"
+    COMPLETED = "Completed"
+    FAILED = "Failed"
+    STOPPED = "Stopped"
+
+
+UNSETTLED = (TrainingJobStatus.IN_PROGRESS, TrainingJobStatus.STOPPING)
+ENDED = (TrainingJobStatus.COMPLETED, TrainingJobStatus.FAILED, TrainingJobStatus.STOPPED)
+
+NEXT: Mapping[TrainingJobStatus, tuple[TrainingJobStatus, ...]] = {
+    TrainingJobStatus.IN_PROGRESS: (TrainingJobStatus.STOPPING, *ENDED),
+    TrainingJobStatus.STOPPING: ENDED,
+    TrainingJobStatus.COMPLETED: (),
+    TrainingJobStatus.FAILED: (),
+    TrainingJobStatus.STOPPED: (),
+}
+
+
+class SecondaryStatus(StrEnum):
+    """`SecondaryStatus` of DescribeTrainingJob: where the job is."""
+
+    STARTING = "Starting"
+    DOWNLOADING = "Downloading"
+    PENDING = "Pending"  # waits for compute capacity
+    TRAINING = "Training"
+    STOPPING = "Stopping"
+    UPLOADING = "Uploading"
+    COMPLETED = "Completed"
+    FAILED = "Failed"
+    STOPPED = "Stopped"
+    MAX_RUNTIME_EXCEEDED = "MaxRuntimeExceeded"
+
+
+S = SecondaryStatus
+ENDINGS = (S.COMPLETED, S.FAILED, S.STOPPED, S.MAX_RUNTIME_EXCEEDED)
+NEXT_SECONDARY: Mapping[SecondaryStatus, tuple[SecondaryStatus, ...]] = {
+    S.STARTING: (S.DOWNLOADING, S.STOPPING, S.FAILED),
+    S.DOWNLOADING: (S.PENDING, S.TRAINING, S.STOPPING, S.FAILED),
+    S.PENDING: (S.TRAINING, S.STOPPING, S.FAILED),
+    S.TRAINING: (S.UPLOADING, S.STOPPING),
+    S.STOPPING: (S.UPLOADING, S.STOPPED),
+    S.UPLOADING: (S.STOPPING, *ENDINGS),
+    S.COMPLETED: (),
+    S.FAILED: (),
+    S.STOPPED: (),
+    S.MAX_RUNTIME_EXCEEDED: (),
+}
+STATUS_OF_ENDING: Mapping[SecondaryStatus, TrainingJobStatus] = {
+    S.COMPLETED: TrainingJobStatus.COMPLETED,
+    S.FAILED: TrainingJobStatus.FAILED,
+    S.STOPPED: TrainingJobStatus.STOPPED,
+    S.MAX_RUNTIME_EXCEEDED: TrainingJobStatus.STOPPED,
+}
+
+# `StatusMessage` of each transition, as the service gives them (they show in the SDK's log).
+MESSAGES: Mapping[SecondaryStatus, str] = {
+    S.STARTING: "Starting the training job",
+    S.DOWNLOADING: "Downloading input data",
+    S.PENDING: "Waiting for capacity",
+    S.TRAINING: "Training image download completed. Training in progress.",
+    S.STOPPING: "Stopping the training job",
+    S.UPLOADING: "Uploading generated training model",
+    S.COMPLETED: "Training job completed",
+    S.FAILED: "Training job failed",
+    S.STOPPED: "Training job stopped",
+    S.MAX_RUNTIME_EXCEEDED: "Training job runtime exceeded MaxRuntimeInSeconds provided",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transition:
+    """One entry of SecondaryStatusTransitions; times in milliseconds since 1970."""
+
+    status: SecondaryStatus
+    start_ms: int
+    end_ms: int | None = None
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """The last value that the log gave for a metric."""
+
+    value: float
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """What was made of a training job so far (the resource's document).
+
+    `ending` is how the job will end: known when its processes have ended, and not changed after.
+    `read` is, for each host, up to where its log was searched for metrics.
+    """
+
+    transitions: tuple[Transition, ...] = ()
+    started_ms: int | None = None  # TrainingStartTime: billing begins
+    ended_ms: int | None = None
+    stream_s: int = 0  # the epoch in the names of the log streams
+    ending: SecondaryStatus | None = None
+    failure: str | None = None
+    uploaded: bool = False
+    metrics: Mapping[str, Metric] = field(default_factory=dict)
+    read: Mapping[str, int] = field(default_factory=dict)
+
+    def go(self, status: SecondaryStatus, now: datetime, message: str | None = None) -> Progress:
+        """Return this with `status` as the newest transition.
+
+        The same status again changes its message alone. ValueError: it may not follow.
+        """
+        text = MESSAGES[status] if message is None else message
+        if self.transitions:
+            *before, last = self.transitions
+            if last.status is status:
+                return replace(self, transitions=(*before, replace(last, message=text)))
+            if status not in NEXT_SECONDARY[last.status]:
+                raise ValueError(f"{status} may not follow {last.status}")
+            before.append(replace(last, end_ms=to_ms(now)))
+        else:
+            before = []
+        done = to_ms(now) if status in ENDINGS else None
+        new = Transition(status=status, start_ms=to_ms(now), end_ms=done, message=text)
+        return replace(self, transitions=(*before, new))
+
+    def document(self) -> Document:
+        """Return this as JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingJob:
+    """A training job as read."""
+
+    resource: Resource
+    progress: Progress
+
+    @property
+    def status(self) -> TrainingJobStatus:
+        """Return the primary status."""
+        return TrainingJobStatus(self.resource.status)
+
+    @property
+    def secondary(self) -> SecondaryStatus:
+        """Return where the job is."""
+        return self.progress.transitions[-1].status
+
+    @property
+    def request(self) -> Request:
+        """Return CreateTrainingJob's parameters (without tags)."""
+        request: Request = self.resource.wish["Request"]
+        return request
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """Return `algo-1`, `algo-2`, …"""
+        count = self.request["ResourceConfig"].get("InstanceCount", 1)
+        return tuple(f"algo-{number}" for number in range(1, count + 1))
+
+    @property
+    def max_run_s(self) -> int:
+        """Return how long the processes may run, in seconds."""
+        seconds: int = self.request["StoppingCondition"]["MaxRuntimeInSeconds"]
+        return seconds
+
+    @property
+    def artifacts(self) -> str:
+        """Return the S3 URI beneath which everything the job made is put."""
+        path: str = self.request["OutputDataConfig"]["S3OutputPath"]
+        return f"{path.rstrip('/')}/{self.resource.name}/output"
+
+    @property
+    def model_uri(self) -> str:
+        """Return `ModelArtifacts.S3ModelArtifacts`."""
+        archived = self.request["OutputDataConfig"].get("CompressionType", "GZIP") == "GZIP"
+        return f"{self.artifacts}/{'model.tar.gz' if archived else 'model/'}"
+
+
+def training_job(resource: Resource) -> TrainingJob:
+    """Return the row as a training job."""
+    document = dict(resource.document)
+    transitions = tuple(
+        Transition(**(t | {"status": S(t["status"])})) for t in document.pop("transitions")
+    )
+    ending = document.pop("ending")
+    metrics = {name: Metric(**m) for name, m in document.pop("metrics").items()}
+    progress = Progress(
+        transitions=transitions, ending=S(ending) if ending else None, metrics=metrics, **document
+    )
+    return TrainingJob(resource, progress)
+
+
+def moment(ms: int | None) -> datetime | None:
+    """Return a time that may not be known yet."""
+    return None if ms is None else from_ms(ms)
