@@ -1,0 +1,39 @@
+"""Pictures as the network wants them: the same steps in training and in serving."""
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torchvision.transforms import functional
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Return any picture (grey, 16 bit, palette, CMYK, see-through) as upright RGB.
+
+    See-through parts become white; the hidden colour beneath them is often noise.
+    """
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.getextrema()[1] > 255):
+        # convert() clips 16-bit values to white instead of scaling them.
+        grey = np.asarray(image).astype(np.float32) / 257
+        return Image.fromarray(grey.clip(0, 255).astype(np.uint8)).convert("RGB")
+    if "A" in image.getbands() or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def to_tensor(image: Image.Image, size: int) -> torch.Tensor:
+    """Return the picture's middle square as a uint8 tensor of 3 x `size` x `size`."""
+    image = functional.resize(to_rgb(image), size, antialias=True)
+    return functional.pil_to_tensor(functional.center_crop(image, [size, size]))
+
+
+def load(path: str) -> Image.Image:
+    """Open a picture file; the error names the file that can't be read."""
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return image
+    except OSError as error:
+        raise OSError(f"{path} is not a picture that can be read: {error}") from error
