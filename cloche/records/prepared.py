@@ -5,13 +5,28 @@ that every request runs are therefore built with SQLAlchemy, compiled once for a
 below it.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 Row = tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A statement for one dialect; `names` in the order of its places, None: by name.
+
+    `literals` are parameters that the statement brings with it.
+    """
+
+    sql: str
+    names: tuple[str, ...] | None
+    literals: Mapping[str, object]
 
 
 class Prepared:
@@ -23,7 +38,7 @@ class Prepared:
 
     def __init__(self, statement: sa.sql.ClauseElement) -> None:
         self.statement = statement
-        self.compiled: dict[str, tuple[str, tuple[str, ...] | None]] = {}
+        self.compiled: dict[str, Compiled] = {}
 
     def rows(self, connection: Connection, values: Mapping[str, object]) -> list[Row]:
         """Return all rows of a query as tuples, in the order of its columns."""
@@ -42,14 +57,20 @@ class Prepared:
         return count
 
     def _cursor(self, connection: Connection, values: Mapping[str, object]) -> Any:
-        sql, names = self.compiled.get(connection.dialect.name) or self._compile(connection)
+        made = self.compiled.get(connection.dialect.name) or self._compile(connection)
         cursor = connection.connection.cursor()
-        cursor.execute(sql, values if names is None else tuple([values[name] for name in names]))
+        if made.literals:
+            values = {**made.literals, **values}
+        if made.names is None:
+            cursor.execute(made.sql, values)
+        else:
+            cursor.execute(made.sql, tuple([values[name] for name in made.names]))
         return cursor
 
-    def _compile(self, connection: Connection) -> tuple[str, tuple[str, ...] | None]:
+    def _compile(self, connection: Connection) -> Compiled:
         compiled = self.statement.compile(dialect=connection.dialect)
         names = getattr(compiled, "positiontup", None)
-        made = (str(compiled), tuple(names) if names is not None else None)
+        literals = {name: value for name, value in compiled.params.items() if value is not None}
+        made = Compiled(str(compiled), tuple(names) if names is not None else None, literals)
         self.compiled[connection.dialect.name] = made
         return made

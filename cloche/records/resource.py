@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 from cloche.core.clock import from_ms, to_ms
 from cloche.records import tables as t
 from cloche.records.errors import AlreadyExists, Conflict
-from cloche.records.prepared import Prepared, Row
+from cloche.records.prepared import Prepared
 
 Document = Mapping[str, Any]
 
@@ -102,7 +102,7 @@ EVENTS = Prepared(
 DELETE_EVENTS = Prepared(t.event.delete().where(t.event.c.arn == sa.bindparam("arn")))
 
 
-def resource(row: Row | sa.Row[Any]) -> Resource:
+def resource(row: Sequence[Any]) -> Resource:
     """Return a row of the table, columns in its order, as the value the services use."""
     kind, account, region, name, arn, status, created, modified, version, wish, document = row
     return Resource(

@@ -1,0 +1,248 @@
+"""Buckets, objects, uploads and their parts: the index of what lies in the blob store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from cloche.records import tables as t
+from cloche.records.prepared import Prepared
+
+
+@dataclass(frozen=True, slots=True)
+class BucketRow:
+    """A bucket; `created` in milliseconds since 1970."""
+
+    name: str
+    account: str
+    region: str
+    created: int
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectRow:
+    """An object; `etag` without quotes, `blob` the id of its content, `document` JSON."""
+
+    bucket: str
+    key: str
+    size: int  # bytes
+    etag: str
+    modified: int  # milliseconds since 1970
+    blob: str
+    document: str
+
+
+@dataclass(frozen=True, slots=True)
+class UploadRow:
+    """A multipart upload under way; `document` is JSON as an object's."""
+
+    bucket: str
+    key: str
+    id: str
+    created: int
+    document: str
+    initiator: str  # ARN
+
+
+@dataclass(frozen=True, slots=True)
+class PartRow:
+    """A part of an upload; `checksums` is JSON: algorithm to base64."""
+
+    upload: str
+    number: int
+    size: int
+    etag: str
+    modified: int
+    blob: str
+    checksums: str
+
+
+def parameters(table: sa.Table, *names: str) -> list[sa.ColumnElement[bool]]:
+    """Return the conditions that columns equal the parameters of the same name."""
+    return [table.c[name] == sa.bindparam(name) for name in names]
+
+
+def replacement(table: sa.Table) -> Prepared:
+    """Return an INSERT that writes over the row with the same primary key.
+
+    `ON CONFLICT … DO UPDATE` is spelt alike in SQLite and PostgreSQL.
+    """
+    columns = [column.name for column in table.columns]
+    key = [column.name for column in table.primary_key]
+    sets = ", ".join(f'"{name}" = excluded."{name}"' for name in columns if name not in key)
+    names = ", ".join(f'"{name}"' for name in columns)
+    values = ", ".join(f":{name}" for name in columns)
+    conflict = ", ".join(f'"{name}"' for name in key)
+    return Prepared(
+        sa.text(
+            f'INSERT INTO "{table.name}" ({names}) VALUES ({values}) '
+            f"ON CONFLICT ({conflict}) DO UPDATE SET {sets}"
+        )
+    )
+
+
+BUCKET = Prepared(sa.select(t.bucket).where(*parameters(t.bucket, "name")))
+BUCKETS = Prepared(
+    sa.select(t.bucket)
+    .where(*parameters(t.bucket, "account"), t.bucket.c.name > sa.bindparam("after"))
+    .order_by(t.bucket.c.name)
+    .limit(sa.bindparam("limit"))
+)
+ADD_BUCKET = Prepared(t.bucket.insert())
+DELETE_BUCKET = Prepared(t.bucket.delete().where(*parameters(t.bucket, "name")))
+
+OBJECT = Prepared(sa.select(t.object_).where(*parameters(t.object_, "bucket", "key")))
+PUT_OBJECT = replacement(t.object_)
+DELETE_OBJECT = Prepared(t.object_.delete().where(*parameters(t.object_, "bucket", "key")))
+SET_DOCUMENT = Prepared(
+    t.object_.update()
+    .where(*parameters(t.object_, "bucket", "key"))
+    .values(document=sa.bindparam("new_document"))
+)
+
+UPLOAD = Prepared(sa.select(t.upload).where(*parameters(t.upload, "bucket", "key", "id")))
+ADD_UPLOAD = Prepared(t.upload.insert())
+DELETE_UPLOAD = Prepared(t.upload.delete().where(*parameters(t.upload, "bucket", "key", "id")))
+
+PART = Prepared(sa.select(t.part).where(*parameters(t.part, "upload", "number")))
+PARTS = Prepared(
+    sa.select(t.part)
+    .where(*parameters(t.part, "upload"), t.part.c.number > sa.bindparam("after"))
+    .order_by(t.part.c.number)
+    .limit(sa.bindparam("limit"))
+)
+PUT_PART = replacement(t.part)
+DELETE_PARTS = Prepared(t.part.delete().where(*parameters(t.part, "upload")))
+
+ALL_PARTS = 10_000  # S3's highest part number
+
+
+def range_of(
+    table: sa.Table, from_: bool, until: bool, order: Sequence[sa.ColumnElement[Any]]
+) -> Prepared:
+    """Return the query of one bucket's rows by key, from `start` on (or after it), before `end`."""
+    query = sa.select(table).where(*parameters(table, "bucket"))
+    start: sa.BindParameter[str] = sa.bindparam("start")
+    query = query.where(table.c.key >= start if from_ else table.c.key > start)
+    if until:
+        query = query.where(table.c.key < sa.bindparam("end"))
+    return Prepared(query.order_by(*order).limit(sa.bindparam("limit")))
+
+
+CASES = [(from_, until) for from_ in (False, True) for until in (False, True)]
+OBJECTS = {case: range_of(t.object_, *case, order=[t.object_.c.key]) for case in CASES}
+UPLOADS = {case: range_of(t.upload, *case, order=[t.upload.c.key, t.upload.c.id]) for case in CASES}
+
+
+def find_bucket(connection: Connection, name: str) -> BucketRow | None:
+    """Return the bucket, or None."""
+    row = BUCKET.row(connection, {"name": name})
+    return BucketRow(*row) if row is not None else None
+
+
+def buckets(connection: Connection, account: str, after: str, limit: int) -> list[BucketRow]:
+    """Return an account's buckets in order of name, those after a name."""
+    rows = BUCKETS.rows(connection, {"account": account, "after": after, "limit": limit})
+    return [BucketRow(*row) for row in rows]
+
+
+def add_bucket(connection: Connection, new: BucketRow) -> None:
+    """Add a bucket that is not there yet."""
+    ADD_BUCKET.run(connection, values(new))
+
+
+def delete_bucket(connection: Connection, name: str) -> None:
+    """Remove the row of a bucket."""
+    DELETE_BUCKET.run(connection, {"name": name})
+
+
+def find_object(connection: Connection, bucket: str, key: str) -> ObjectRow | None:
+    """Return the object, or None."""
+    row = OBJECT.row(connection, {"bucket": bucket, "key": key})
+    return ObjectRow(*row) if row is not None else None
+
+
+def put_object(connection: Connection, new: ObjectRow) -> None:
+    """Write an object's row, over the one that is there."""
+    PUT_OBJECT.run(connection, values(new))
+
+
+def set_document(connection: Connection, bucket: str, key: str, document: str) -> None:
+    """Change an object's document alone."""
+    SET_DOCUMENT.run(connection, {"bucket": bucket, "key": key, "new_document": document})
+
+
+def delete_object(connection: Connection, bucket: str, key: str) -> None:
+    """Remove an object's row."""
+    DELETE_OBJECT.run(connection, {"bucket": bucket, "key": key})
+
+
+def objects(
+    connection: Connection, bucket: str, start: str, end: str | None, limit: int, inclusive: bool
+) -> list[ObjectRow]:
+    """Return a bucket's objects by key: from `start` on (`inclusive`) or after it, before `end`."""
+    place = {"bucket": bucket, "start": start, "end": end, "limit": limit}
+    rows = OBJECTS[inclusive, end is not None].rows(connection, place)
+    return [ObjectRow(*row) for row in rows]
+
+
+def uploads(
+    connection: Connection, bucket: str, start: str, end: str | None, limit: int, inclusive: bool
+) -> list[UploadRow]:
+    """Return a bucket's uploads by key and id, bounded as `objects`."""
+    place = {"bucket": bucket, "start": start, "end": end, "limit": limit}
+    rows = UPLOADS[inclusive, end is not None].rows(connection, place)
+    return [UploadRow(*row) for row in rows]
+
+
+def find_upload(connection: Connection, bucket: str, key: str, id: str) -> UploadRow | None:
+    """Return the upload, or None."""
+    row = UPLOAD.row(connection, {"bucket": bucket, "key": key, "id": id})
+    return UploadRow(*row) if row is not None else None
+
+
+def add_upload(connection: Connection, new: UploadRow) -> None:
+    """Add an upload."""
+    ADD_UPLOAD.run(connection, values(new))
+
+
+def delete_upload(connection: Connection, upload: UploadRow) -> list[str]:
+    """Remove an upload and its parts; return the blobs that the parts had."""
+    blobs = [part.blob for part in parts(connection, upload.id)]
+    DELETE_PARTS.run(connection, {"upload": upload.id})
+    DELETE_UPLOAD.run(connection, {"bucket": upload.bucket, "key": upload.key, "id": upload.id})
+    return blobs
+
+
+def find_part(connection: Connection, upload: str, number: int) -> PartRow | None:
+    """Return the part, or None."""
+    row = PART.row(connection, {"upload": upload, "number": number})
+    return PartRow(*row) if row is not None else None
+
+
+def parts(
+    connection: Connection, upload: str, after: int = 0, limit: int = ALL_PARTS
+) -> list[PartRow]:
+    """Return an upload's parts by number, those after a number."""
+    rows = PARTS.rows(connection, {"upload": upload, "after": after, "limit": limit})
+    return [PartRow(*row) for row in rows]
+
+
+def put_part(connection: Connection, new: PartRow) -> None:
+    """Write a part's row, over the one that is there."""
+    PUT_PART.run(connection, values(new))
+
+
+def blobs(connection: Connection) -> set[str]:
+    """Return the ids of all blobs that some row names."""
+    query = sa.union_all(sa.select(t.object_.c.blob), sa.select(t.part.c.blob))
+    return set(connection.execute(query).scalars())
+
+
+def values(row: BucketRow | ObjectRow | UploadRow | PartRow) -> dict[str, object]:
+    """Return a row as the parameters of its INSERT."""
+    return {name: getattr(row, name) for name in row.__dataclass_fields__}

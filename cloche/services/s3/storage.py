@@ -1,0 +1,281 @@
+"""Objects: an index in the records, contents in the blob store."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TypeVar
+
+from sqlalchemy.engine import Connection
+
+from cloche.core.clock import from_ms, to_ms
+from cloche.records import objects as rows
+from cloche.records.objects import BucketRow, ObjectRow
+from cloche.records.store import Store
+from cloche.services.s3.blobs import PIECE, BlobStore, LocalBlobs, link_or_copy
+from cloche.services.s3.document import Document, Texts, dump
+from cloche.services.s3.errors import no_such_bucket, no_such_key
+
+T = TypeVar("T")
+PAGE = 1000  # objects read from the index at a time
+DEFAULT_TYPE = "binary/octet-stream"
+THREADS = 16
+
+Guard = Callable[[ObjectRow | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object as other services see it; `path` is its content, a read-only file."""
+
+    bucket: str
+    key: str
+    size: int  # bytes
+    etag: str  # without quotes
+    modified: datetime
+    path: Path
+    document: str  # JSON
+
+    @property
+    def metadata(self) -> Texts:
+        """The user's metadata, names without `x-amz-meta-`."""
+        found: Texts = json.loads(self.document).get("metadata", {})
+        return found
+
+    @property
+    def content_type(self) -> str:
+        """The media type that the object was given."""
+        headers: Texts = json.loads(self.document).get("headers", {})
+        return headers.get("ContentType", DEFAULT_TYPE)
+
+
+class S3:
+    """The object store. Look-ups are quick and synchronous; writes are durable when they return.
+
+    Other services pass no account: what they may touch they have checked.
+    """
+
+    def __init__(self, store: Store, blobs: Path | BlobStore) -> None:
+        self.store = store
+        self.blobs: BlobStore = LocalBlobs(blobs) if isinstance(blobs, Path) else blobs
+        self.pool = ThreadPoolExecutor(THREADS, thread_name_prefix="s3")
+        self.blobs.sweep(rows.blobs(store.read()))
+
+    def close(self) -> None:
+        """Wait for what is being written or removed."""
+        self.pool.shutdown()
+
+    # ------------------------------------------------------------------ for other services
+
+    def bucket_exists(self, bucket: str) -> bool:
+        """Tell whether there is such a bucket, of whatever account."""
+        return rows.find_bucket(self.store.read(), bucket) is not None
+
+    def find(self, bucket: str, key: str) -> StoredObject | None:
+        """Return the object, or None."""
+        row = rows.find_object(self.store.read(), bucket, key)
+        return self._stored(row) if row is not None else None
+
+    def list(self, bucket: str, prefix: str = "") -> Iterator[StoredObject]:
+        """Yield the objects whose keys begin with the prefix, in the order of S3's lists."""
+        start, inclusive, end = prefix, True, successor(prefix)
+        while True:
+            page = rows.objects(self.store.read(), bucket, start, end, PAGE, inclusive)
+            yield from map(self._stored, page)
+            if len(page) < PAGE:
+                return
+            start, inclusive = page[-1].key, False
+
+    async def put_bytes(
+        self, bucket: str, key: str, data: bytes, content_type: str | None = None
+    ) -> StoredObject:
+        """Keep `data` under the key; AwsError NoSuchBucket, StorageFull."""
+
+        def write() -> tuple[str, str, int]:
+            return self._ingest(iter([data]))
+
+        return await self._put(bucket, key, write, content_type)
+
+    async def put_file(
+        self, bucket: str, key: str, path: Path, content_type: str | None = None
+    ) -> StoredObject:
+        """Keep the file's content under the key; the file itself is not used afterwards."""
+
+        def write() -> tuple[str, str, int]:
+            with path.open("rb") as file:
+                return self._ingest(iter(lambda: file.read(PIECE), b""))
+
+        return await self._put(bucket, key, write, content_type)
+
+    def link(self, found: StoredObject, destination: Path) -> None:
+        """Put the object's content at `destination`, as a hard link where that can be.
+
+        The file is read-only and shared with the store: lay an overlay over it before anybody may
+        write. Folders are made as needed. FileExistsError; AwsError NoSuchKey when the object was
+        deleted meanwhile (of one that was replaced the new content is linked).
+        """
+        while True:
+            try:
+                link_or_copy(found.path, destination)
+            except FileNotFoundError:
+                if not destination.parent.is_dir():
+                    destination.parent.mkdir(parents=True, exist_ok=True)
+                    continue
+                newer = self.find(found.bucket, found.key)
+                if newer is None or newer.path == found.path:
+                    raise no_such_key(found.key) from None
+                found = newer
+            else:
+                return
+
+    # ------------------------------------------------------------------ for the operations
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Run what blocks on a thread."""
+        return await asyncio.get_running_loop().run_in_executor(self.pool, work)
+
+    def open(self, bucket: str, key: str) -> tuple[ObjectRow, int]:
+        """Return an object's row and a descriptor of its content; AwsError NoSuchKey.
+
+        The caller closes the descriptor. A replacement between the look-up and the opening is
+        looked up again.
+        """
+        while True:
+            row = self.row(bucket, key)
+            try:
+                return row, os.open(self.blobs.path(row.blob), os.O_RDONLY)
+            except FileNotFoundError:
+                if self.row(bucket, key).blob == row.blob:
+                    raise
+
+    def row(self, bucket: str, key: str) -> ObjectRow:
+        """Return an object's row; AwsError NoSuchKey."""
+        row = rows.find_object(self.store.read(), bucket, key)
+        if row is None:
+            raise no_such_key(key)
+        return row
+
+    async def commit(
+        self,
+        new: ObjectRow,
+        guard: Guard | None = None,
+        also: Callable[[Connection], Sequence[str]] | None = None,
+    ) -> None:
+        """Make `new` the object of its key, and its blob known; what it replaces is removed.
+
+        `guard` sees the object that is there (None: none) inside the transaction and may raise;
+        `also` makes further changes in it and returns blobs to be removed. When anything fails
+        the new blob is removed too.
+        """
+
+        def change(connection: Connection) -> Sequence[str]:
+            if rows.find_bucket(connection, new.bucket) is None:
+                raise no_such_bucket(new.bucket)
+            old = rows.find_object(connection, new.bucket, new.key)
+            if guard is not None:
+                guard(old)
+            gone = also(connection) if also is not None else []
+            rows.put_object(connection, new)
+            return gone if old is None else [*gone, old.blob]
+
+        await self.settle(new.blob, change)
+
+    async def settle(self, blob: str, change: Callable[[Connection], Sequence[str]]) -> None:
+        """Make a change that gives a new blob its row; remove the blobs that it returns.
+
+        When the change fails, the new blob is removed.
+        """
+        write = asyncio.ensure_future(self.store.write(change))
+        try:
+            # A client that goes away must not part the row from its blob: the write goes on.
+            self.remove(await asyncio.shield(write))
+        except asyncio.CancelledError:
+            write.add_done_callback(lambda done: self._settled_late(blob, done))
+            raise
+        except BaseException:
+            self.remove([blob])
+            raise
+
+    def _settled_late(self, blob: str, write: asyncio.Task[Sequence[str]]) -> None:
+        if write.cancelled():
+            return  # the loop is ending: whether there is a row, the next start finds out
+        self.remove([blob] if write.exception() is not None else write.result())
+
+    def remove(self, blobs: Sequence[str]) -> None:
+        """Remove blobs that no row names any more, without waiting for it."""
+        if blobs:
+            self.pool.submit(self.blobs.delete, *blobs)
+
+    # ------------------------------------------------------------------ inside
+
+    def _stored(self, row: ObjectRow) -> StoredObject:
+        return StoredObject(
+            bucket=row.bucket,
+            key=row.key,
+            size=row.size,
+            etag=row.etag,
+            modified=from_ms(row.modified),
+            path=self.blobs.path(row.blob),
+            document=row.document,
+        )
+
+    def _ingest(self, pieces: Iterator[bytes]) -> tuple[str, str, int]:
+        """Return a new blob's id, its MD5 and its size."""
+        writer, md5 = self.blobs.create(), hashlib.md5(usedforsecurity=False)
+        try:
+            for piece in pieces:
+                md5.update(piece)
+                writer.write([piece])
+            writer.keep()
+        except BaseException:
+            writer.discard()
+            raise
+        return writer.blob, md5.hexdigest(), writer.size
+
+    async def _put(
+        self,
+        bucket: str,
+        key: str,
+        write: Callable[[], tuple[str, str, int]],
+        content_type: str | None,
+    ) -> StoredObject:
+        if not self.bucket_exists(bucket):
+            raise no_such_bucket(bucket)
+        blob, etag, size = await self.run(write)
+        document = Document(headers={"ContentType": content_type or DEFAULT_TYPE})
+        now = to_ms(self.store.clock.now())
+        row = ObjectRow(bucket, key, size, etag, now, blob, dump(document))
+        await self.commit(row)
+        return self._stored(row)
+
+    async def create_bucket(self, bucket: str, account: str, region: str) -> BucketRow:
+        """Make a bucket, or return the one that is there, of whatever account."""
+        new = BucketRow(bucket, account, region, to_ms(self.store.clock.now()))
+
+        def change(connection: Connection) -> BucketRow:
+            found = rows.find_bucket(connection, bucket)
+            if found is None:
+                rows.add_bucket(connection, new)
+            return found or new
+
+        return await self.store.write(change)
+
+
+def successor(prefix: str) -> str | None:
+    """Return the least text above all that begin with `prefix`; None: there is none.
+
+    Texts compare by code point, which is the order of their UTF-8 bytes.
+    """
+    while prefix:
+        code = ord(prefix[-1]) + 1
+        if code <= 0x10FFFF:
+            return prefix[:-1] + chr(0xE000 if 0xD800 <= code <= 0xDFFF else code)
+        prefix = prefix[:-1]
+    return None
