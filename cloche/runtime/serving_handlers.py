@@ -1,0 +1,258 @@
+"""The handler contract of a model server: what user code in `code/` of a model may define.
+
+`model_fn(model_dir)`, `input_fn(body, content_type)`, `predict_fn(data, model)`,
+`output_fn(prediction, accept)`, or `transform_fn(model, body, content_type, accept)` in place of
+the last three; `pre_model_fn(model_dir)`, `model_warmup_fn(model_dir, model)`. Each may take one
+argument more: the context. Defaults are those of AWS's PyTorch containers
+(sagemaker-inference-toolkit's Transformer, sagemaker-pytorch-inference-toolkit's handler).
+"""
+
+import importlib
+import importlib.util
+import inspect
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from cloche.runtime import serving_formats as formats
+
+HANDLERS = "https://sagemaker.readthedocs.io/en/stable/"
+Handler = Callable[..., Any]
+
+
+@dataclass
+class Context:
+    """What a handler may ask and set of the request it answers; index arguments are ignored."""
+
+    model_dir: str
+    headers: Mapping[str, str] = field(default_factory=dict)  # of the request, lower case
+    response_headers: dict[str, str] = field(default_factory=dict)
+    response_type: str | None = None
+    status: int = 200
+
+    @property
+    def system_properties(self) -> dict[str, object]:
+        """Where the model lies; no GPU."""
+        return {"model_dir": self.model_dir, "gpu_id": None}
+
+    @property
+    def request_processor(self) -> list["Context"]:
+        """The multi-model server's name for what answers `get_request_properties`."""
+        return [self]
+
+    def get_request_properties(self) -> Mapping[str, str]:
+        """Return the request's headers."""
+        return self.headers
+
+    def get_all_request_header(self, _index: int = 0) -> Mapping[str, str]:
+        """Return the request's headers."""
+        return self.headers
+
+    def get_request_header(self, _index: int, name: str) -> str | None:
+        """Return one header of the request, whatever the case of its name."""
+        return self.headers.get(name.lower())
+
+    def set_response_content_type(self, _index: int, value: str) -> None:
+        """Set the Content-Type of the answer."""
+        self.response_type = value
+
+    def set_response_header(self, _index: int, name: str, value: str) -> None:
+        """Set a header of the answer."""
+        self.response_headers[name] = value
+
+    def set_response_status(
+        self, code: int = 200, _phrase: str | None = None, _index: int = 0
+    ) -> None:
+        """Set the HTTP status of the answer."""
+        self.status = code
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the container's environment says."""
+
+    model_dir: Path
+    program: str
+    default_accept: str
+
+    @classmethod
+    def read(cls, environment: Mapping[str, str]) -> "Settings":
+        """Return the settings; the names are those that AWS's containers read."""
+        return cls(
+            model_dir=Path(environment.get("SM_MODEL_DIR", "/opt/ml/model")),
+            program=environment.get("SAGEMAKER_PROGRAM", "inference.py"),
+            default_accept=environment.get("SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT", formats.JSON),
+        )
+
+    @property
+    def code(self) -> Path:
+        """The folder of user code within the model."""
+        return self.model_dir / "code"
+
+
+def install_requirements(settings: Settings) -> None:
+    """Install `code/requirements.txt`; CalledProcessError when pip fails (its log says why)."""
+    requirements = settings.code / "requirements.txt"
+    if requirements.is_file():
+        command = [sys.executable, "-m", "pip", "install", "-r", str(requirements)]
+        print("Installing", requirements, flush=True)
+        subprocess.run(command, check=True)
+
+
+def user_module(settings: Settings) -> ModuleType | None:
+    """Import the user's program from `code/`; None where the model brings no such file."""
+    for folder in (settings.code / "lib", settings.code):
+        if folder.is_dir():
+            sys.path.insert(0, str(folder))
+    importlib.invalidate_caches()
+    name = settings.program.removesuffix(".py").replace("/", ".")
+    if not (settings.code / settings.program).exists() and not importlib.util.find_spec(name):
+        print(f"No {settings.program} in {settings.code}: the default handlers serve", flush=True)
+        return None
+    return importlib.import_module(name)
+
+
+@dataclass
+class Model:
+    """A loaded model with its handlers; `answer` is not safe to call from two threads."""
+
+    settings: Settings
+    model: Any
+    input_fn: Handler
+    predict_fn: Handler
+    output_fn: Handler
+    transform_fn: Handler | None
+
+    def answer(self, headers: Mapping[str, str], body: bytes) -> tuple[Context, bytes]:
+        """Return what user code makes of one request; raises what user code raises."""
+        context = Context(str(self.settings.model_dir), headers)
+        content_type = headers.get("content-type", formats.JSON)
+        accept = headers.get("accept", "")
+        if not accept or accept == "*/*":
+            accept = self.settings.default_accept
+        text = formats.media_type(content_type) in formats.TEXT_TYPES
+        data: str | bytes = body.decode() if text else body
+        if self.transform_fn is not None:
+            result = run(self.transform_fn, (self.model, data, content_type, accept), context)
+        else:
+            decoded = run(self.input_fn, (data, content_type), context)
+            prediction = run(self.predict_fn, (decoded, self.model), context)
+            result = run(self.output_fn, (prediction, accept), context)
+        response_type = context.response_type or accept
+        if isinstance(result, tuple) and len(result) == 2:
+            result, response_type = result
+        context.response_type = response_type
+        return context, as_bytes(result)
+
+
+def load(settings: Settings) -> Model:
+    """Import the user's code and load the model; raises what user code raises."""
+    module = user_module(settings)
+
+    def find(name: str) -> Handler | None:
+        return getattr(module, name, None)
+
+    own = [find(name) for name in ("input_fn", "predict_fn", "output_fn")]
+    transform_fn = find("transform_fn")
+    if transform_fn is not None and any(own):
+        raise ValueError(
+            "Cannot use transform_fn implementation in conjunction with "
+            "input_fn, predict_fn, and/or output_fn implementation"
+        )
+    if transform_fn is None and (own[0] is None or own[1] is None):
+        formats.library("torch")  # the defaults need it: not in the first request
+    context = Context(str(settings.model_dir))
+    if (pre_model_fn := find("pre_model_fn")) is not None:
+        run(pre_model_fn, (str(settings.model_dir),), context)
+    model_fn = find("model_fn") or default_model_fn
+    model = run(model_fn, (str(settings.model_dir),), context)
+    if (warmup_fn := find("model_warmup_fn")) is not None:
+        run(warmup_fn, (str(settings.model_dir), model), context)
+    return Model(
+        settings,
+        model,
+        own[0] or default_input_fn,
+        own[1] or default_predict_fn,
+        own[2] or default_output_fn,
+        transform_fn,
+    )
+
+
+def run(function: Handler, arguments: tuple[Any, ...], context: Context) -> Any:
+    """Call a handler, with the context if it takes one argument more; TypeError otherwise."""
+    taken = len(inspect.signature(function).parameters)
+    if taken == len(arguments):
+        return function(*arguments)
+    if taken == len(arguments) + 1:
+        return function(*arguments, context)
+    raise TypeError(f"{function.__name__} takes {taken} arguments but {len(arguments)} were given.")
+
+
+def as_bytes(result: Any) -> bytes:
+    """Return what goes on the wire: bytes as they are, str in UTF-8, anything else as JSON."""
+    if isinstance(result, bytes | bytearray | memoryview):
+        return bytes(result)
+    return result.encode() if isinstance(result, str) else json.dumps(result).encode()
+
+
+# ---------------------------------------------------------------------- the PyTorch defaults
+
+
+def torch_or_explain(handler: str) -> Any:
+    """Return torch; NotImplementedError asks for the handler where it is not installed."""
+    torch = formats.library("torch")
+    if torch is None:
+        raise NotImplementedError(
+            f"Please provide a {handler} implementation.\nSee documentation for {handler} at "
+            + HANDLERS
+        )
+    return torch
+
+
+def default_model_fn(model_dir: str) -> Any:
+    """Load `model.pt`, or the only `.pt` or `.pth` file, saved as TorchScript."""
+    torch = torch_or_explain("model_fn")
+    path = os.path.join(model_dir, "model.pt")
+    if not os.path.exists(path):
+        files = [name for name in sorted(os.listdir(model_dir)) if name.endswith((".pt", ".pth"))]
+        if len(files) != 1:
+            raise ValueError(
+                f"Exactly one .pth or .pt file is required for PyTorch models: {files}"
+            )
+        path = os.path.join(model_dir, files[0])
+    try:
+        return torch.jit.load(path, map_location=torch.device("cpu"))
+    except RuntimeError as error:
+        raise RuntimeError(
+            f"Failed to load {path}. Please ensure model is saved using torchscript."
+        ) from error
+
+
+def default_input_fn(body: str | bytes, content_type: str) -> Any:
+    """Decode json, csv, npy or npz; to a tensor where torch is installed (of floats from text)."""
+    array = formats.decode(body, content_type)
+    torch = formats.library("torch")
+    if torch is None:
+        return array
+    if formats.media_type(content_type) in formats.TEXT_TYPES:
+        return torch.FloatTensor(array)
+    return torch.from_numpy(array)
+
+
+def default_predict_fn(data: Any, model: Any) -> Any:
+    """Call the model on the data, without gradients, in evaluation mode."""
+    torch = torch_or_explain("predict_fn")
+    with torch.no_grad():
+        model.eval()
+        return model(data)
+
+
+def default_output_fn(prediction: Any, accept: str) -> tuple[bytes, str]:
+    """Encode the prediction in the first accepted type that has an encoder."""
+    return formats.encode(prediction, accept)
