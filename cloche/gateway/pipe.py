@@ -1,0 +1,121 @@
+"""Two connections joined: what one side sends, the other gets, no faster than it can take."""
+
+import asyncio
+from typing import cast
+
+from cloche.gateway.egress import Refused, Route, Target
+
+ANSWER_LIMIT = 64 * 1024
+ANSWER_TIMEOUT_S = 30.0
+
+
+class Pipe(asyncio.Protocol):
+    """One end of a joined pair."""
+
+    transport: asyncio.Transport
+
+    def __init__(self) -> None:
+        self.other: asyncio.Transport | None = None
+        self.detached = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        # uvloop's transports are asyncio's by behaviour, not by class.
+        self.transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Pass data on."""
+        if self.other is not None and not self.other.is_closing():
+            self.other.write(data)
+
+    def eof_received(self) -> bool:
+        """Pass the end on; the other direction goes on."""
+        if self.other is not None and not self.other.is_closing() and self.other.can_write_eof():
+            self.other.write_eof()
+            return True
+        return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Close the other side once it has what was sent."""
+        if self.other is not None and not self.detached:
+            self.other.close()
+
+    def pause_writing(self) -> None:
+        """Read no more on the other side: this one is slow."""
+        if self.other is not None:
+            self.other.pause_reading()
+
+    def resume_writing(self) -> None:
+        """Read on."""
+        if self.other is not None and not self.other.is_closing():
+            self.other.resume_reading()
+
+    def detach(self) -> None:
+        """Leave the transport to another protocol."""
+        self.detached = True
+
+
+class Early(asyncio.Protocol):
+    """Keeps what comes before the real protocol is in place."""
+
+    def __init__(self) -> None:
+        self.buffer = bytearray()
+        self.changed = asyncio.Event()
+        self.closed = False
+
+    def data_received(self, data: bytes) -> None:
+        """Keep it."""
+        self.buffer += data
+        self.changed.set()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Note that no more will come."""
+        self.closed = True
+        self.changed.set()
+
+    def taken(self) -> bytes:
+        """Return what came, once."""
+        content, self.buffer = bytes(self.buffer), bytearray()
+        return content
+
+    async def ask_proxy(self, transport: asyncio.Transport, target: Target, route: Route) -> None:
+        """Have the machine's own proxy connect us to the target; Refused with its words if not."""
+        lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}"]
+        if route.authorization is not None:
+            lines.append(f"Proxy-Authorization: {route.authorization}")
+        transport.resume_reading()
+        transport.write("\r\n".join([*lines, "", ""]).encode())
+        where = f"the proxy {route.host}:{route.port}"
+        try:
+            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+                while b"\r\n\r\n" not in self.buffer and len(self.buffer) < ANSWER_LIMIT:
+                    if self.closed:
+                        raise Refused(502, f"{where} closed the connection to {target}")
+                    self.changed.clear()
+                    await self.changed.wait()
+        except TimeoutError as error:
+            transport.abort()
+            raise Refused(504, f"{where} did not connect to {target}") from error
+        transport.pause_reading()
+        head, _, rest = bytes(self.buffer).partition(b"\r\n\r\n")
+        status = head.split(b"\r\n", 1)[0].decode("latin-1")
+        if status.split(" ")[1:2] != ["200"]:
+            transport.abort()
+            raise Refused(502, f"{where} refused {target}: {status}")
+        self.buffer = bytearray(rest)
+
+
+def join(client: asyncio.Transport, client_end: Pipe, upstream: asyncio.Transport) -> None:
+    """Let data flow both ways between two paused connections until one ends."""
+    early = upstream.get_protocol()
+    upstream_end = Pipe()
+    upstream_end.connection_made(upstream)
+    upstream_end.other, client_end.other = client, upstream
+    upstream.set_protocol(upstream_end)
+    if isinstance(early, Early):
+        client.write(early.taken())
+        if early.closed:
+            client.close()
+            return
+    client.resume_reading()
+    upstream.resume_reading()

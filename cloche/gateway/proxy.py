@@ -1,0 +1,300 @@
+"""The HTTPS proxy: AWS's host names end here, every other host is passed on.
+
+CONNECT to `*.amazonaws.com:443` ends TLS with a certificate of the local authority and goes to the
+gateway; plain HTTP for such a host goes there too. Other hosts are tunnelled untouched, where the
+`Egress` of the listening socket allows it. One connection carries one tunnel or one forwarded
+request.
+"""
+
+import asyncio
+import logging
+import re
+import socket
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from cloche.gateway.authority import Authority
+from cloche.gateway.egress import Egress, Refused, Target
+from cloche.gateway.listener import BACKLOG, Listener
+from cloche.gateway.pipe import Early, Pipe, join
+
+logger = logging.getLogger("cloche.gateway.proxy")
+HEAD_LIMIT = 64 * 1024
+HEAD_TIMEOUT_S, CONNECT_TIMEOUT_S, TLS_TIMEOUT_S = 60.0, 15.0, 30.0
+AWS_NAME = re.compile(r"(.+\.)?amazonaws\.com\.?", re.IGNORECASE)
+# These say how to talk to the proxy, not to the host behind it (RFC 9110, 7.6.1).
+HOP_HEADERS = (b"proxy-connection", b"proxy-authorization", b"connection", b"keep-alive")
+REASONS = {400: "Bad Request", 403: "Forbidden", 502: "Bad Gateway", 504: "Gateway Timeout"}
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A request's first line and headers, as sent; `rest` came after them."""
+
+    method: str
+    target: str
+    version: str
+    headers: tuple[bytes, ...]  # lines
+    rest: bytes
+
+
+class Proxy:
+    """Speaks proxy on any number of sockets: AWS's hosts go to `gateway`, others out."""
+
+    def __init__(self, gateway: Listener, authority: Authority, egress: Egress) -> None:
+        self.gateway, self.authority, self.egress = gateway, authority, egress
+        self.servers: list[asyncio.Server] = []
+        self.open: set[asyncio.Transport] = set()
+        self.tasks: set[asyncio.Task[None]] = set()
+
+    async def listen(self, listening: socket.socket) -> None:
+        """Accept connections of a bound socket until `close`."""
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(lambda: Connection(self), sock=listening, backlog=BACKLOG)
+        self.servers.append(server)
+
+    async def close(self) -> None:
+        """Accept no more and cut every tunnel; the gateway's own close ends what it serves."""
+        for server in self.servers:
+            server.close()
+        for task in list(self.tasks):
+            task.cancel()
+        for transport in list(self.open):
+            transport.abort()
+
+    def start(self, connection: "Connection") -> None:
+        """Serve a connection on a task of its own."""
+        task = asyncio.get_running_loop().create_task(self.serve(connection))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    async def serve(self, connection: "Connection") -> None:
+        """Read what the client wants, and connect it; answers 4xx or 5xx with a text if not."""
+        try:
+            async with asyncio.timeout(HEAD_TIMEOUT_S):
+                head = await connection.head()
+            if head is None:
+                connection.transport.close()
+            elif head.method == "CONNECT":
+                await self._connect(connection, head)
+            else:
+                await self._forward(connection, head)
+        except Refused as refused:
+            connection.refuse(refused.status, str(refused))
+        except TimeoutError:
+            connection.transport.abort()
+        except OSError as error:
+            logger.debug("a proxied connection ended: %s", error)
+            connection.transport.abort()
+
+    async def _connect(self, connection: "Connection", head: Head) -> None:
+        target = authority_form(head.target)
+        if target.port == 443 and AWS_NAME.fullmatch(target.host):
+            connection.transport.write(b"HTTP/1.1 200 Connection Established\r\n\r\n")
+            await self._end_tls(connection, target.host, head.rest)
+            return
+        upstream = await self._reach(connection, target)
+        connection.transport.write(b"HTTP/1.1 200 Connection Established\r\n\r\n")
+        if head.rest:
+            upstream.write(head.rest)
+        join(connection.transport, connection, upstream)
+
+    async def _forward(self, connection: "Connection", head: Head) -> None:
+        url = urlsplit(head.target)
+        if url.scheme != "http" or not url.hostname:
+            raise Refused(
+                400, f"This is an HTTP proxy: it takes CONNECT and http:// URLs, not {head.target}"
+            )
+        target = Target(url.hostname, port_of(url.netloc, 80))
+        path = url.path or "/"
+        origin = f"{path}?{url.query}" if url.query else path
+        if AWS_NAME.fullmatch(target.host) or self.egress.is_platform(target):
+            self._hand_over(connection, rewritten(head, origin))
+            return
+        route = self.egress.upstream_for(target, secure=False)
+        authorization = route.authorization if route is not None else None
+        asked = head.target if route is not None else origin
+        content = rewritten(head, asked, authorization)
+        upstream = await self._reach(connection, target, secure=False)
+        upstream.write(content)
+        join(connection.transport, connection, upstream)
+
+    async def _reach(
+        self, connection: "Connection", target: Target, *, secure: bool = True
+    ) -> asyncio.Transport:
+        """Return a connection to the target, straight or through the machine's own proxy."""
+        peer = connection.transport.get_extra_info("peername")
+        route = self.egress.upstream_for(target, secure=secure)
+        client = peer[0] if peer else None
+        addresses = await self.egress.resolve(target, client, straight=route is None)
+        where = [(route.host, route.port)] if route is not None else addresses
+        upstream, early = await first_to_answer(target, where)
+        self._watch(upstream)
+        if route is not None and secure:
+            await early.ask_proxy(upstream, target, route)
+        return upstream
+
+    async def _end_tls(self, connection: "Connection", host: str, rest: bytes) -> None:
+        """Speak TLS as `host` on the connection and let the gateway answer what comes."""
+        if rest:
+            raise Refused(400, "The client spoke before the tunnel stood")
+        loop = asyncio.get_running_loop()
+        context = await loop.run_in_executor(None, self.authority.context, host.rstrip("."))
+        early = Early()
+        connection.detach()
+        try:
+            tls = await loop.start_tls(
+                connection.transport,
+                early,
+                context,
+                server_side=True,
+                ssl_handshake_timeout=TLS_TIMEOUT_S,
+            )
+        except (OSError, asyncio.CancelledError):
+            # Mostly a client that does not trust our authority: it says so on its side.
+            connection.transport.abort()
+            return
+        if tls is not None:
+            self._to_gateway(tls, early.taken())
+
+    def _hand_over(self, connection: "Connection", content: bytes) -> None:
+        connection.detach()
+        self._to_gateway(connection.transport, content)
+        connection.transport.resume_reading()
+
+    def _to_gateway(self, transport: asyncio.Transport, content: bytes) -> None:
+        protocol = self.gateway.protocol()
+        protocol.connection_made(transport)
+        transport.set_protocol(protocol)
+        if content:
+            protocol.data_received(content)
+
+    def _watch(self, transport: asyncio.Transport) -> None:
+        self.open = {kept for kept in self.open if not kept.is_closing()}
+        self.open.add(transport)
+
+
+class Connection(Pipe):
+    """One client's connection, until what it asks for is connected."""
+
+    def __init__(self, proxy: Proxy) -> None:
+        super().__init__()
+        self.proxy = proxy
+        self.buffer = bytearray()
+        self.complete: asyncio.Future[Head | None] = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begin to serve."""
+        super().connection_made(transport)
+        self.proxy._watch(self.transport)
+        self.proxy.start(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Gather the head; afterwards pass data on."""
+        if self.complete.done():
+            super().data_received(data)
+            return
+        self.buffer += data
+        end = self.buffer.find(b"\r\n\r\n")
+        if end < 0 and len(self.buffer) <= HEAD_LIMIT:
+            return
+        self.transport.pause_reading()
+        try:
+            if not 0 <= end <= HEAD_LIMIT:
+                raise Refused(400, f"The request's head is longer than {HEAD_LIMIT} bytes")
+            self.complete.set_result(parsed(bytes(self.buffer), end))
+        except Refused as refused:
+            self.complete.set_exception(refused)
+
+    def eof_received(self) -> bool:
+        """Pass the end on, or give up a head that will not come."""
+        if not self.complete.done():
+            self.complete.set_result(None)
+            return False
+        return super().eof_received()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Close the other side."""
+        if not self.complete.done():
+            self.complete.set_result(None)
+        super().connection_lost(error)
+
+    async def head(self) -> Head | None:
+        """Return the request's head; None when the client went."""
+        return await self.complete
+
+    def refuse(self, status: int, message: str) -> None:
+        """Answer with an error whose body says why, and close."""
+        body = f"{message}\n".encode()
+        self.transport.write(
+            f"HTTP/1.1 {status} {REASONS[status]}\r\n"
+            "Content-Type: text/plain; charset=utf-8\r\n"
+            f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode()
+            + body
+        )
+        self.transport.close()
+
+
+async def first_to_answer(
+    target: Target, addresses: list[tuple[str, int]]
+) -> tuple[asyncio.Transport, Early]:
+    """Return a connection to the first address that takes one."""
+    loop = asyncio.get_running_loop()
+    last: Exception | None = None
+    for host, port in addresses:
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                transport, early = await loop.create_connection(Early, host, port)
+            transport.pause_reading()
+            return transport, early
+        except (OSError, TimeoutError) as error:
+            last = error
+    if isinstance(last, TimeoutError):
+        raise Refused(504, f"{target} did not answer within {CONNECT_TIMEOUT_S:.0f} seconds")
+    raise Refused(502, f"{target} can't be reached: {last}")
+
+
+def parsed(content: bytes, end: int) -> Head:
+    """Return the head of a request that ends at `end`; Refused when it is none."""
+    first, *headers = content[:end].split(b"\r\n")
+    parts = first.split(b" ")
+    if len(parts) != 3 or not parts[2].startswith(b"HTTP/1."):
+        raise Refused(400, "This is an HTTP proxy, and that was no HTTP request")
+    try:
+        method, target, version = (part.decode("ascii") for part in parts)
+    except UnicodeDecodeError as error:
+        raise Refused(400, "A request's first line is ASCII") from error
+    return Head(method, target, version, tuple(headers), content[end + 4 :])
+
+
+def rewritten(head: Head, target: str, authorization: str | None = None) -> bytes:
+    """Return the request as the host behind the proxy is to see it."""
+    kept = [
+        line for line in head.headers if line.split(b":", 1)[0].strip().lower() not in HOP_HEADERS
+    ]
+    # The next request on this connection may be for another host.
+    kept.append(b"Connection: close")
+    if authorization is not None:
+        kept.append(f"Proxy-Authorization: {authorization}".encode())
+    first = f"{head.method} {target} {head.version}".encode()
+    return b"\r\n".join([first, *kept, b"", b""]) + head.rest
+
+
+def authority_form(text: str) -> Target:
+    """Return host and port of a CONNECT."""
+    host = urlsplit(f"//{text}").hostname
+    if not host:
+        raise Refused(400, f"CONNECT takes HOST:PORT, not {text}")
+    return Target(host, port_of(text, None))
+
+
+def port_of(netloc: str, default: int | None) -> int:
+    """Return the port of `host:port`; Refused when it is none."""
+    try:
+        port = urlsplit(f"//{netloc}").port
+    except ValueError:
+        port = 0
+    port = default if port is None else port
+    if not port:
+        raise Refused(400, f"{netloc} has no port that exists")
+    return port
