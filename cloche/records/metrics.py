@@ -14,13 +14,14 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from cloche.records import tables as t
-from cloche.records.prepared import Prepared, Row
+from cloche.records.prepared import Prepared
 
 HOUR_S, DAY_S = 3600, 86400
 # Datapoints of so many seconds are kept so many seconds, then folded into those of the next line.
@@ -86,19 +87,18 @@ class Datapoint:
     maximum: float
     samples: Samples | None
 
-    def join(self, other: "Datapoint") -> "Datapoint":
-        """Return both in one, at the time of this one."""
-        samples = None
-        if self.samples is not None and other.samples is not None:
-            samples = merge((*self.samples, *other.samples))
-        return replace(
-            self,
-            count=self.count + other.count,
-            total=self.total + other.total,
-            minimum=min(self.minimum, other.minimum),
-            maximum=max(self.maximum, other.maximum),
-            samples=samples,
-        )
+
+def combine(points: Sequence[Datapoint]) -> Datapoint:
+    """Return datapoints of one unit folded into one, at the time of the first."""
+    known = [point.samples for point in points if point.samples is not None]
+    return replace(
+        points[0],
+        count=sum(point.count for point in points),
+        total=sum(point.total for point in points),
+        minimum=min(point.minimum for point in points),
+        maximum=max(point.maximum for point in points),
+        samples=merge(chain.from_iterable(known)) if len(known) == len(points) else None,
+    )
 
 
 def of_values(at_s: int, unit: str, values: Samples) -> Datapoint:
@@ -220,7 +220,7 @@ def fold_in(connection: Connection, row_id: int, period_s: int, point: Datapoint
     if row is None:
         ADD_POINT.run(connection, {**place, **numbers(point)})
     else:
-        joined = numbers(from_row(row).join(point))
+        joined = numbers(combine((from_row(row), point)))
         SET_POINT.run(connection, {**place, **{f"new_{n}": v for n, v in joined.items()}})
 
 
@@ -235,7 +235,7 @@ def numbers(point: Datapoint) -> dict[str, object]:
     }
 
 
-def from_row(row: Row | sa.Row[Any]) -> Datapoint:
+def from_row(row: Sequence[Any]) -> Datapoint:
     """Return the datapoint of a row's columns as POINT lists them."""
     at, unit, count, total, minimum, maximum, samples = row
     return Datapoint(
@@ -267,17 +267,15 @@ def points(
     row = FIND_METRIC.row(connection, identity(account, region, which))
     if row is None:
         return []
-    found: dict[tuple[int, str], Datapoint] = {}
+    found: dict[tuple[int, str], list[Datapoint]] = {}
     for kept_s, _ in TIERS:
         if period_s % kept_s:
             continue
         values = {"metric": row[0], "period": kept_s, "start": start_s, "end": end_s}
         for point in map(from_row, POINTS.rows(connection, values)):
             begin = start_s + (point.at_s - start_s) // period_s * period_s
-            point = replace(point, at_s=begin)
-            place = (begin, point.unit)
-            found[place] = found[place].join(point) if place in found else point
-    return [found[place] for place in sorted(found)]
+            found.setdefault((begin, point.unit), []).append(replace(point, at_s=begin))
+    return [combine(found[place]) for place in sorted(found)]
 
 
 def named(
@@ -324,7 +322,7 @@ def age_in(connection: Connection, now_s: int) -> int:
         )
         for row in connection.execute(query).fetchall():
             seen += 1
-            point = from_row(tuple(row)[1:])
+            point = from_row(row[1:])
             if longer is not None:
                 fold_in(connection, row.metric, longer[0], point)
             connection.execute(
