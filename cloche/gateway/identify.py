@@ -1,0 +1,101 @@
+"""Who sent a request: the claim it makes, the credential we issued, the proof."""
+
+import hashlib
+import hmac
+import re
+from dataclasses import dataclass
+from datetime import datetime
+
+from cloche.core.errors import AwsError
+from cloche.core.identity import Credential, Credentials
+from cloche.gateway import signature
+from cloche.gateway.body import sha_mismatch
+from cloche.gateway.families import Family
+from cloche.gateway.message import Request
+from cloche.gateway.signature import UNSIGNED, Claim
+
+HEX = re.compile(r"[0-9a-f]{64}")
+EMPTY = hashlib.sha256(b"").hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """A claim, and the credential behind it (not proven yet)."""
+
+    claim: Claim
+    credential: Credential
+
+
+def find_signer(
+    request: Request, family: Family, credentials: Credentials, now: datetime
+) -> Signer:
+    """Return who claims to have signed, with a credential that is valid now; else AwsError."""
+    claim = signature.read_claim(request, family)
+    if claim is None:
+        raise family.refuse_missing()
+    credential = credentials.find(claim.access_key_id)
+    if credential is None:
+        raise family.refuse_key(claim.access_key_id)
+    check_token(claim, credential, family, now)
+    signature.check_time(claim, now, family)
+    return Signer(claim, credential)
+
+
+def check_token(claim: Claim, credential: Credential, family: Family, now: datetime) -> None:
+    """Raise when the session token is missing, wrong, or its session over."""
+    if credential.session_token is None:
+        if claim.token is not None:
+            raise family.refuse_token(claim.token)
+        return
+    if claim.token is None:
+        raise family.refuse_key(claim.access_key_id)
+    if not hmac.compare_digest(claim.token.encode(), credential.session_token.encode()):
+        raise family.refuse_token(claim.token)
+    if credential.expires is not None and now >= credential.expires:
+        raise family.refuse_expired(claim.token)
+
+
+def payload_hash(request: Request, signer: Signer, unsigned: bool) -> str:
+    """Return the hash that a request outside S3 must have signed: that of its body."""
+    told = request.headers.get("x-amz-content-sha256")
+    if told == UNSIGNED and unsigned:
+        return UNSIGNED
+    digest = hashlib.sha256(request.body).hexdigest() if request.body else EMPTY
+    return digest
+
+
+def s3_payload(request: Request, signer: Signer) -> str:
+    """Return the payload part of an S3 signature; AwsError when it is none that S3 knows."""
+    told = request.headers.get("x-amz-content-sha256")
+    if signer.claim.kind != "header":
+        return told or UNSIGNED
+    if told is None:
+        text = "Missing required header for this request: x-amz-content-sha256"
+        raise AwsError("InvalidRequest", text)
+    if told != UNSIGNED and not told.startswith("STREAMING-") and not HEX.fullmatch(told):
+        text = (
+            "x-amz-content-sha256 must be UNSIGNED-PAYLOAD, STREAMING-UNSIGNED-PAYLOAD-TRAILER, "
+            "STREAMING-AWS4-HMAC-SHA256-PAYLOAD, STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER, "
+            "STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD, "
+            "STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD-TRAILER or a valid sha256 value."
+        )
+        fields = {"ArgumentName": "x-amz-content-sha256", "ArgumentValue": told}
+        raise AwsError("InvalidArgument", text, fields=fields)
+    return told
+
+
+def prove(request: Request, path: str, signer: Signer, payload: str, family: Family) -> None:
+    """Raise when the signature is not the credential's."""
+    claim, secret = signer.claim, signer.credential.secret_access_key
+    if claim.kind == "v2":
+        signature.check_v2(claim, request, path, secret)
+    else:
+        signature.check_v4(claim, request, secret, payload, family)
+
+
+def check_s3_body(request: Request, payload: str) -> None:
+    """Raise when the whole body of an S3 request is not the one that was signed."""
+    if HEX.fullmatch(payload):
+        computed = hashlib.sha256(request.body).hexdigest() if request.body else EMPTY
+        if not hmac.compare_digest(computed.encode(), payload.encode()):
+            raise sha_mismatch(payload, computed)

@@ -1,0 +1,34 @@
+"""One request and one response as the protocols see them: HTTP taken apart, nothing more."""
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+
+from cloche.operation import Body, FileSlice
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """A request. `path` and `query_string` as sent; header names in lower case.
+
+    `body` holds the whole payload, save where the operation streams it: then `stream` is read.
+    """
+
+    method: str
+    path: str
+    query_string: str = ""
+    query: tuple[tuple[str, str], ...] = ()  # decoded
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    stream: Body | None = None
+
+
+Payload = bytes | FileSlice | AsyncIterator[bytes]
+
+
+@dataclass(slots=True)
+class Response:
+    """A response; header names in lower case."""
+
+    status: int
+    headers: dict[str, str]
+    body: Payload = b""

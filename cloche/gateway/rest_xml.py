@@ -1,0 +1,152 @@
+"""The rest-xml protocol as S3 speaks it."""
+
+from collections.abc import Mapping
+from typing import Any
+from xml.sax.saxutils import escape
+
+from cloche.core.errors import AwsError
+from cloche.gateway.message import Request, Response
+from cloche.gateway.protocol import Answer, Protocol, status_of
+from cloche.gateway.rest import MalformedPlace, places, read_places, write_places
+from cloche.gateway.scalars import Malformed
+from cloche.gateway.shapes import Action, Api, Shape
+from cloche.gateway.xml_values import (
+    DECLARATION,
+    ENTITIES,
+    load,
+    read,
+    read_structure,
+    write_members,
+)
+
+NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
+# The document that S3's own reference shows, where it is not called after the model's type.
+# https://docs.aws.amazon.com/AmazonS3/latest/API/API_Operations_Amazon_Simple_Storage_Service.html
+ROOTS: Mapping[str, str] = {
+    "CompleteMultipartUpload": "CompleteMultipartUploadResult",
+    "CreateMultipartUpload": "InitiateMultipartUploadResult",
+    "DeleteObjects": "DeleteResult",
+    "GetBucketAcl": "AccessControlPolicy",
+    "GetBucketTagging": "Tagging",
+    "GetBucketVersioning": "VersioningConfiguration",
+    "GetObjectAcl": "AccessControlPolicy",
+    "GetObjectAttributes": "GetObjectAttributesResponse",
+    "GetObjectTagging": "Tagging",
+    "ListBuckets": "ListAllMyBucketsResult",
+    "ListMultipartUploads": "ListMultipartUploadsResult",
+    "ListObjectVersions": "ListVersionsResult",
+    "ListObjects": "ListBucketResult",
+    "ListObjectsV2": "ListBucketResult",
+    "ListParts": "ListPartsResult",
+}
+MALFORMED_XML = (
+    "The XML you provided was not well-formed or did not validate against our published schema"
+)
+
+
+def parse(action: Action, request: Request, labels: Mapping[str, str]) -> dict[str, Any]:
+    """Return the parameters of a call; MalformedXML or InvalidArgument when one is wrong."""
+    shape = action.input
+    if shape is None:
+        return {}
+    try:
+        found = read_places(shape, request, labels)
+    except MalformedPlace as error:
+        raise invalid_argument(error) from error
+    try:
+        if shape.payload is not None:
+            found |= parse_payload(action, request)
+        elif request.body and places(shape).body:
+            found |= read_structure(shape, load(request.body))
+    except Malformed as error:
+        raise AwsError("MalformedXML", MALFORMED_XML) from error
+    return found
+
+
+def parse_payload(action: Action, request: Request) -> dict[str, Any]:
+    """Return the parameter that is the body."""
+    assert action.input is not None and action.input.payload is not None
+    name = action.input.payload
+    shape = action.input.by_name[name].shape
+    if action.streams:
+        return {name: request.stream}
+    if shape.kind == "blob":
+        return {name: request.body}
+    if shape.kind == "string":
+        return {name: request.body.decode("utf-8", "replace")}
+    return {name: read(shape, load(request.body))} if request.body else {}
+
+
+def invalid_argument(error: MalformedPlace) -> AwsError:
+    """Return S3's refusal of a parameter."""
+    kind, name = error.field.shape.kind, error.field.wire
+    text = (
+        f"Provided {name} not an integer or within integer range"
+        if kind == "integer"
+        else f"Invalid value for {name}"
+    )
+    fields = {"ArgumentName": name, "ArgumentValue": error.text}
+    return AwsError("InvalidArgument", text, fields=fields)
+
+
+def serialize(api: Api, action: Action, answer: Answer) -> Response:
+    """Return the response of a call."""
+    shape, result = action.output, answer.result
+    headers = ids(answer.request_id)
+    status = answer.status or action.status
+    if shape is None:
+        return Response(status, {**headers, **answer.headers})
+    told = write_places(shape, result, headers, status)
+    status = answer.status or told
+    body: Any = b""
+    if shape.payload is not None:
+        value = result.get(shape.payload)
+        payload = shape.by_name[shape.payload].shape
+        if payload.kind in ("blob", "string"):
+            body = value.encode() if isinstance(value, str) else (b"" if value is None else value)
+        elif value is not None:
+            body = document(payload, value, payload.wire or payload.name)
+    elif action.name == "GetBucketLocation":
+        body = location(result)
+    elif places(shape).body and status not in (204, 304) and action.method != "HEAD":
+        body = document(shape, result, ROOTS.get(action.name) or shape.wire or shape.name)
+    if not isinstance(body, bytes) or body:
+        headers.setdefault("content-type", "application/xml")
+    headers.update(answer.headers)
+    return Response(status, headers, body)
+
+
+def document(shape: Shape, value: Mapping[str, Any], name: str) -> bytes:
+    """Return an XML document; S3 writes milliseconds always."""
+    inner = write_members(shape, value, "milliseconds")
+    return f'{DECLARATION}<{name} xmlns="{NAMESPACE}">{inner}</{name}>'.encode()
+
+
+def location(result: Mapping[str, Any]) -> bytes:
+    """Return GetBucketLocation's document: the one whose root is its only value."""
+    region = escape(result.get("LocationConstraint") or "")
+    return (
+        f'{DECLARATION}<LocationConstraint xmlns="{NAMESPACE}">{region}</LocationConstraint>'
+    ).encode()
+
+
+def refuse(api: Api, error: AwsError, request_id: str) -> Response:
+    """Return an error as S3 sends it."""
+    headers = ids(request_id) | {"content-type": "application/xml"}
+    extra = "".join(f"<{k}>{escape(str(v), ENTITIES)}</{k}>" for k, v in error.fields.items())
+    body = (
+        f"{DECLARATION}<Error><Code>{error.code}</Code><Message>{escape(error.message)}</Message>"
+        f"{extra}<RequestId>{headers['x-amz-request-id']}</RequestId>"
+        f"<HostId>{headers['x-amz-id-2']}</HostId></Error>"
+    )
+    status = status_of(api, error)
+    return Response(status, headers | error.headers, b"" if status == 304 else body.encode())
+
+
+def ids(request_id: str) -> dict[str, str]:
+    """Return the headers in which S3 names a request."""
+    digits = request_id.replace("-", "")
+    return {"x-amz-request-id": digits[:16].upper(), "x-amz-id-2": digits * 2}
+
+
+PROTOCOL = Protocol(parse, serialize, refuse)

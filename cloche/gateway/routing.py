@@ -1,0 +1,235 @@
+"""Which service, protocol and operation a request means."""
+
+import re
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, unquote
+
+from cloche.gateway.message import Request
+from cloche.gateway.shapes import Action, Api
+from cloche.gateway.signature import service_claimed
+
+LABEL = re.compile(r"\{([^}+]+)(\+?)\}")
+# Hosts whose first label is a bucket: S3's own, and S3 on this machine.
+BUCKET_HOST = re.compile(
+    r"^(?P<bucket>.+)\.s3(?:[.-](?:dualstack\.)?[a-z0-9-]+)?\.(?:amazonaws\.com|localhost)$"
+)
+SERVICE_HOST = re.compile(r"^(?P<first>[a-z0-9-]+)\.(?:[a-z0-9-]+\.)*amazonaws\.com$")
+CBOR_PATH = re.compile(r"^/service/(?P<service>[^/]+)/operation/(?P<operation>[^/]+)$")
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One operation of a REST service, and what a request must have to mean it."""
+
+    action: str
+    constants: tuple[tuple[str, str], ...]  # of the query; an empty value matches any
+    query: frozenset[str]
+    headers: frozenset[str]
+    deprecated: bool
+
+    def matches(self, query: Mapping[str, str], headers: Container[str]) -> bool:
+        """Return whether a request that fits the path means this operation."""
+        return (
+            all(k in query and (not v or query[k] == v) for k, v in self.constants)
+            and all(name in query for name in self.query)
+            and all(name in headers for name in self.headers)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A method and path with places; its routes, the most demanding first."""
+
+    method: str
+    pattern: re.Pattern[str]
+    labels: tuple[str, ...]
+    routes: tuple[Route, ...]
+    bare: tuple[Route, ...]  # those that ask nothing of the query
+    names: frozenset[str]  # of the query, that any route asks for
+
+
+class RestRouter:
+    """Finds the operation of a REST request."""
+
+    def __init__(self, api: Api) -> None:
+        self.templates = templates(api)
+
+    def find(
+        self, method: str, path: str, query: Mapping[str, str], headers: Container[str]
+    ) -> tuple[tuple[str, ...], dict[str, str]]:
+        """Return the operations that a request may mean (deprecated twins last) and the labels."""
+        for template in self.templates.get(method, ()):
+            match = template.pattern.match(path)
+            if match is None:
+                continue
+            asked = template.names.isdisjoint(query)
+            found = [
+                r
+                for r in (template.bare if asked else template.routes)
+                if r.matches(query, headers)
+            ]
+            if not found:
+                continue
+            first = found[0]
+            same = [r for r in found if (r.constants, r.query) == (first.constants, first.query)]
+            same = [r for r in same if r.headers == first.headers]
+            same.sort(key=lambda route: route.deprecated)
+            values = (unquote(v, errors="surrogateescape") for v in match.groups())
+            labels = dict(zip(template.labels, values, strict=True))
+            return tuple(r.action for r in same), labels
+        return (), {}
+
+
+def templates(api: Api) -> dict[str, tuple[Template, ...]]:
+    """Return a service's templates by method, those with most fixed text first."""
+    grouped: dict[tuple[str, str], list[Route]] = {}
+    for name in api.operations:
+        action = api.action(name)
+        assert action is not None
+        path, _, _ = action.uri.partition("?")
+        shape_of_path = LABEL.sub(r"{\2}", path.rstrip("/") or "/")
+        grouped.setdefault((action.method, shape_of_path), []).append(route_of(action))
+    found: dict[str, list[tuple[tuple[int, int], Template]]] = {}
+    for (method, _), routes in grouped.items():
+        action = api.action(routes[0].action)
+        assert action is not None
+        template, rank = template_of(method, action.uri, routes)
+        found.setdefault(method, []).append((rank, template))
+    return {
+        method: tuple(template for _, template in sorted(these, key=lambda pair: pair[0]))
+        for method, these in found.items()
+    }
+
+
+def route_of(action: Action) -> Route:
+    """Return the route of an operation."""
+    _, _, constants = action.uri.partition("?")
+    query, headers = set(), set()
+    if action.input is not None:
+        for name in action.input.required:
+            field = action.input.by_name[name]
+            if field.shape.location == "querystring":
+                query.add(field.wire)
+            elif field.shape.location == "header":
+                headers.add(field.wire.lower())
+    return Route(
+        action.name,
+        tuple(parse_qsl(constants, keep_blank_values=True)),
+        frozenset(query),
+        frozenset(headers),
+        action.deprecated,
+    )
+
+
+def template_of(method: str, uri: str, routes: Iterable[Route]) -> tuple[Template, tuple[int, int]]:
+    """Return a template of routes that share a path, and its rank among others."""
+    path = uri.partition("?")[0].rstrip("/") or "/"
+    pattern, at, labels, greedy = "", 0, [], 0
+    for match in LABEL.finditer(path):
+        pattern += re.escape(path[at : match.start()])
+        pattern += "(.+)" if match.group(2) else "([^/]+)"
+        labels.append(match.group(1))
+        greedy += bool(match.group(2))
+        at = match.end()
+    pattern += re.escape(path[at:])
+    end = "" if greedy else "/?"
+    ordered = sorted(
+        routes, key=lambda r: (-len(r.constants), -len(r.query), -len(r.headers), r.action)
+    )
+    names = {k for r in ordered for k, _ in r.constants} | {k for r in ordered for k in r.query}
+    template = Template(
+        method,
+        re.compile(f"^{pattern}{end}$", re.DOTALL),
+        tuple(labels),
+        tuple(ordered),
+        tuple(r for r in ordered if not r.constants and not r.query),
+        frozenset(names),
+    )
+    # More fixed segments win over labels; labels within a segment over greedy ones.
+    return template, (greedy, -len(LABEL.sub("", path)))
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """The service and protocol of a request; `path` has the bucket in front (S3)."""
+
+    service: str
+    protocol: str
+    path: str
+
+
+class Directory:
+    """Knows the services by everything that a request may name them by."""
+
+    def __init__(self, apis: Mapping[str, Api]) -> None:
+        self.apis = apis
+        self.by_target = {
+            a.target_prefix: name for name, a in apis.items() if a.target_prefix is not None
+        }
+        self.by_signing: dict[str, list[str]] = {}
+        for name, found in apis.items():
+            self.by_signing.setdefault(found.signing_name, []).append(name)
+        self.by_version = {a.version: name for name, a in apis.items() if "query" in a.protocols}
+        self.routers = {
+            name: RestRouter(a) for name, a in apis.items() if a.protocols[0].startswith("rest-")
+        }
+
+    def meaning(self, request: Request) -> Meaning | str:
+        """Return what a request means, or the name of the service it means and we have not."""
+        claimed = service_claimed(request)
+        target = request.headers.get("x-amz-target")
+        if target is not None:
+            name = self.by_target.get(target.rpartition(".")[0])
+            if name is not None and (claimed is None or claimed == self.apis[name].signing_name):
+                return Meaning(name, "json", request.path)
+            return claimed or target.partition(".")[0]
+        if claimed is None:
+            claimed = self.named_by_host(request)
+        candidates = self.by_signing.get(claimed, [])
+        for name in candidates:
+            protocol = self.protocol(self.apis[name], request)
+            if protocol is None:
+                continue
+            path = bucket_path(request) if name == "s3" else request.path
+            return Meaning(name, protocol, path)
+        return claimed
+
+    def protocol(self, api: Api, request: Request) -> str | None:
+        """Return the protocol in which a request speaks to a service; None: it does not."""
+        spoken = request.headers.get("smithy-protocol")
+        if spoken is not None and f"smithy-{spoken}" in api.protocols:
+            return f"smithy-{spoken}"
+        for protocol in ("rest-xml", "rest-json", "query", "ec2"):
+            if protocol in api.protocols:
+                if protocol == "rest-json" and request.path == "/":
+                    return None
+                return protocol
+        return "json" if len(self.by_signing.get(api.signing_name, ())) == 1 else None
+
+    def named_by_host(self, request: Request) -> str:
+        """Return the signing name that an unsigned request's host or form tells; else s3."""
+        host = host_of(request)
+        match = SERVICE_HOST.match(host)
+        if match is not None and match["first"] in self.by_signing:
+            return match["first"]
+        form = request.headers.get("content-type", "").startswith(
+            "application/x-www-form-urlencoded"
+        )
+        if form or "Action" in dict(request.query):
+            names = dict(parse_qsl(request.body.decode("latin-1"))) | dict(request.query)
+            service = self.by_version.get(names.get("Version", ""))
+            if service is not None:
+                return self.apis[service].signing_name
+        return "s3"
+
+
+def host_of(request: Request) -> str:
+    """Return the host that the client named, without port."""
+    return request.headers.get("host", "").partition(":")[0].lower()
+
+
+def bucket_path(request: Request) -> str:
+    """Return the path with the bucket in front, where the host names it."""
+    match = BUCKET_HOST.match(host_of(request))
+    return f"/{match['bucket']}{request.path}" if match is not None else request.path

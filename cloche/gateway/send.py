@@ -1,0 +1,65 @@
+"""A response on its way to the client: bytes, a slice of a file, or a stream."""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from cloche.gateway.message import Response
+from cloche.operation import FileSlice
+
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+# Below this a read from the page cache costs less than handing it to a thread.
+INLINE_BYTES = 256 * 1024
+CHUNK_BYTES = 1024 * 1024
+
+
+async def send_response(send: Send, response: Response, method: str) -> None:
+    """Send a response; the file of a FileSlice is closed whatever happens."""
+    body, headers = response.body, response.headers
+    try:
+        if isinstance(body, bytes):
+            if method != "HEAD" and response.status not in (204, 304):
+                headers["content-length"] = str(len(body))
+            await start(send, response)
+            await send({"type": "http.response.body", "body": body if method != "HEAD" else b""})
+        elif isinstance(body, FileSlice):
+            headers["content-length"] = str(body.length)
+            await start(send, response)
+            if method == "HEAD":
+                await send({"type": "http.response.body"})
+            else:
+                await send_slice(send, body)
+        else:
+            await start(send, response)
+            async for chunk in body:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await send({"type": "http.response.body"})
+    finally:
+        if isinstance(body, FileSlice):
+            os.close(body.fd)
+
+
+async def start(send: Send, response: Response) -> None:
+    """Send status and headers."""
+    headers = [
+        (name.encode("latin-1"), value.encode("latin-1", "replace"))
+        for name, value in response.headers.items()
+    ]
+    await send({"type": "http.response.start", "status": response.status, "headers": headers})
+
+
+async def send_slice(send: Send, part: FileSlice) -> None:
+    """Send a part of a file; big ones are read off the event loop's thread."""
+    at, left = part.offset, part.length
+    if left <= INLINE_BYTES:
+        await send({"type": "http.response.body", "body": os.pread(part.fd, left, at)})
+        return
+    while left:
+        chunk = await asyncio.to_thread(os.pread, part.fd, min(left, CHUNK_BYTES), at)
+        if not chunk:
+            raise OSError(f"the file ended {left} bytes before the slice")
+        at, left = at + len(chunk), left - len(chunk)
+        await send({"type": "http.response.body", "body": chunk, "more_body": left > 0})
+    if not part.length:
+        await send({"type": "http.response.body"})
