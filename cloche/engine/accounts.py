@@ -1,0 +1,82 @@
+"""Who holds how much of the machine; pure.
+
+CPUs are what gangs wait for. A process's share is min(declared, machine's), a gang's claim the
+sum of its shares, at most the whole machine: so a gang of four instances of 8 vCPU runs on two
+cores, alone. Background gangs (they serve requests, idle in between) claim no CPU.
+
+Memory is counted, not enforced. A gang's claim is what it declared, at most the machine's. A
+background gang's is at most a sixteenth of the machine a process: instance types declare far
+more than a model server holds, and several endpoints must fit beside each other and beside a
+job. A gang that waits for nobody but background gangs always runs.
+"""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import psutil
+
+from cloche.engine import Capacity, GangSpec
+from cloche.engine.sandbox import Claim
+
+BACKGROUND_PARTS = 16  # how many background processes fit into the machine's memory, at least
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What a machine has."""
+
+    cpus: int
+    memory_mib: int
+
+    @classmethod
+    def of_this_machine(cls) -> "Resources":
+        """Return the CPUs this process may use and the machine's memory."""
+        cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        return cls(cpus or 1, psutil.virtual_memory().total // 2**20)
+
+
+@dataclass(frozen=True, slots=True)
+class Accounts:
+    """Counts claims against the machine's resources."""
+
+    has: Resources
+
+    def share(self, cpus: float) -> int:
+        """Return how many CPUs a process that declared `cpus` really has: at least one."""
+        return max(1, min(int(cpus), self.has.cpus))
+
+    def claim(self, gang: GangSpec) -> Claim:
+        """Return what the gang counts for while it runs."""
+        if gang.background:
+            most = self.has.memory_mib // BACKGROUND_PARTS
+            memory = sum(min(process.memory_mib, most) for process in gang.processes)
+            return Claim(0, min(memory, self.has.memory_mib), background=True)
+        cpus = sum(self.share(process.cpus) for process in gang.processes)
+        memory = sum(process.memory_mib for process in gang.processes)
+        return Claim(min(cpus, self.has.cpus), min(memory, self.has.memory_mib))
+
+    def refusal(self, claim: Claim, taken: Iterable[Claim]) -> str | None:
+        """Return why the claim can't be met beside those that are taken; None when it can."""
+        others = list(taken)
+        if claim.background:
+            others = [other for other in others if other.background]
+        elif all(other.background for other in others):
+            return None
+        held = self.capacity(others)
+        free_cpus = self.has.cpus - held.cpus_taken
+        free_memory = max(0, self.has.memory_mib - held.memory_mib_taken)
+        if claim.cpus <= free_cpus and claim.memory_mib <= free_memory:
+            return None
+        return (
+            f"needs {claim.cpus:g} CPUs and {claim.memory_mib} MiB; "
+            f"{free_cpus:g} of {self.has.cpus} CPUs and {free_memory} of "
+            f"{self.has.memory_mib} MiB are free"
+        )
+
+    def capacity(self, taken: Iterable[Claim]) -> Capacity:
+        """Return what the machine has and what these claims hold of it."""
+        claims = list(taken)
+        cpus = sum(claim.cpus for claim in claims)
+        memory = sum(claim.memory_mib for claim in claims)
+        return Capacity(self.has.cpus, self.has.memory_mib, cpus, memory)

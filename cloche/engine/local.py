@@ -1,0 +1,361 @@
+"""The engine of one machine: gangs under supervisors, found again by their run directories."""
+
+import fcntl
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import quote, unquote
+
+import psutil
+
+from cloche.core.clock import from_ms
+from cloche.engine import (
+    Capacity,
+    Doors,
+    EngineError,
+    GangSpec,
+    InsufficientCapacity,
+    Mount,
+    Placed,
+    ProcessSpec,
+    Seen,
+    Usage,
+)
+from cloche.engine.accounts import Accounts, Resources
+from cloche.engine.folders import fill_host, remove_tree
+from cloche.engine.probe import diagnose, probe, reduced
+from cloche.engine.reduced import plan_reduced
+from cloche.engine.sandbox import Claim, Machine, host_folder, plan
+
+START_WITHIN_S = 90.0
+ANSWER_WITHIN_S = 5.0
+ENGINE_FOLDER = Path(__file__).resolve().parent
+SUPERVISOR = (
+    "import sys; sys.path[:0] = [sys.argv.pop(1)]; from supervisor.main import main; main()"
+)
+
+
+class LocalEngine:
+    """Runs gangs on this machine; everything it knows lies in `root`, one folder a gang.
+
+    port: the gateway's, as seen from inside a gang; the proxy's is the next one.
+    machine: what isolation to use; None: probe, then try it out.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        port: int = 4599,
+        machine: Machine | None = None,
+        resources: Resources | None = None,
+    ) -> None:
+        self.root = root
+        self.ports = (port, port + 1)
+        self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.accounts = Accounts(resources or Resources.of_this_machine())
+        self.lock = threading.RLock()
+        self.claims: dict[str, Claim] = {}
+        self._find_claims()
+        self.machine = machine or self._tried(probe())
+
+    @property
+    def isolation(self) -> str:
+        """Say in a sentence how far processes are isolated here, and what would change that."""
+        if self.machine.isolation == "full":
+            return "Full isolation: private files, processes and network for every job."
+        return " ".join(("Reduced isolation: jobs see this machine.", *self.machine.advice))
+
+    def launch(self, gang: GangSpec) -> Placed | InsufficientCapacity:
+        """Start all processes of the gang; EngineError says why they can't be started."""
+        folder = self._folder(gang.name)
+        if await_start(folder):
+            return Placed()
+        claim = self.accounts.claim(gang)
+        with self.lock:
+            if held(folder):
+                return Placed()
+            refusal = self.accounts.refusal(claim, self._claims())
+            if refusal is not None:
+                return InsufficientCapacity(f"{gang.name} {refusal}")
+            remove_tree(folder)
+            folder.mkdir(mode=0o700)
+            lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self.claims[gang.name] = claim
+        try:
+            self._start(gang, folder, claim, lock)
+        except BaseException:
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            remove_tree(folder)
+            raise
+        finally:
+            os.close(lock)
+        return Placed()
+
+    def see(self, gang: str) -> Mapping[str, Seen] | None:
+        """Return each process of the gang by name; None when the gang is not known."""
+        folder = self._folder(gang)
+        state = read_record(folder / "state.json")
+        if state is None:
+            return None
+        alive = held(folder)  # before the exit records are read: they are written before it ends
+        started = from_ms(state["started_ms"])
+        seen: dict[str, Seen] = {}
+        for name in state["processes"]:
+            record = read_record(folder / f"exit-{name}.json")
+            if record is not None:
+                ended = from_ms(record["ended_ms"])
+                seen[name] = Seen("exited", record["exit_code"], record["reason"], started, ended)
+            else:
+                seen[name] = Seen("running" if alive else "lost", started=started)
+        return seen
+
+    def stop(self, gang: str) -> None:
+        """Ask all processes to end; does not wait."""
+        with self._control(gang) as connection:
+            if connection is not None:
+                connection.sendall(b"stop")
+                connection.recv(2)
+
+    def forget(self, gang: str) -> None:
+        """Remove the run directory and what its processes left in overlays, /tmp and home."""
+        folder = self._folder(gang)
+        if not folder.exists():
+            return
+        if held(folder):
+            raise EngineError(f"{gang} still runs: it can't be forgotten")
+        gone = Path(tempfile.mkdtemp(prefix=".gone-", dir=self.root))
+        with suppress(FileNotFoundError):
+            folder.rename(gone / "run")
+        remove_tree(gone)
+
+    def adopt(self) -> tuple[str, ...]:
+        """Return the names of all gangs that are known, running or ended."""
+        return tuple(
+            sorted(
+                unquote(folder.name)
+                for folder in self._folders()
+                if (folder / "state.json").exists()
+            )
+        )
+
+    def doors(self, gang: str) -> Doors | None:
+        """Return the gang's listening sockets (new descriptors); None when it does not run."""
+        with self._control(gang) as connection:
+            if connection is None:
+                return None
+            connection.sendall(b"doors")
+            _text, descriptors, _flags, _address = socket.recv_fds(connection, 16, 2)
+        if not descriptors:
+            return None
+        platform, *proxy = (socket.socket(fileno=fd) for fd in descriptors)
+        return Doors(platform, proxy[0] if proxy else None)
+
+    def usage(self, gang: str) -> Mapping[str, Usage]:
+        """Return what each running process of the gang, with all that it started, uses."""
+        folder = self._folder(gang)
+        state = read_record(folder / "state.json")
+        if state is None or not held(folder):
+            return {}
+        used: dict[str, Usage] = {}
+        for name, process in state["processes"].items():
+            if not (folder / f"exit-{name}.json").exists():
+                with suppress(psutil.NoSuchProcess):
+                    used[name] = tree_usage(psutil.Process(process["pid"]))
+        return used
+
+    def share(self, cpus: float) -> int:
+        """Return how many CPUs a process that declared `cpus` really has."""
+        return self.accounts.share(cpus)
+
+    def capacity(self) -> Capacity:
+        """Return what the machine has and what is taken."""
+        with self.lock:
+            return self.accounts.capacity(self._claims())
+
+    def _start(self, gang: GangSpec, folder: Path, claim: Claim, lock: int) -> None:
+        """Prepare the run directory, start the supervisor, wait until all processes run."""
+        doors: list[socket.socket] = []
+        if self.machine.isolation == "full":
+            planned = plan(gang, folder, self.machine, self.ports, claim)
+        else:
+            wanted = self.ports if gang.egress else self.ports[:1]
+            doors = [socket.create_server(("127.0.0.1", 0), backlog=1024) for _ in wanted]
+            ports = {
+                inside: door.getsockname()[1] for inside, door in zip(wanted, doors, strict=True)
+            }
+            planned = plan_reduced(gang, folder, ports, claim)
+        try:
+            for process in gang.processes:
+                process.log.parent.mkdir(parents=True, exist_ok=True)
+                fill_host(gang, process, host_folder(folder, process.name), self.machine)
+            (folder / "plan.json").write_text(json.dumps(planned, indent=1))
+            self._supervise(gang.name, folder, lock, [door.fileno() for door in doors])
+        finally:
+            for door in doors:
+                door.close()
+
+    def _supervise(self, gang: str, folder: Path, lock: int, doors: list[int]) -> None:
+        report, told = os.pipe()
+        try:
+            descriptors = (lock, told, *doors)
+            arguments = [str(ENGINE_FOLDER), str(folder), *map(str, descriptors)]
+            subprocess.run(
+                [sys.executable, "-I", "-S", "-c", SUPERVISOR, *arguments],
+                pass_fds=descriptors,
+                stdin=subprocess.DEVNULL,
+                check=True,
+                env={},
+                timeout=START_WITHIN_S,
+            )
+            os.close(told)
+            told = -1
+            with os.fdopen(report, "rb", closefd=False) as answers:
+                answer = answers.read().decode()
+        finally:
+            os.close(report)
+            if told >= 0:
+                os.close(told)
+        if answer != "ok":
+            raise EngineError(f"{gang}: {answer or 'the supervisor died at its start'}")
+
+    def _tried(self, machine: Machine) -> Machine:
+        """Return `machine` if a trial run works with it, else one without isolation and why."""
+        if machine.isolation != "full":
+            return machine
+        self.machine = machine
+        with tempfile.TemporaryDirectory(prefix=".trial-", dir=self.root) as name:
+            trial = Path(name)
+            (trial / "input").mkdir()
+            mount = Mount(trial / "input", "/opt/ml/input", "overlay")
+            process = ProcessSpec(
+                name="trial", argv=("/bin/true",), mounts=(mount,), log=trial / "log"
+            )
+            gang = GangSpec(name=trial.name + "-run", processes=(process,), background=True)
+            try:
+                self.launch(gang)
+            except EngineError as error:
+                return reduced(*diagnose(str(error)))
+            while held(self._folder(gang.name)):
+                time.sleep(0.002)
+            self.forget(gang.name)
+        return machine
+
+    def _folder(self, gang: str) -> Path:
+        """Return the gang's run directory: its name, made safe for a file system."""
+        name = quote(gang, safe="")
+        return self.root / (name.replace(".", "%2E", 1) if name.startswith(".") else name)
+
+    def _folders(self) -> list[Path]:
+        return [folder for folder in self.root.iterdir() if not folder.name.startswith(".")]
+
+    def _find_claims(self) -> None:
+        """Take stock after a restart, and clear away what a killed server left half done."""
+        for folder in self.root.iterdir():
+            if held(folder):
+                planned = read_record(folder / "plan.json")
+                if planned is not None:
+                    self.claims[unquote(folder.name)] = Claim(
+                        planned["cpus"], planned["memory_mib"], planned["background"]
+                    )
+            elif folder.name.startswith(".") or not (folder / "state.json").exists():
+                remove_tree(folder)
+
+    def _claims(self) -> list[Claim]:
+        """Return the claims of the gangs that run; those that ended are dropped."""
+        for name in [name for name in self.claims if not held(self._folder(name))]:
+            del self.claims[name]
+        return list(self.claims.values())
+
+    @contextmanager
+    def _control(self, gang: str) -> Iterator[socket.socket | None]:
+        """Connect to the gang's supervisor; None when there is none."""
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.settimeout(ANSWER_WITHIN_S)
+        with connection:
+            try:
+                with short_path(self._folder(gang)) as folder:
+                    connection.connect(f"{folder}/control")
+            except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
+                yield None
+                return
+            yield connection
+
+
+@contextmanager
+def short_path(folder: Path) -> Iterator[str]:
+    """Give a folder a short name: the address of a unix socket has at most 104 bytes."""
+    if sys.platform == "linux":
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            yield f"/proc/self/fd/{descriptor}"
+        finally:
+            os.close(descriptor)
+        return
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        link = Path(name) / "f"
+        link.symlink_to(folder)
+        yield str(link)
+
+
+def held(folder: Path) -> bool:
+    """Tell whether a supervisor (or a launch under way) holds the run directory's lock."""
+    try:
+        lock = os.open(folder / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fcntl.flock(lock, fcntl.LOCK_UN)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False
+
+
+def await_start(folder: Path) -> bool:
+    """Tell whether the gang was started before; waits where a start is still under way."""
+    until = time.monotonic() + START_WITHIN_S
+    while not (folder / "state.json").exists():
+        if not held(folder):
+            return (folder / "state.json").exists()
+        if time.monotonic() > until:
+            raise EngineError(f"{folder.name}: its supervisor does not get on")
+        time.sleep(0.005)
+    return True
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """Return a record of the run directory; None when it is not written."""
+    try:
+        return cast(dict[str, Any], json.loads(path.read_bytes()))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def tree_usage(process: psutil.Process) -> Usage:
+    """Return what a process and all that it started use.
+
+    CPU counts children that ended, too. Memory that processes share is counted once.
+    """
+    cpu_s, own, shared = 0.0, 0, 0
+    for member in (process, *process.children(recursive=True)):
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            times, memory = member.cpu_times(), member.memory_info()
+            cpu_s += times.user + times.system
+            cpu_s += getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)
+            common = getattr(memory, "shared", 0)
+            own += memory.rss - common
+            shared = max(shared, common)
+    return Usage(cpu_s, (own + shared) / 2**20)

@@ -1,0 +1,73 @@
+"""Running without a sandbox, where the machine has none: real folders in place of mount targets.
+
+What remains: a gang starts, stops and is adopted as elsewhere, its log and exit records are
+exact, inputs can't be changed through it (they are copied). What is missing: the machine's files
+and network are in reach, `/opt/ml` exists only as the paths in SM_* variables, and the hosts of
+a gang share one machine under the name localhost.
+"""
+
+import re
+from pathlib import Path
+
+from cloche.engine import GangSpec, ProcessSpec
+from cloche.engine.sandbox import (
+    Claim,
+    Plan,
+    PlannedProcess,
+    check,
+    command,
+    environment,
+    host_folder,
+)
+
+
+def plan_reduced(gang: GangSpec, folder: Path, ports: dict[int, int], claim: Claim) -> Plan:
+    """Return the plan; `ports` maps a door's port to the one that is open in its place."""
+    check(gang)
+    return Plan(
+        gang=gang.name,
+        sandboxed=False,
+        processes=[bare(process, folder, ports) for process in gang.processes],
+        ports=[],
+        user=None,
+        place="",
+        sources={},
+        mapped=[],
+        max_run_s=gang.max_run_s,
+        stop_grace_s=gang.stop_grace_s,
+        cpus=claim.cpus,
+        memory_mib=claim.memory_mib,
+        background=claim.background,
+    )
+
+
+def bare(process: ProcessSpec, folder: Path, ports: dict[int, int]) -> PlannedProcess:
+    """Return one process with every path and door in its texts made real."""
+    own = host_folder(folder, process.name)
+    real: dict[str, str] = {}
+    for number, mount in enumerate(process.mounts):
+        copied = own / f"overlay-{number}" / "upper"
+        real[mount.target] = str(copied if mount.mode == "overlay" else mount.source)
+    real |= {f"127.0.0.1:{inside}": f"127.0.0.1:{outside}" for inside, outside in ports.items()}
+    defaults = {"TMPDIR": str(own / "tmp"), "HOME": str(own / "root")}
+    env = environment(process) | defaults | dict(process.env)
+    env = {name: translate(value, real) for name, value in env.items()}
+    if "MASTER_ADDR" in env:
+        env["MASTER_ADDR"] = "127.0.0.1"  # host names resolve in a sandbox only
+    argv = tuple(translate(text, real) for text in process.argv)
+    return PlannedProcess(
+        name=process.name,
+        argv=command(argv, env),
+        env={"PATH": env["PATH"]},
+        cwd=translate(process.workdir, real),
+        log=str(process.log),
+        sandboxed=False,
+    )
+
+
+def translate(text: str, real: dict[str, str]) -> str:
+    """Return `text` with each key of `real`, where it stands as a whole, replaced."""
+    if not real:
+        return text
+    keys = "|".join(re.escape(key) for key in sorted(real, key=len, reverse=True))
+    return re.sub(rf"(?<![\w./-])({keys})(?![\w.-])", lambda found: real[found[1]], text)

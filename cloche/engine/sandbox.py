@@ -1,0 +1,242 @@
+"""From a gang's spec to the plan that its supervisor carries out; pure, and it can be printed."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypedDict
+
+from cloche.engine import EngineError, GangSpec, ProcessSpec
+from cloche.engine.supervisor.process import READY, STATUS_FD, USERNS_FD
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,61}[A-Za-z0-9])?")
+# What root may do in a container on AWS, as far as a user namespace can grant it.
+CAPABILITIES = (
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETPCAP",
+    "CAP_SETFCAP",
+    "CAP_SYS_CHROOT",
+)
+# The sandbox's first step: says that it stands, waits for the word, leaves no trace of itself
+# (descriptors, shell variables) and becomes the command. $0 is the command's name.
+STARTER = (
+    'command -v "$0" >/dev/null || { echo "$0: command not found" >&2; exit 127; }; '
+    f'echo "{READY.decode()}"; read -r word || exit 125; exec "$@" </dev/null {USERNS_FD}<&-'
+)
+PASSWD = """root:x:0:0:root:/root:/bin/bash
+daemon:x:1:1:daemon:/usr/sbin:/usr/sbin/nologin
+www-data:x:33:33:www-data:/var/www:/usr/sbin/nologin
+nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin
+"""
+GROUP = "root:x:0:\ndaemon:x:1:\ntty:x:5:\nwww-data:x:33:\nusers:x:100:\nnogroup:x:65534:\n"
+
+
+class PlannedProcess(TypedDict):
+    """How the supervisor starts one process."""
+
+    name: str
+    argv: list[str]
+    env: dict[str, str]
+    cwd: str  # of the first program in argv, outside the sandbox
+    log: str
+    sandboxed: bool
+
+
+class Plan(TypedDict):
+    """`plan.json` of a run directory: all that the supervisor knows of its gang."""
+
+    gang: str
+    sandboxed: bool
+    processes: list[PlannedProcess]
+    ports: list[int]  # the doors to open inside the private network
+    user: int | None  # root becomes this one first; None: stay who we are
+    place: str  # where `sources` appear to that user
+    sources: dict[str, str]  # name below `place` -> path
+    mapped: list[str]  # the names whose owner, root, is shown as the sandbox's root
+    max_run_s: float | None
+    stop_grace_s: float
+    cpus: float  # what it counts for while it runs
+    memory_mib: int
+    background: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What the probe found: how far isolation goes here, and with what."""
+
+    isolation: Literal["full", "paths"]
+    bwrap: tuple[tuple[str, Path], ...] = ()  # name below the neutral place -> what must be there
+    program: str = ""  # bwrap's path; with `user`: below the neutral place
+    user: int | None = None
+    place: str = "/mnt"  # any folder that exists; in the supervisor's own mounts it is ours
+    system: tuple[tuple[str, str, str], ...] = ()  # bubblewrap's arguments for /usr, /lib, …
+    advice: tuple[str, ...] = ()  # what to change on this machine for full isolation
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a gang counts for while it runs."""
+
+    cpus: float
+    memory_mib: int
+    background: bool = False
+
+
+def plan(
+    gang: GangSpec, folder: Path, machine: Machine, ports: tuple[int, ...], claim: Claim
+) -> Plan:
+    """Return the plan for a gang whose run directory is `folder`."""
+    check(gang)
+    places = Places(machine)
+    processes = [sandboxed(gang, process, folder, machine, places) for process in gang.processes]
+    return Plan(
+        gang=gang.name,
+        sandboxed=True,
+        processes=processes,
+        ports=list(ports if gang.egress else ports[:1]),
+        user=machine.user,
+        place=machine.place,
+        sources=places.sources,
+        mapped=sorted(places.mapped),
+        max_run_s=gang.max_run_s,
+        stop_grace_s=gang.stop_grace_s,
+        cpus=claim.cpus,
+        memory_mib=claim.memory_mib,
+        background=claim.background,
+    )
+
+
+def check(gang: GangSpec) -> None:
+    """EngineError when a spec can't be run; it says what is wrong."""
+    names = [process.name for process in gang.processes]
+    if not names or len(set(names)) != len(names):
+        raise EngineError(f"{gang.name}: needs processes with distinct names, not {names}")
+    for process in gang.processes:
+        if not HOST_NAME.fullmatch(process.name):
+            raise EngineError(f"{process.name!r} is no host name")
+        if not process.argv:
+            raise EngineError(f"{process.name}: argv is empty")
+        for mount in process.mounts:
+            if not mount.target.startswith("/"):
+                raise EngineError(f"{process.name}: the mount target {mount.target!r} is relative")
+            if not mount.source.exists():
+                raise EngineError(f"{process.name}: {mount.source} (for {mount.target}) is missing")
+            if mount.mode == "overlay" and not mount.source.is_dir():
+                raise EngineError(f"{process.name}: {mount.source} is no folder to lay over")
+
+
+class Places:
+    """Where the sandbox's user finds what is mounted: in a neutral folder if we are root."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine = machine
+        self.sources: dict[str, str] = {}
+        self.mapped: set[str] = set()
+        self.names: dict[tuple[str, bool], str] = {}
+        if machine.user is not None:
+            for name, path in machine.bwrap:
+                self.sources[name] = str(path)
+
+    def find(self, path: Path, *, mapped: bool = False) -> str:
+        """Return the path of `path` for the sandbox's user."""
+        if self.machine.user is None:
+            return str(path)
+        key = (str(path), mapped)
+        if key not in self.names:
+            name = str(len(self.names))
+            self.names[key] = name
+            self.sources[name] = str(path)
+            if mapped:
+                self.mapped.add(name)
+        return f"{self.machine.place}/{self.names[key]}"
+
+
+def sandboxed(
+    gang: GangSpec, process: ProcessSpec, folder: Path, machine: Machine, places: Places
+) -> PlannedProcess:
+    """Return one process with its bubblewrap command."""
+    env = environment(process)
+    program = machine.program if machine.user is None else f"{machine.place}/{machine.program}"
+    identity = ["--unshare-user", "--uid", "0", "--gid", "0"]
+    if machine.user is not None:
+        identity = ["--userns", str(USERNS_FD)]
+    argv = [program, *identity, "--unshare-pid", "--unshare-ipc", "--unshare-uts"]
+    argv += ["--hostname", process.name, "--new-session", "--die-with-parent"]
+    argv += ["--json-status-fd", str(STATUS_FD)]
+    for capability in CAPABILITIES:
+        argv += ["--cap-add", capability]
+    for name in ("/etc", "/var", "/run", "/opt"):
+        argv += ["--perms", "0755", "--dir", name]
+    argv += [part for option in machine.system for part in option]
+    own = places.find(host_folder(folder, process.name))
+    for name in etc_files(gang, process):
+        argv += ["--bind", f"{own}/etc/{name}", f"/etc/{name}"]
+    argv += ["--proc", "/proc", "--dev", "/dev"]
+    argv += ["--bind", f"{own}/tmp", "/tmp", "--bind", f"{own}/tmp", "/var/tmp"]
+    argv += ["--bind", f"{own}/root", env["HOME"]]
+    argv += [part for option in mounts(process, own, places) for part in option]
+    argv += ["--chdir", process.workdir, "--clearenv", "--setenv", "PATH", env["PATH"]]
+    argv += ["--", *command(process.argv, env)]
+    return PlannedProcess(
+        name=process.name, argv=argv, env={}, cwd="/", log=str(process.log), sandboxed=True
+    )
+
+
+def mounts(process: ProcessSpec, own: str, places: Places) -> Iterator[tuple[str, ...]]:
+    """Yield bubblewrap's options for the spec's mounts, outer ones first."""
+    numbered = sorted(enumerate(process.mounts), key=lambda item: item[1].target.count("/"))
+    for number, mount in numbered:
+        if mount.mode == "rw":
+            yield ("--bind", places.find(mount.source), mount.target)
+        elif mount.mode == "ro":
+            yield ("--ro-bind", places.find(mount.source, mapped=True), mount.target)
+        else:
+            layer = f"{own}/overlay-{number}"
+            source = places.find(mount.source, mapped=True)
+            yield ("--overlay-src", source)
+            yield ("--overlay", f"{layer}/upper", f"{layer}/work", mount.target)
+
+
+def overlays(process: ProcessSpec) -> list[str]:
+    """Return the names of the folders in the host folder that overlay mounts write to."""
+    return [f"overlay-{n}" for n, mount in enumerate(process.mounts) if mount.mode == "overlay"]
+
+
+def command(argv: tuple[str, ...], env: Mapping[str, str]) -> list[str]:
+    """Return what runs in the sandbox: the command behind the starter, with exactly `env`.
+
+    By env(1), for a shell drops variables whose names it can't spell (SM_HP_LEARNING-RATE).
+    """
+    settings = [f"{name}={value}" for name, value in sorted(env.items())]
+    return ["/bin/sh", "-c", STARTER, argv[0], "/usr/bin/env", "-i", *settings, *argv]
+
+
+def environment(process: ProcessSpec) -> dict[str, str]:
+    """Return the process's whole environment."""
+    return {"PATH": DEFAULT_PATH, "HOME": "/root", "HOSTNAME": process.name} | dict(process.env)
+
+
+def host_folder(folder: Path, name: str) -> Path:
+    """Return the folder that holds a host's private /tmp, home, /etc files and overlays."""
+    return folder / f"host-{name}"
+
+
+def etc_files(gang: GangSpec, process: ProcessSpec) -> dict[str, str]:
+    """Return the host's own files of /etc: name -> text."""
+    hosts = ["127.0.0.1\tlocalhost", "::1\tip6-localhost"]
+    hosts += [f"127.0.1.{n}\t{other.name}" for n, other in enumerate(gang.processes, 1)]
+    return {
+        "hosts": "\n".join(hosts) + "\n",
+        "hostname": process.name + "\n",
+        "passwd": PASSWD,
+        "group": GROUP,
+        "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
+        "resolv.conf": "# The way out is the platform's proxy, which resolves names itself.\n",
+    }

@@ -1,0 +1,320 @@
+"""Starts a gang, answers for it, and writes down how each of its processes ended.
+
+A run directory holds
+- plan.json: what to start (written by the engine; see `cloche.engine.sandbox.Plan`)
+- lock: held (flock) for as long as the supervisor lives, from before it was started
+- state.json: written once all processes run
+- exit-NAME.json: how one process ended; written when its log is complete and on the disk
+- control: a unix socket: `ping`, `stop`, `doors`, one request a connection
+- supervisor.log: what went wrong in the supervisor itself
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+
+from . import namespaces
+from .process import Process
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..sandbox import Plan
+
+START_WITHIN_S = 60.0
+KILL_AGAIN_S = 5.0
+BACKLOG = 1024  # requests that wait at a door while the server is down
+
+
+class StartError(Exception):
+    """The gang can't be started; the text says why."""
+
+
+class Supervisor:
+    """One gang's life."""
+
+    def __init__(self, plan: Plan, doors: list[socket.socket]) -> None:
+        self.plan = plan
+        self.doors = doors
+        self.processes: list[Process] = []
+        self.selector = selectors.DefaultSelector()
+        self.started = time.monotonic()
+        self.kill_at: float | None = None
+        self.stopping = False
+        self.running = False
+
+    def start(self) -> None:
+        """Start all processes or none; StartError tells why not."""
+        self._listen()
+        user, userns = self._enter_namespaces()
+        try:
+            for planned in self.plan["processes"]:
+                process = Process(planned, user, userns)
+                self.processes.append(process)
+                self.selector.register(process.output, selectors.EVENT_READ, process)
+            until = time.monotonic() + START_WITHIN_S
+            while not all(process.ready for process in self.processes):
+                self._turn(0.5)
+                for process in self.processes:
+                    if not process.ready and process.exit_code is not None:
+                        raise StartError(f"{process.name}: {explain(process)}")
+                if self.stopping or time.monotonic() > until:
+                    raise StartError("the sandbox was not ready in time")
+            for process in self.processes:
+                process.learn_group()
+            self._write_state()
+        except BaseException:
+            for process in self.processes:
+                process.kill()
+            raise
+        self.started = time.monotonic()
+        self.running = True
+        for process in self.processes:
+            process.go()
+
+    def run(self) -> None:
+        """Stay until every process has ended and its record is written."""
+        while not all(process.settled for process in self.processes):
+            self._turn(self._pause())
+            now = time.monotonic()
+            end = self._end()
+            if end is not None and now >= end:
+                self.stop("MaxRuntimeExceeded")
+            if self.stopping:
+                self.stop("Stopped")
+            if self.kill_at is not None and now >= self.kill_at:
+                for process in self.processes:
+                    process.kill()
+                self.kill_at = now + KILL_AGAIN_S
+        end_orphans()
+
+    def stop(self, reason: str) -> None:
+        """Ask all that still run to end; after the grace they are killed."""
+        if self.kill_at is not None:
+            return
+        self.kill_at = time.monotonic() + self.plan["stop_grace_s"]
+        for process in self.processes:
+            if process.exit_code is None:
+                process.reason = reason
+                process.signal(signal.SIGTERM)
+
+    def _listen(self) -> None:
+        wake_read, wake_write = os.pipe()
+        os.set_blocking(wake_write, False)
+        signal.set_wakeup_fd(wake_write)
+        for number in (signal.SIGCHLD, signal.SIGTERM):
+            signal.signal(number, self._signalled)
+        for number in (signal.SIGHUP, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
+        self.selector.register(wake_read, selectors.EVENT_READ)
+        control = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        control.bind("control")
+        os.chmod("control", 0o600)
+        control.listen(64)
+        control.setblocking(False)
+        self.selector.register(control, selectors.EVENT_READ, control)
+
+    def _signalled(self, number: int, _frame: object) -> None:
+        if number == signal.SIGTERM:
+            self.stopping = True
+
+    def _enter_namespaces(self) -> tuple[int | None, int | None]:
+        """Return the user to become before the sandbox, and its user namespace."""
+        user, userns = self.plan["user"], None
+        if not self.plan["sandboxed"]:
+            return user, userns
+        if user is None:
+            namespaces.enter_own_user_namespace()
+        else:
+            userns = namespaces.make_user_namespace(user, user)
+            ids = namespaces.make_user_namespace(user, None)
+            place, sources = self.plan["place"], self.plan["sources"]
+            namespaces.enter_private_mounts(place, sources, set(self.plan["mapped"]), ids)
+            os.close(ids)
+        namespaces.raise_loopback()
+        for port in self.plan["ports"]:
+            door = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            door.bind(("127.0.0.1", port))
+            door.listen(BACKLOG)
+            self.doors.append(door)
+        return user, userns
+
+    def _write_state(self) -> None:
+        processes = {p.name: {"pid": p.pid, "group": p.group} for p in self.processes}
+        state = {"supervisor": os.getpid(), "started_ms": wall_ms(), "processes": processes}
+        write_record("state.json", state)
+
+    def _pause(self) -> float | None:
+        """Return seconds until something is due; None: only an event can change anything."""
+        times = [self.kill_at, self._end()]
+        for process in self.processes:
+            if not process.settled:
+                times.append(process.pump.flush_at)
+                times.append(None if process.exit_code is None else process.drain_until)
+        due = [at for at in times if at is not None]
+        return max(0.0, min(due) - time.monotonic()) if due else None
+
+    def _end(self) -> float | None:
+        if self.plan["max_run_s"] is None or self.kill_at is not None:
+            return None
+        return self.started + self.plan["max_run_s"]
+
+    def _turn(self, pause: float | None) -> None:
+        """Wait for something to happen, and take note of it."""
+        requests: list[socket.socket] = []
+        for key, _mask in self.selector.select(pause):
+            if isinstance(key.data, Process):
+                self._read(key.data)
+            elif isinstance(key.data, socket.socket):
+                requests.append(key.data)
+            else:
+                os.read(key.fd, 512)
+        self._reap()
+        now = time.monotonic()
+        for process in self.processes:
+            process.pump.tick(now)
+            ended = process.exit_code is not None and (process.silent or now >= process.drain_until)
+            if ended and self.running and not process.settled:
+                self._settle(process)
+        for request in requests:
+            self._answer(request)
+
+    def _read(self, process: Process) -> None:
+        process.read(time.monotonic())
+        if process.silent:
+            self.selector.unregister(process.output)
+
+    def _reap(self) -> None:
+        """Take note of processes that ended; the first failure ends the gang."""
+        failed = False
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
+            if pid == 0:
+                break
+            for process in self.processes:
+                if process.pid == pid:
+                    process.exited(status, time.monotonic())
+                    failed = failed or process.exit_code != 0
+        if failed and self.running:
+            self.stop("Stopped")
+
+    def _settle(self, process: Process) -> None:
+        """Write the record of a process that ended: its log is complete."""
+        if not process.silent:
+            self.selector.unregister(process.output)
+        process.pump.finish()
+        record = {
+            "exit_code": process.exit_code,
+            "reason": process.reason,
+            "ended_ms": process.ended_ms,
+        }
+        write_record(f"exit-{process.name}.json", record)
+        process.settled = True
+
+    def _answer(self, control: socket.socket) -> None:
+        """Serve one request; a caller that went away is none of our business."""
+        try:
+            connection, _ = control.accept()
+        except OSError:
+            return
+        with connection:
+            connection.settimeout(1.0)
+            try:
+                request = connection.recv(64)
+                if request == b"doors":
+                    descriptors = [door.fileno() for door in self.doors]
+                    socket.send_fds(connection, [b"ok"], descriptors)
+                    return
+                if request == b"stop":
+                    self.stop("Stopped")
+                connection.sendall(b"ok")
+            except OSError:
+                return
+
+
+def explain(process: Process) -> str:
+    """Return what a process that never got ready said."""
+    text = process.early.decode("utf-8", "replace").strip()
+    return text or f"it ended with {process.exit_code}"
+
+
+def end_orphans() -> None:
+    """Kill what is left of the gang outside its process groups (where there is no sandbox)."""
+    children = f"/proc/self/task/{os.getpid()}/children"
+    while True:
+        try:
+            with open(children) as listing:
+                pids = [int(pid) for pid in listing.read().split()]
+        except OSError:
+            return
+        if not pids:
+            return
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+
+def wall_ms() -> int:
+    """Return milliseconds since 1970."""
+    return time.time_ns() // 1_000_000
+
+
+def write_record(name: str, record: Mapping[str, object]) -> None:
+    """Write a file of the run directory so that it is there whole or not at all."""
+    fd = os.open(name + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    os.write(fd, json.dumps(record).encode())
+    os.fsync(fd)
+    os.close(fd)
+    os.rename(name + ".new", name)
+    folder = os.open(".", os.O_RDONLY | os.O_CLOEXEC)
+    os.fsync(folder)
+    os.close(folder)
+
+
+def detach() -> None:
+    """Leave the caller's session, folder and terminal; what goes wrong is told in a file."""
+    os.setsid()
+    nothing = os.open("/dev/null", os.O_RDWR)
+    said = os.open("supervisor.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    for fd, target in ((nothing, 0), (nothing, 1), (said, 2)):
+        os.dup2(fd, target)
+    os.close(nothing)
+    os.close(said)
+
+
+def main() -> None:
+    """Run as `RUNDIR LOCK_FD REPORT_FD [DOOR_FD…]`.
+
+    The caller reads REPORT_FD to its end: "ok" when all processes run, else why not.
+    """
+    if os.fork():
+        os._exit(0)
+    folder, lock, report, *doors = sys.argv[1:]
+    for fd in (lock, report, *doors):
+        os.set_inheritable(int(fd), False)
+    os.chdir(folder)
+    detach()
+    if sys.platform == "linux":
+        namespaces.become_subreaper()
+    try:
+        with open("plan.json", encoding="utf-8") as file:
+            plan: Plan = json.load(file)
+        supervisor = Supervisor(plan, [socket.socket(fileno=int(fd)) for fd in doors])
+        supervisor.start()
+    except BaseException as error:
+        os.write(int(report), str(error).encode()[:60_000])
+        raise
+    os.write(int(report), b"ok")
+    os.close(int(report))
+    supervisor.run()

@@ -1,0 +1,162 @@
+"""One process of a gang: its start, its output, its end."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import time
+
+from . import namespaces
+from .pump import LogFile, Pump
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ..sandbox import PlannedProcess
+
+READY = b"cloche: ready"  # the sandbox stands; the process's own output follows
+USERNS_FD, STATUS_FD = 4, 5  # where the sandbox's arguments expect them
+CHUNK = 256 * 1024
+SIGNALS = frozenset(int(number) for number in signal.valid_signals())
+OOM_SCORE = "500"  # when memory runs out the kernel ends jobs before servers
+
+
+class Process:
+    """A process that was started and is held at the door of its sandbox until `go`."""
+
+    def __init__(self, plan: PlannedProcess, user: int | None, userns: int | None) -> None:
+        self.plan = plan
+        self.name = plan["name"]
+        self.pump = Pump(LogFile(plan["log"]))
+        self.early = b""  # output before READY: why a sandbox could not be set up
+        self.ready = False
+        self.group = 0  # process group that signals go to
+        self.reason: str | None = None
+        self.exit_code: int | None = None
+        self.ended_ms = 0
+        self.drain_until = 0.0
+        self.silent = False  # its output has ended
+        self.settled = False  # its record is written
+        inside, self.stdin = os.pipe()
+        self.output, written = os.pipe()
+        self.status, told = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            become(plan, inside, written, told, user, userns)
+        for fd in (inside, written, told):
+            os.close(fd)
+        os.set_blocking(self.output, False)
+
+    def read(self, now: float) -> None:
+        """Take what the process wrote; `silent` becomes True at the end of its output."""
+        while not self.silent:
+            try:
+                data = os.read(self.output, CHUNK)
+            except BlockingIOError:
+                return
+            if not data:
+                self.silent = True
+            elif self.ready:
+                self.pump.feed(data, now)
+            else:
+                self._await_ready(data, now)
+            if len(data) < CHUNK:
+                return
+
+    def _await_ready(self, data: bytes, now: float) -> None:
+        self.early += data
+        before, mark, after = self.early.partition(READY + b"\n")
+        if mark:
+            self.ready = True
+            self.pump.feed(before + after, now)
+
+    def learn_group(self) -> None:
+        """Find out which process group is the command's (when `ready`)."""
+        if not self.plan["sandboxed"]:
+            self.group = self.pid
+            return
+        text = os.read(self.status, 4096).decode()
+        key = '"child-pid":'
+        start = text.index(key) + len(key)
+        self.group = int(text[start:].replace("}", ",").split(",", 1)[0])
+
+    def go(self) -> None:
+        """Let the process run."""
+        with contextlib.suppress(BrokenPipeError):  # it was killed meanwhile: its exit tells
+            os.write(self.stdin, b"go\n")
+        os.close(self.stdin)
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the process and its group."""
+        if self.exit_code is not None:
+            return
+        try:
+            if self.group:
+                os.killpg(self.group, number)
+            else:
+                os.kill(self.pid, number)
+        except ProcessLookupError:
+            return
+
+    def kill(self) -> None:
+        """End it and, in a sandbox, all that it started."""
+        self.signal(signal.SIGKILL)
+        if self.plan["sandboxed"] and self.exit_code is None:
+            os.kill(self.pid, signal.SIGKILL)
+
+    def exited(self, status: int, now: float) -> None:
+        """Record how it ended; output that is still on its way is awaited for a moment."""
+        code = os.waitstatus_to_exitcode(status)
+        if self.plan["sandboxed"] and code > 128 and code - 128 in SIGNALS:
+            code = 128 - code  # bubblewrap tells of signals as a shell does
+        self.exit_code = code
+        self.ended_ms = time.time_ns() // 1_000_000
+        self.drain_until = now + 2.0
+        if not self.plan["sandboxed"]:
+            try:
+                os.killpg(self.pid, signal.SIGKILL)  # what is left of its group
+            except (ProcessLookupError, PermissionError):
+                return
+
+
+def become(
+    plan: PlannedProcess,
+    stdin: int,
+    output: int,
+    status: int,
+    user: int | None,
+    userns: int | None,
+) -> None:
+    """Turn a fresh child into the sandbox; never returns."""
+    try:
+        os.setsid()
+        stdin, output, status = (
+            fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10) for fd in (stdin, output, status)
+        )
+        if userns is not None:
+            userns = fcntl.fcntl(userns, fcntl.F_DUPFD_CLOEXEC, 10)
+            os.dup2(userns, USERNS_FD)
+        os.dup2(stdin, 0)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        if plan["sandboxed"]:
+            os.dup2(status, STATUS_FD)
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        with contextlib.suppress(OSError):
+            namespaces.write("/proc/self/oom_score_adj", OOM_SCORE)
+        if user is not None:
+            os.setgroups([])
+            os.setgid(user)
+            os.setuid(user)
+        if not plan["sandboxed"]:
+            namespaces.die_with_parent()
+        os.chdir(plan["cwd"])
+        os.umask(0o022)
+        os.execve(plan["argv"][0], plan["argv"], plan["env"])
+    except BaseException as error:
+        os.write(2, f"{plan['argv'][0]}: {error}\n".encode())
+    finally:
+        os._exit(126)

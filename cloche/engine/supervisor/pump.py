@@ -1,0 +1,143 @@
+"""From a process's output to its log file: lines in, records out."""
+
+from __future__ import annotations
+
+import os
+import time
+
+LONGEST_LINE = 256 * 1024  # bytes: CloudWatch Logs' largest event; longer lines are split
+PARTIAL_AFTER_S = 1.0  # an unfinished line is written when nothing followed for so long
+
+
+class Splitter:
+    r"""Splits bytes into lines: at \n, at \r (progress bars) and at LONGEST_LINE."""
+
+    def __init__(self) -> None:
+        self.rest = b""
+        self.after_return = False  # a \n that follows a \r is the same line end
+
+    def feed(self, data: bytes) -> list[bytes]:
+        r"""Return the lines that `data` completes; empty ones only where they ended in \n."""
+        if self.after_return and data.startswith(b"\n"):
+            data = data[1:]
+            self.after_return = False
+        if not data:
+            return []
+        self.after_return = data.endswith(b"\r")
+        whole = (self.rest + data).replace(b"\r\n", b"\n")
+        *ended, self.rest = whole.split(b"\n")
+        lines: list[bytes] = []
+        for line in ended:
+            lines += visible(line) or [b""]
+        if b"\r" in self.rest:
+            *done, self.rest = self.rest.split(b"\r")
+            lines += [part for part in done if part]
+        while len(self.rest) > LONGEST_LINE:
+            at = character_start(self.rest, LONGEST_LINE)
+            lines.append(self.rest[:at])
+            self.rest = self.rest[at:]
+        return lines
+
+    def flush(self) -> list[bytes]:
+        """Return the unfinished line, if there is one."""
+        rest, self.rest = self.rest, b""
+        return [rest] if rest else []
+
+
+def visible(line: bytes) -> list[bytes]:
+    """Return what a terminal showed, one after the other, in a line with returns; not too long."""
+    shown = [part for part in line.split(b"\r") if part]
+    pieces: list[bytes] = []
+    for part in shown:
+        while len(part) > LONGEST_LINE:
+            at = character_start(part, LONGEST_LINE)
+            pieces.append(part[:at])
+            part = part[at:]
+        pieces.append(part)
+    return pieces
+
+
+def character_start(data: bytes, at: int) -> int:
+    """Return the start of the UTF-8 character at `at`, so that a split cuts none in two."""
+    for back in range(4):
+        if data[at - back] & 0xC0 != 0x80:
+            return at - back
+    return at
+
+
+class LogFile:
+    """Appends records `<milliseconds since 1970> <text>` to a file; a full disk loses lines only.
+
+    While nothing can be written lines are counted; once there is space again a record says how
+    many were lost, and why.
+    """
+
+    def __init__(self, path: str) -> None:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        self.fd = os.open(path, flags, 0o644)
+        self.lost = 0
+        self.why = ""
+
+    def append(self, lines: list[bytes]) -> None:
+        """Write the lines with the time that it is now; never raises."""
+        if not lines:
+            return
+        now = str(time.time_ns() // 1_000_000)
+        if self.lost:
+            note = f"[cloche] {self.lost} log lines were lost here: {self.why}"
+            if not self._write(f"{now} {note}\n".encode()):
+                self.lost += len(lines)
+                return
+            self.lost = 0
+        texts = [line.decode("utf-8", "replace") for line in lines]
+        if not self._write("".join(f"{now} {text}\n" for text in texts).encode()):
+            self.lost += len(lines)
+
+    def _write(self, data: bytes) -> bool:
+        size = os.fstat(self.fd).st_size
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[os.write(self.fd, view) :]
+        except OSError as error:
+            self.why = os.strerror(error.errno or 0)
+            try:
+                os.ftruncate(self.fd, size)  # no torn record stays
+            except OSError:
+                return False
+            return False
+        return True
+
+    def close(self) -> None:
+        """Make sure that all is on the disk."""
+        try:
+            os.fsync(self.fd)
+        except OSError:
+            self.why = "the disk refused to sync"
+        os.close(self.fd)
+
+
+class Pump:
+    """Carries one process's output to its log."""
+
+    def __init__(self, log: LogFile) -> None:
+        self.log = log
+        self.splitter = Splitter()
+        self.flush_at: float | None = None  # monotonic
+
+    def feed(self, data: bytes, now: float) -> None:
+        """Take what the process wrote."""
+        self.log.append(self.splitter.feed(data))
+        self.flush_at = now + PARTIAL_AFTER_S if self.splitter.rest else None
+
+    def tick(self, now: float) -> None:
+        """Write an unfinished line that waited long enough."""
+        if self.flush_at is not None and now >= self.flush_at:
+            self.log.append(self.splitter.flush())
+            self.flush_at = None
+
+    def finish(self) -> None:
+        """Write what is left and close the log."""
+        self.log.append(self.splitter.flush())
+        self.flush_at = None
+        self.log.close()
