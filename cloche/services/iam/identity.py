@@ -1,0 +1,334 @@
+"""Keys, roles and sessions: what the gateway asks about every request.
+
+All are resources of the store, in region "" because IAM is global: kind "user" (root), kind
+"access-key" and "session" (named by the access key id), kind "role".
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from cloche.core.arn import parse_arn
+from cloche.core.clock import Clock, from_ms, to_ms
+from cloche.core.identity import Credential, Principal
+from cloche.core.ids import secret_access_key, session_token, unique_id
+from cloche.records.resource import Resource
+from cloche.records.store import Store
+from cloche.services.iam import policies
+
+REGION = ""
+ROOT = "<root>"  # no IAM user can be called that
+EXECUTION_ROLE = "AmazonSageMaker-ExecutionRole-"
+SAGEMAKER_TRUST = {
+    "Version": "2012-10-17",
+    "Statement": [
+        {
+            "Effect": "Allow",
+            "Principal": {"Service": "sagemaker.amazonaws.com"},
+            "Action": "sts:AssumeRole",
+        }
+    ],
+}
+# An expired session is kept a while, so that its user is told that it expired.
+KEEP_EXPIRED, SWEEP_EVERY = timedelta(days=1), timedelta(hours=1)
+CACHED = 10_000  # credentials held in memory
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """A role; `record` is what the store holds of it."""
+
+    record: Resource
+
+    @property
+    def name(self) -> str:
+        """The name without the path."""
+        return self.record.document["RoleName"]  # type: ignore[no-any-return]
+
+    @property
+    def arn(self) -> str:
+        """`arn:aws:iam::ACCOUNT:role/PATH/NAME`."""
+        return self.record.arn
+
+    @property
+    def id(self) -> str:
+        """`AROA…`: unique for ever; a role made again under the same name has another."""
+        return self.record.document["RoleId"]  # type: ignore[no-any-return]
+
+    @property
+    def trust(self) -> str:
+        """The trust policy, as it was sent."""
+        return self.record.document["AssumeRolePolicyDocument"]  # type: ignore[no-any-return]
+
+    @property
+    def max_session_s(self) -> int:
+        """How long a session of this role may last, seconds."""
+        return self.record.document["MaxSessionDuration"]  # type: ignore[no-any-return]
+
+    @property
+    def policies(self) -> list[str]:
+        """ARNs of the attached managed policies."""
+        return list(self.record.document["Policies"])
+
+
+@dataclass(frozen=True, slots=True)
+class Bootstrap:
+    """What an account starts with."""
+
+    root: Credential
+    execution_role_arn: str
+
+
+class Identity:
+    """Knows every key that the platform issued (implements core.identity.Credentials)."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self.store, self.clock = store, clock
+        self.known: dict[str, Credential] = {}
+        self.swept: datetime | None = None
+
+    def find(self, access_key_id: str) -> Credential | None:
+        """Return the credential, also when it has expired; None: the platform did not issue it.
+
+        Credentials never change, and `forget` is called for those that go: the answer may come
+        from memory. Only what exists is remembered, so guessing keys fills no memory.
+        """
+        found = self.known.get(access_key_id)
+        if found is not None:
+            return found
+        for kind in ("session", "access-key"):
+            record = self.store.find(key_arn(kind, access_key_id))
+            if record is not None:
+                if len(self.known) >= CACHED:
+                    self.known.clear()
+                self.known[access_key_id] = found = credential(record)
+                return found
+        return None
+
+    def forget(self, access_key_id: str) -> None:
+        """Take a credential that was deleted out of the memory."""
+        self.known.pop(access_key_id, None)
+
+    async def bootstrap(
+        self,
+        account: str,
+        region: str,
+        root_access_key_id: str | None = None,
+        root_secret_access_key: str | None = None,
+        *,
+        now: datetime,
+    ) -> Bootstrap:
+        """Make what an account starts with, as far as it is not there: root's keys, a role.
+
+        A key pair that is given replaces the one that root has. `region` is where SageMaker
+        runs; IAM itself is global. Sessions that expired long ago are removed.
+        """
+        await self.sweep()
+        root = await self._root_key(account, root_access_key_id, root_secret_access_key, now)
+        role = self.execution_role(account)
+        if role is None:
+            role = await self.create_role(
+                account,
+                f"{EXECUTION_ROLE}{now:%Y%m%dT%H%M%S}",
+                json.dumps(SAGEMAKER_TRUST),
+                path="/service-role/",
+                description=f"SageMaker execution role made with the account, for {region}.",
+                attached=(policies.SAGEMAKER_FULL_ACCESS,),
+                now=now,
+            )
+        return Bootstrap(root, role.arn)
+
+    async def session(
+        self, role_arn: str, session_name: str, duration_s: int, now: datetime
+    ) -> Credential:
+        """Return new keys of a session of the role, durable; KeyError when there is no role."""
+        role = self.role_by_arn(role_arn)
+        if role is None:
+            raise KeyError(role_arn)
+        account = role.record.account
+        principal = Principal(
+            kind="assumed-role",
+            account=account,
+            arn=f"arn:aws:sts::{account}:assumed-role/{role.name}/{session_name}",
+            user_id=f"{role.id}:{session_name}",
+            role_arn=role.arn,
+        )
+        return await self.issue(principal, role.id, duration_s, now)
+
+    async def issue(
+        self, principal: Principal, owner: str, duration_s: int, now: datetime
+    ) -> Credential:
+        """Return new temporary keys for a principal; they go when `owner` (an id) goes."""
+        if self.swept is None or self.clock.now() - self.swept >= SWEEP_EVERY:
+            await self.sweep()
+        secrets = {
+            "SecretAccessKey": secret_access_key(),
+            "SessionToken": session_token(),
+            "Expiration": to_ms(now + timedelta(seconds=duration_s)),
+        }
+        record = key_resource("session", unique_id("ASIA", 20), principal, owner, secrets, now)
+        return credential(await self.store.insert(record))
+
+    async def sweep(self) -> None:
+        """Remove the sessions that expired more than a day ago."""
+        self.swept = now = self.clock.now()
+        too_old = to_ms(now - KEEP_EXPIRED)
+        for record in self.store.each("session"):
+            if record.document["Expiration"] < too_old:
+                await self._drop_key(record)
+
+    # ------------------------------------------------------------------ roles
+
+    def role(self, account: str, name: str) -> Role | None:
+        """Return the role of that name (upper and lower case are the same), or None."""
+        record = self.store.get("role", account, REGION, name.lower())
+        return Role(record) if record is not None else None
+
+    def role_by_arn(self, arn: str) -> Role | None:
+        """Return the role with this ARN, or None; the path must be right."""
+        try:
+            parts = parse_arn(arn)
+        except ValueError:
+            return None
+        if parts.service != "iam" or not parts.resource.startswith("role/"):
+            return None
+        record = self.store.find(arn)
+        return Role(record) if record is not None and record.kind == "role" else None
+
+    def roles(self, account: str) -> list[Role]:
+        """Return the account's roles by name."""
+        records = [record for record in self.store.each("role") if record.account == account]
+        return sorted((Role(record) for record in records), key=lambda role: role.name)
+
+    def execution_role(self, account: str) -> Role | None:
+        """Return the role that the account was made with (the oldest such), or None."""
+        for record in self.store.each("role"):
+            if record.account == account and f"role/service-role/{EXECUTION_ROLE}" in record.arn:
+                return Role(record)
+        return None
+
+    async def create_role(
+        self,
+        account: str,
+        name: str,
+        trust: str,
+        *,
+        path: str = "/",
+        description: str | None = None,
+        max_session_s: int = 3600,
+        tags: list[dict[str, str]] | None = None,
+        attached: tuple[str, ...] = (),
+        now: datetime,
+    ) -> Role:
+        """Record a role whose trust policy was checked; AlreadyExists when the name is taken."""
+        document: dict[str, Any] = {
+            "RoleName": name,
+            "RoleId": unique_id("AROA"),
+            "Path": path,
+            "AssumeRolePolicyDocument": trust,
+            "MaxSessionDuration": max_session_s,
+            "Policies": list(attached),
+            "Tags": tags or [],
+        }
+        if description is not None:
+            document["Description"] = description
+        arn = f"arn:aws:iam::{account}:role{path}{name}"
+        record = Resource(
+            account=account,
+            region=REGION,
+            kind="role",
+            name=name.lower(),
+            arn=arn,
+            created=now,
+            modified=now,
+            document=document,
+        )
+        return Role(await self.store.insert(record))
+
+    async def delete_role(self, role: Role) -> None:
+        """Remove a role; the keys of its sessions stop working. Conflict when it just changed."""
+        await self.store.delete(role.record)
+        for record in self.store.each("session", statuses=[role.id]):
+            await self._drop_key(record)
+
+    async def set_policies(self, role: Role, arns: list[str]) -> None:
+        """Record which managed policies are attached; Conflict when the role just changed."""
+        document = {**role.record.document, "Policies": arns}
+        await self.store.update(role.record, document=document)
+
+    # ------------------------------------------------------------------ root
+
+    def root(self, account: str) -> Resource | None:
+        """Return the record of the account's root user, or None before `bootstrap`."""
+        return self.store.get("user", account, REGION, ROOT)
+
+    async def _root_key(
+        self, account: str, key_id: str | None, secret: str | None, now: datetime
+    ) -> Credential:
+        arn = f"arn:aws:iam::{account}:root"
+        if self.root(account) is None:
+            user = Resource(
+                account=account,
+                region=REGION,
+                kind="user",
+                name=ROOT,
+                arn=arn,
+                created=now,
+                modified=now,
+            )
+            await self.store.insert(user)
+        for record in self.store.each("access-key", statuses=[account]):
+            held = credential(record)
+            if key_id in (None, held.access_key_id) and secret in (None, held.secret_access_key):
+                return held
+            await self._drop_key(record)
+        principal = Principal(kind="root", account=account, arn=arn, user_id=account)
+        secrets = {"SecretAccessKey": secret or secret_access_key()}
+        key_id = key_id or unique_id("AKIA", 20)
+        record = key_resource("access-key", key_id, principal, account, secrets, now)
+        return credential(await self.store.insert(record))
+
+    async def _drop_key(self, record: Resource) -> None:
+        await self.store.delete(record)
+        self.forget(record.name)
+
+
+def key_arn(kind: str, access_key_id: str) -> str:
+    """Return the name by which the store finds a key (AWS gives keys no ARN)."""
+    return f"{kind}/{access_key_id}"
+
+
+def key_resource(
+    kind: str,
+    key_id: str,
+    principal: Principal,
+    owner: str,
+    secrets: dict[str, Any],
+    now: datetime,
+) -> Resource:
+    """Return the record of a key pair; its status names the owner, so that all of one are found."""
+    return Resource(
+        account=principal.account,
+        region=REGION,
+        kind=kind,
+        name=key_id,
+        arn=key_arn(kind, key_id),
+        status=owner,
+        created=now,
+        modified=now,
+        document={"Principal": asdict(principal), **secrets},
+    )
+
+
+def credential(record: Resource) -> Credential:
+    """Return the key pair of a record."""
+    document = record.document
+    expires = document.get("Expiration")
+    return Credential(
+        access_key_id=record.name,
+        secret_access_key=document["SecretAccessKey"],
+        principal=Principal(**document["Principal"]),
+        session_token=document.get("SessionToken"),
+        expires=None if expires is None else from_ms(expires),
+    )

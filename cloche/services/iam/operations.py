@@ -1,0 +1,216 @@
+"""The operations on roles and on root. Policies are recorded; what they say is not yet enforced."""
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+from cloche.core.errors import AwsError
+from cloche.operation import Call, operation
+from cloche.records.errors import AlreadyExists, Conflict
+from cloche.services.iam import policies, trust
+from cloche.services.iam.identity import Identity, Role
+
+T = TypeVar("T")
+PAGE = 100  # entries of a list where MaxItems does not say
+ATTACHED = 10  # managed policies that a role may have (IAM quotas)
+
+
+@operation(resource="role/{RoleName}")
+async def create_role(
+    call: Call[Identity],
+    *,
+    RoleName: str,
+    AssumeRolePolicyDocument: str,
+    Path: str = "/",
+    Description: str | None = None,
+    MaxSessionDuration: int = 3600,
+    Tags: list[dict[str, str]] | None = None,
+) -> dict[str, Any]:
+    """Make a role that its trust policy's principals may assume."""
+    trust.check(AssumeRolePolicyDocument)
+    check_tags(Tags or [])
+    try:
+        role = await call.service.create_role(
+            call.account,
+            RoleName,
+            AssumeRolePolicyDocument,
+            path=Path,
+            description=Description,
+            max_session_s=MaxSessionDuration,
+            tags=Tags,
+            now=call.now,
+        )
+    except AlreadyExists as error:
+        message = f"Role with name {RoleName} already exists."
+        raise AwsError("EntityAlreadyExists", message, 409) from error
+    return {"Role": described(role)}
+
+
+@operation(resource="role/{RoleName}")
+def get_role(call: Call[Identity], *, RoleName: str) -> dict[str, Any]:
+    """Return a role with its trust policy and tags."""
+    role = find_role(call, RoleName)
+    return {"Role": described(role)}
+
+
+@operation(resource="role/*")
+def list_roles(
+    call: Call[Identity],
+    *,
+    PathPrefix: str = "/",
+    Marker: str | None = None,
+    MaxItems: int = PAGE,
+) -> dict[str, Any]:
+    """Return the roles whose path begins with the prefix, by name; without their tags."""
+    roles = [r for r in call.service.roles(call.account) if path_of(r).startswith(PathPrefix)]
+    page = paged(roles, [role.name for role in roles], Marker, MaxItems)
+    listed = [described(role) for role in page.pop("items")]
+    for role in listed:
+        role.pop("Tags", None)
+    return {"Roles": listed, **page}
+
+
+@operation(resource="role/{RoleName}")
+async def delete_role(call: Call[Identity], *, RoleName: str) -> None:
+    """Remove a role that has no policies attached; its sessions end."""
+    role = find_role(call, RoleName)
+    if role.policies:
+        message = "Cannot delete entity, must detach all policies first."
+        raise AwsError("DeleteConflict", message, 409)
+    try:
+        await call.service.delete_role(role)
+    except Conflict as error:
+        raise modified_meanwhile() from error
+
+
+@operation(resource="role/{RoleName}")
+async def attach_role_policy(call: Call[Identity], *, RoleName: str, PolicyArn: str) -> None:
+    """Record that a managed policy is attached; attaching it again changes nothing."""
+    role = find_role(call, RoleName)
+    arn = policies.attachable(PolicyArn)
+    if arn in role.policies:
+        return
+    if len(role.policies) >= ATTACHED:
+        message = f"Cannot exceed quota for PoliciesPerRole: {ATTACHED}"
+        raise AwsError("LimitExceeded", message, 409)
+    await set_policies(call, role, [*role.policies, arn])
+
+
+@operation(resource="role/{RoleName}")
+async def detach_role_policy(call: Call[Identity], *, RoleName: str, PolicyArn: str) -> None:
+    """Record that a managed policy is no longer attached."""
+    role = find_role(call, RoleName)
+    if PolicyArn not in role.policies:
+        raise AwsError("NoSuchEntity", f"Policy {PolicyArn} was not found.", 404)
+    await set_policies(call, role, [arn for arn in role.policies if arn != PolicyArn])
+
+
+@operation(resource="role/{RoleName}")
+def list_attached_role_policies(
+    call: Call[Identity],
+    *,
+    RoleName: str,
+    PathPrefix: str = "/",
+    Marker: str | None = None,
+    MaxItems: int = PAGE,
+) -> dict[str, Any]:
+    """Return the managed policies that are attached to a role."""
+    role = find_role(call, RoleName)
+    arns = [arn for arn in role.policies if policies.path_of(arn).startswith(PathPrefix)]
+    page = paged(sorted(arns), sorted(arns), Marker, MaxItems)
+    listed = [{"PolicyName": policies.name_of(arn), "PolicyArn": arn} for arn in page.pop("items")]
+    return {"AttachedPolicies": listed, **page}
+
+
+@operation(resource="user/{UserName}")
+def get_user(call: Call[Identity], *, UserName: str | None = None) -> dict[str, Any]:
+    """Return the caller where that is root, the only user there is."""
+    if UserName is not None:
+        message = f"The user with name {UserName} cannot be found."
+        raise AwsError("NoSuchEntity", message, 404)
+    root = call.service.root(call.account)
+    if call.principal.kind != "root" or root is None:
+        message = "Must specify userName when calling with non-User credentials"
+        raise AwsError("ValidationError", message)
+    return {"User": {"UserId": call.account, "Arn": root.arn, "CreateDate": root.created}}
+
+
+@operation()
+def list_account_aliases(
+    call: Call[Identity], *, Marker: str | None = None, MaxItems: int = PAGE
+) -> dict[str, Any]:
+    """Return no alias: there is no way to make one."""
+    return {"AccountAliases": [], "IsTruncated": False}
+
+
+# ---------------------------------------------------------------------- helpers
+
+
+def find_role(call: Call[Identity], name: str) -> Role:
+    """Return the caller's role of that name, or raise NoSuchEntity."""
+    role = call.service.role(call.account, name)
+    if role is None:
+        raise AwsError("NoSuchEntity", f"The role with name {name} cannot be found.", 404)
+    return role
+
+
+async def set_policies(call: Call[Identity], role: Role, arns: list[str]) -> None:
+    """Write the attached policies; ConcurrentModification when somebody else just did."""
+    try:
+        await call.service.set_policies(role, arns)
+    except Conflict as error:
+        raise modified_meanwhile() from error
+
+
+def modified_meanwhile() -> AwsError:
+    """Return what IAM answers when two requests change one entity at once."""
+    message = "The request was rejected because multiple requests to change this object were "
+    return AwsError("ConcurrentModification", message + "submitted simultaneously.", 409)
+
+
+def check_tags(tags: list[dict[str, str]]) -> None:
+    """Raise InvalidInput when a tag key is there twice."""
+    keys = [tag["Key"].lower() for tag in tags]
+    if len(keys) != len(set(keys)):
+        message = "Duplicate tag keys found. Please note that Tag keys are case insensitive."
+        raise AwsError("InvalidInput", message)
+
+
+def path_of(role: Role) -> str:
+    """Return a role's path: `/` or `/service-role/`."""
+    path: str = role.record.document["Path"]
+    return path
+
+
+def described(role: Role) -> dict[str, Any]:
+    """Return a role as the API shows it, the trust policy percent-encoded (RFC 3986)."""
+    document = role.record.document
+    shown = {
+        "Path": document["Path"],
+        "RoleName": role.name,
+        "RoleId": role.id,
+        "Arn": role.arn,
+        "CreateDate": role.record.created,
+        "AssumeRolePolicyDocument": quote(role.trust, safe="-_.~"),
+        "MaxSessionDuration": role.max_session_s,
+    }
+    if "Description" in document:
+        shown["Description"] = document["Description"]
+    if document["Tags"]:
+        shown["Tags"] = document["Tags"]
+    return shown
+
+
+def paged(
+    items: Sequence[T], keys: Sequence[str], marker: str | None, limit: int
+) -> dict[str, Any]:
+    """Return one page: `items` and IAM's IsTruncated and Marker (the key that the page ends at)."""
+    start = 0
+    if marker is not None:
+        if marker not in keys:
+            raise AwsError("ValidationError", "Invalid Marker.")
+        start = list(keys).index(marker) + 1
+    page: dict[str, Any] = {"items": items[start : start + limit], "IsTruncated": False}
+    if start + limit < len(items):
+        page |= {"IsTruncated": True, "Marker": keys[start + limit - 1]}
+    return page

@@ -1,0 +1,56 @@
+"""The AWS managed policies that may be attached to a role. They are recorded, not yet enforced."""
+
+from cloche.core.errors import AwsError
+
+PREFIX = "arn:aws:iam::aws:policy/"
+SAGEMAKER_FULL_ACCESS = f"{PREFIX}AmazonSageMakerFullAccess"
+# Names with their paths, as AWS publishes them (AWS Managed Policy Reference Guide).
+MANAGED = frozenset(
+    PREFIX + name
+    for name in (
+        "AdministratorAccess",
+        "AmazonEC2ContainerRegistryReadOnly",
+        "AmazonEC2FullAccess",
+        "AmazonEC2ReadOnlyAccess",
+        "AmazonS3FullAccess",
+        "AmazonS3ReadOnlyAccess",
+        "AmazonSageMakerFullAccess",
+        "AmazonSageMakerReadOnly",
+        "AWSLambda_FullAccess",
+        "AWSLambda_ReadOnlyAccess",
+        "CloudWatchFullAccess",
+        "CloudWatchLogsFullAccess",
+        "CloudWatchLogsReadOnlyAccess",
+        "CloudWatchReadOnlyAccess",
+        "IAMFullAccess",
+        "IAMReadOnlyAccess",
+        "PowerUserAccess",
+        "ReadOnlyAccess",
+        "SecurityAudit",
+        "service-role/AWSLambdaBasicExecutionRole",
+        "service-role/AWSLambdaRole",
+        "job-function/ViewOnlyAccess",
+    )
+)
+
+
+def attachable(arn: str) -> str:
+    """Return the ARN of a managed policy; NoSuchEntity when there is none of that name."""
+    if arn not in MANAGED:
+        message = f"Policy {arn} does not exist or is not attachable."
+        raise AwsError("NoSuchEntity", message, 404)
+    return arn
+
+
+def name_of(arn: str) -> str:
+    """Return a policy's name: the last part of its ARN."""
+    return arn.rsplit("/", 1)[-1]
+
+
+def path_of(arn: str) -> str:
+    """Return a policy's path, `/` or `/service-role/`."""
+    return (
+        "/"
+        + arn.removeprefix(PREFIX).rpartition("/")[0]
+        + ("/" if "/" in arn[len(PREFIX) :] else "")
+    )
