@@ -13,7 +13,13 @@ from cloche.core.identity import Doorkeeper
 from cloche.engine import Engine
 from cloche.operation import Service, collect
 from cloche.records.store import Store
-from cloche.services.sagemaker.operations import tags
+from cloche.services.sagemaker.operations import (
+    endpoint,
+    endpoint_config,
+    model,
+    tags,
+    training_job,
+)
 
 if TYPE_CHECKING:
     from cloche.services.cloudwatch import CloudWatch
@@ -21,7 +27,7 @@ if TYPE_CHECKING:
     from cloche.services.logs import Logs
     from cloche.services.s3 import S3
 
-OPERATIONS = (tags,)
+OPERATIONS = (training_job, model, endpoint_config, endpoint, tags)
 LOOPS: tuple[Callable[[SageMaker], Any], ...] = ()
 
 
@@ -41,10 +47,10 @@ class SageMaker:
 
 def service(sagemaker: SageMaker) -> Service:
     """Return SageMaker's operations and loops."""
-    model = botocore.session.get_session().get_service_model("sagemaker")
+    api = botocore.session.get_session().get_service_model("sagemaker")
     return Service(
         name="sagemaker",
-        operations=collect(model, *OPERATIONS),
+        operations=collect(api, *OPERATIONS),
         api=sagemaker,
         loops=tuple(make(sagemaker) for make in LOOPS),
     )

@@ -1,0 +1,348 @@
+"""Runs training jobs: input from S3, hosts on the engine, metrics from the log, artifacts to S3.
+
+Every step may be cut off and made again: what is written last is the record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cloche.core.clock import to_ms
+from cloche.core.errors import AwsError
+from cloche.engine import EngineError, InsufficientCapacity, Seen
+from cloche.records.store import Resource
+from cloche.services.sagemaker.instance import INSTANCE_TYPES
+from cloche.services.sagemaker.records import (
+    ENDINGS,
+    STATUS_OF_ENDING,
+    TRAINING_JOB,
+    UNSETTLED,
+    Progress,
+    SecondaryStatus,
+    TrainingJob,
+    TrainingJobStatus,
+    training_job,
+)
+from cloche.services.sagemaker.training import hosts as h
+from cloche.services.sagemaker.training.channels import DownloadError, split_uri
+from cloche.services.sagemaker.training.decide import (
+    Begin,
+    End,
+    Finish,
+    Launch,
+    Nothing,
+    Started,
+    StopHosts,
+    Upload,
+    Watch,
+    decide,
+)
+from cloche.services.sagemaker.training.outcome import (
+    REASON_LIMIT,
+    archive,
+    failure_reason,
+    inside,
+    regular,
+)
+from cloche.services.sagemaker.training.watch import (
+    NAMESPACE,
+    Found,
+    Sample,
+    expressions,
+    find_metrics,
+    metric_data,
+    usage_data,
+    with_metrics,
+)
+
+if TYPE_CHECKING:
+    from cloche.services.sagemaker import SageMaker
+
+LOG_GROUP = "/aws/sagemaker/TrainingJobs"
+SAMPLE_S = 5.0  # between two samples of what the hosts use
+RETRY_S = 0.5  # between two tries for capacity
+FIRST_LOOK_S, LAST_LOOK_S = 0.1, 1.0  # between two looks at a running job: soon while it is young
+
+S = SecondaryStatus
+
+
+@dataclass
+class Remembered:
+    """What saves work between two steps; after a restart it is found anew."""
+
+    prepared: bool = False
+    logs: dict[str, Path] = field(default_factory=dict)
+    read: dict[str, int] = field(default_factory=dict)
+    sample: Sample | None = None
+
+
+@dataclass
+class TrainingJobs:
+    """The loop of training jobs."""
+
+    sagemaker: SageMaker
+    kind: str = TRAINING_JOB
+    remembered: dict[str, Remembered] = field(default_factory=dict)
+
+    def load(self) -> Sequence[Resource]:
+        """Return the jobs that have not ended."""
+        return self.sagemaker.store.each(TRAINING_JOB, UNSETTLED)
+
+    async def step(self, resource: Resource) -> float | None:
+        """Do what is next for one job."""
+        job = training_job(resource)
+        seen = await asyncio.to_thread(self.sagemaker.engine.see, h.gang_of(job))
+        plan = decide(job, seen)
+        actions: Mapping[type, Callable[[], Awaitable[float | None]]] = {
+            Begin: lambda: self.begin(job),
+            Launch: lambda: self.launch(job),
+            Started: lambda: self.started(job),
+            Watch: lambda: self.watch(job),
+            StopHosts: lambda: self.stop(job),
+            End: lambda: self.end(job, plan, seen or {}),  # type: ignore[arg-type]
+            Upload: lambda: self.upload(job),
+            Finish: lambda: self.finish(job),
+            Nothing: self.nothing,
+        }
+        return await actions[type(plan)]()
+
+    # ------------------------------------------------------------------ the plans
+
+    async def nothing(self) -> None:
+        """The job has ended."""
+
+    async def begin(self, job: TrainingJob) -> float:
+        """Write down that the input is being presented; billing begins."""
+        now = self.sagemaker.store.clock.now()
+        progress = job.progress.go(S.DOWNLOADING, now)
+        await self.write(job, replace(progress, started_ms=to_ms(now)))
+        return 0.0
+
+    async def launch(self, job: TrainingJob) -> float:
+        """Present the input and start the hosts; or write down what it waits for."""
+        sagemaker, kept = self.sagemaker, self.kept(job)
+        try:
+            if not kept.prepared:
+                await asyncio.to_thread(h.prepare, job, sagemaker.s3, sagemaker.config)
+                kept.prepared = True
+            if self.others_wait(job):
+                return await self.wait(job, "older training jobs are waiting")
+            logs = await self.logs(job)
+            for log in logs.values():
+                h.write_heading(job, log, sagemaker.store.clock)
+            gang = h.gang(job, logs, sagemaker.config, sagemaker.engine)
+            placed = await asyncio.to_thread(sagemaker.engine.launch, gang)
+        except (DownloadError, AwsError) as error:
+            return await self.give_up(job, f"ClientError: Data download failed:{error}")
+        except EngineError as error:
+            return await self.give_up(job, f"InternalServerError: The hosts did not start: {error}")
+        if isinstance(placed, InsufficientCapacity):
+            return await self.wait(job, placed.message)
+        return await self.started(job)
+
+    async def wait(self, job: TrainingJob, reason: str) -> float:
+        """Write down what the job waits for, if it is news."""
+        message = f"Waiting for capacity: {reason}"
+        last = job.progress.transitions[-1]
+        if (last.status, last.message) != (S.PENDING, message):
+            now = self.sagemaker.store.clock.now()
+            await self.write(job, job.progress.go(S.PENDING, now, message))
+        return RETRY_S
+
+    async def give_up(self, job: TrainingJob, failure: str) -> float:
+        """Write down that the job will fail although nothing ran."""
+        progress = replace(
+            job.progress, ending=S.FAILED, failure=failure[:REASON_LIMIT], uploaded=True
+        )
+        await self.write(job, progress)
+        return 0.0
+
+    async def started(self, job: TrainingJob) -> float:
+        """Open the doors and write down that the hosts run."""
+        await self.open_doors(job)
+        await self.write(job, job.progress.go(S.TRAINING, self.sagemaker.store.clock.now()))
+        return FIRST_LOOK_S
+
+    async def watch(self, job: TrainingJob) -> float:
+        """Read logs and usage."""
+        await self.open_doors(job)
+        progress = await self.harvest(job)
+        await self.sample(job)
+        if progress is not job.progress:
+            await self.write(job, progress)
+        age_s = (to_ms(self.sagemaker.store.clock.now()) - (progress.started_ms or 0)) / 1000
+        return min(LAST_LOOK_S, max(FIRST_LOOK_S, age_s / 20))
+
+    async def stop(self, job: TrainingJob) -> float:
+        """Ask the hosts to end; they are served until they have."""
+        await asyncio.to_thread(self.sagemaker.engine.stop, h.gang_of(job))
+        return await self.watch(job)
+
+    async def end(self, job: TrainingJob, plan: End, seen: Mapping[str, Seen]) -> float:
+        """Write down how the job will end, with the rest of its metrics."""
+        progress, failure = await self.harvest(job), plan.failure
+        if plan.failed_host is not None:
+            host = plan.failed_host
+            ml = h.ground_of(job, self.sagemaker.config).ml(host)
+            log = (await self.logs(job))[host]
+            code = seen[host].exit_code or 1
+            failure = await asyncio.to_thread(failure_reason, ml, log, code)
+        if plan.ran:
+            progress = progress.go(S.UPLOADING, self.sagemaker.store.clock.now())
+        await self.write(
+            job, replace(progress, ending=plan.ending, failure=failure, uploaded=not plan.ran)
+        )
+        return 0.0
+
+    async def upload(self, job: TrainingJob) -> float:
+        """Put model and output to S3; twice does no harm: the same keys, the same bytes."""
+        progress = replace(job.progress, uploaded=True)
+        try:
+            await self.put_artifacts(job)
+        except AwsError as error:
+            if progress.ending is S.COMPLETED:
+                text = f"ClientError: Artifact upload failed:{error.code}: {error.message}"
+                progress = replace(progress, ending=S.FAILED, failure=text)
+        await self.write(job, progress)
+        return 0.0
+
+    async def finish(self, job: TrainingJob) -> None:
+        """Let go of everything the job held, then write its final status."""
+        gang, sagemaker = h.gang_of(job), self.sagemaker
+        await sagemaker.doors.close(gang)
+        await asyncio.to_thread(sagemaker.engine.forget, gang)
+        await asyncio.to_thread(remove, h.ground_of(job, sagemaker.config).folder)
+        now, ending = sagemaker.store.clock.now(), job.progress.ending
+        assert ending is not None and ending in ENDINGS
+        progress = job.progress.go(ending, now)
+        if progress.started_ms is not None:
+            progress = replace(progress, ended_ms=to_ms(now))
+        await self.write(job, progress, STATUS_OF_ENDING[ending])
+        self.remembered.pop(gang, None)
+
+    # ------------------------------------------------------------------ what they share
+
+    async def write(
+        self, job: TrainingJob, progress: Progress, status: TrainingJobStatus | None = None
+    ) -> None:
+        """Write progress over the record that the plan was made from; Conflict when it changed."""
+        news = progress.transitions[-1] != job.progress.transitions[-1]
+        await self.sagemaker.store.update(
+            job.resource,
+            status=status,
+            document=progress.document(),
+            message=progress.transitions[-1].message if news else None,
+        )
+
+    def kept(self, job: TrainingJob) -> Remembered:
+        """Return what is remembered of a job."""
+        return self.remembered.setdefault(h.gang_of(job), Remembered())
+
+    def others_wait(self, job: TrainingJob) -> bool:
+        """Return whether an older job waits for capacity: it goes first."""
+        mine = (job.resource.created, job.resource.name)
+        jobs = self.sagemaker.store.each(TRAINING_JOB, (TrainingJobStatus.IN_PROGRESS,))
+        older = [training_job(r) for r in jobs if (r.created, r.name) < mine]
+        return any(other.secondary is S.PENDING for other in older)
+
+    async def open_doors(self, job: TrainingJob) -> None:
+        """Serve the platform to the hosts, unless the network is isolated."""
+        if not job.request["EnableNetworkIsolation"]:
+            await self.sagemaker.doors.open(
+                h.gang_of(job),
+                account=job.resource.account,
+                region=job.resource.region,
+                role_arn=job.request["RoleArn"],
+            )
+
+    async def logs(self, job: TrainingJob) -> Mapping[str, Path]:
+        """Return each host's log file."""
+        kept, r = self.kept(job), job.resource
+        for host in job.hosts:
+            if host not in kept.logs:
+                stream = f"{r.name}/{host}-{job.progress.stream_s}"
+                kept.logs[host] = await self.sagemaker.logs.open_stream(
+                    r.account, r.region, LOG_GROUP, stream
+                )
+        return kept.logs
+
+    async def harvest(self, job: TrainingJob) -> Progress:
+        """Read new lines, put their metrics to CloudWatch; return progress (the same: no news).
+
+        The values are put before it is written that they were read: a server that dies in between
+        puts the same values at the same times once more.
+        """
+        patterns = expressions(job.request["AlgorithmSpecification"])
+        if not patterns:
+            return job.progress
+        kept, found, read = self.kept(job), list[Found](), dict[str, int]()
+        for host, log in (await self.logs(job)).items():
+            start = max(kept.read.get(host, 0), job.progress.read.get(host, 0))
+            records, end = await asyncio.to_thread(self.sagemaker.logs.read_from, log, start)
+            found += await asyncio.to_thread(find_metrics, records, patterns)
+            read[host] = end
+        if found:
+            await self.put_data(job, metric_data(job.resource.name, found))
+        kept.read.update(read)
+        return with_metrics(job.progress, found, read) if found else job.progress
+
+    async def sample(self, job: TrainingJob) -> None:
+        """Put what the hosts use to CloudWatch, when it is time."""
+        kept, now = self.kept(job), self.sagemaker.store.clock.now()
+        before = kept.sample
+        if before is not None and (now - before.at).total_seconds() < SAMPLE_S:
+            return
+        usage = await asyncio.to_thread(self.sagemaker.engine.usage, h.gang_of(job))
+        kept.sample = Sample(now, usage)
+        if before is not None:
+            declared = INSTANCE_TYPES[job.request["ResourceConfig"]["InstanceType"]].memory_mib
+            capacity = await asyncio.to_thread(self.sagemaker.engine.capacity)
+            memory_mib = max(1, min(declared, capacity.memory_mib))
+            await self.put_data(job, usage_data(job.resource.name, before, kept.sample, memory_mib))
+
+    async def put_data(self, job: TrainingJob, data: Sequence[Any]) -> None:
+        """Put data points of the job to CloudWatch."""
+        r = job.resource
+        await self.sagemaker.cloudwatch.put(r.account, r.region, NAMESPACE, data)
+
+    async def put_artifacts(self, job: TrainingJob) -> None:
+        """Archive `/opt/ml/model` and `/opt/ml/output/data` of all hosts and put them to S3.
+
+        An empty folder leaves no object. `CompressionType: NONE` puts the model's files one by one.
+        """
+        ground = h.ground_of(job, self.sagemaker.config)
+        bucket, prefix = split_uri(job.artifacts)
+        mls = [ground.ml(host) for host in job.hosts]
+        s3 = self.sagemaker.s3
+        for folder, name in (("model", "model.tar.gz"), ("output/data", "output.tar.gz")):
+            roots = [found for ml in mls if (found := inside(ml, folder)) is not None]
+            if folder == "model" and job.model_uri.endswith("/"):
+                for relative, path in await asyncio.to_thread(regular, roots):
+                    await s3.put_file(bucket, f"{prefix}/model/{relative}", path)
+                continue
+            target = ground.folder / name
+            if await asyncio.to_thread(archive, roots, target):
+                await s3.put_file(bucket, f"{prefix}/{name}", target, "application/x-gzip")
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder, whatever permissions the script gave to what is in it."""
+
+    def open_up(function: Callable[..., object], path: str, _error: object) -> None:
+        parent = os.path.dirname(path)
+        if os.path.lexists(path) and not os.path.islink(parent):
+            os.chmod(parent, 0o700)
+            if os.path.isdir(path) and not os.path.islink(path):
+                os.chmod(path, 0o700)
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                os.unlink(path)
+
+    if folder.exists():
+        shutil.rmtree(folder, onerror=open_up)

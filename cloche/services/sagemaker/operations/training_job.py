@@ -1,0 +1,286 @@
+"""CreateTrainingJob, DescribeTrainingJob, ListTrainingJobs, StopTrainingJob, DeleteTrainingJob."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from cloche.core.clock import to_ms
+from cloche.core.errors import AwsError, unsupported
+from cloche.operation import Call, operation
+from cloche.records.store import AlreadyExists, Conflict, Resource
+from cloche.services.sagemaker.paging import DESCENDING, listing, turn
+from cloche.services.sagemaker.records import (
+    TRAINING_JOB,
+    Progress,
+    Request,
+    SecondaryStatus,
+    TrainingJob,
+    TrainingJobStatus,
+    arn,
+    moment,
+    training_job,
+    wish,
+)
+from cloche.services.sagemaker.tags import checked
+from cloche.services.sagemaker.training.request import validated
+
+if TYPE_CHECKING:
+    from cloche.services.sagemaker import SageMaker
+
+# Members of CreateTrainingJob that DescribeTrainingJob gives back as they were sent.
+ECHOED = (
+    "HyperParameters",
+    "AlgorithmSpecification",
+    "RoleArn",
+    "InputDataConfig",
+    "ResourceConfig",
+    "StoppingCondition",
+    "EnableNetworkIsolation",
+    "EnableInterContainerTrafficEncryption",
+    "EnableManagedSpotTraining",
+    "DebugHookConfig",
+    "ProfilerConfig",
+    "Environment",
+    "RemoteDebugConfig",
+    "InfraCheckConfig",
+)
+SORT_BY = {"Name": "name", "CreationTime": "created", "Status": "status"}
+
+
+@operation(resource="training-job/{TrainingJobName}")
+async def create_training_job(
+    call: Call[SageMaker],
+    *,
+    TrainingJobName: str,
+    RoleArn: str,
+    OutputDataConfig: Request,
+    AlgorithmSpecification: Request | None = None,
+    ResourceConfig: Request | None = None,
+    HyperParameters: Mapping[str, str] | None = None,
+    InputDataConfig: Sequence[Request] = (),
+    StoppingCondition: Request | None = None,
+    Tags: Sequence[Mapping[str, str]] = (),
+    Environment: Mapping[str, str] | None = None,
+    EnableNetworkIsolation: bool = False,
+    EnableInterContainerTrafficEncryption: bool = False,
+    EnableManagedSpotTraining: bool = False,
+    CheckpointConfig: Request | None = None,
+    DebugHookConfig: Request | None = None,
+    DebugRuleConfigurations: Sequence[Request] = (),
+    ProfilerConfig: Request | None = None,
+    ProfilerRuleConfigurations: Sequence[Request] = (),
+    TensorBoardOutputConfig: Request | None = None,
+    ExperimentConfig: Request | None = None,
+    RemoteDebugConfig: Request | None = None,
+    InfraCheckConfig: Request | None = None,
+    SessionChainingConfig: Request | None = None,
+) -> dict[str, str]:
+    """Record the wish for a training job; its loop runs it."""
+    given: dict[str, Any] = {
+        "HyperParameters": dict(HyperParameters or {}),
+        "AlgorithmSpecification": AlgorithmSpecification,
+        "RoleArn": RoleArn,
+        "InputDataConfig": list(InputDataConfig),
+        "OutputDataConfig": OutputDataConfig,
+        "ResourceConfig": ResourceConfig,
+        "StoppingCondition": StoppingCondition,
+        "Environment": Environment,
+        "EnableNetworkIsolation": EnableNetworkIsolation,
+        "EnableInterContainerTrafficEncryption": EnableInterContainerTrafficEncryption,
+        "EnableManagedSpotTraining": EnableManagedSpotTraining,
+        "CheckpointConfig": CheckpointConfig,
+        "DebugHookConfig": DebugHookConfig,
+        "DebugRuleConfigurations": DebugRuleConfigurations,
+        "ProfilerConfig": ProfilerConfig,
+        "ProfilerRuleConfigurations": ProfilerRuleConfigurations,
+        "TensorBoardOutputConfig": TensorBoardOutputConfig,
+        "ExperimentConfig": ExperimentConfig,
+        "RemoteDebugConfig": RemoteDebugConfig,
+        "InfraCheckConfig": InfraCheckConfig,
+        "SessionChainingConfig": SessionChainingConfig,
+    }
+    request = validated(given, call.service, call.account, call.region)
+    checked(Tags)
+    await insert(call, TrainingJobName, request, Tags)
+    return {"TrainingJobArn": arn(call.account, call.region, TRAINING_JOB, TrainingJobName)}
+
+
+async def insert(
+    call: Call[SageMaker], name: str, request: Request, tags: Sequence[Mapping[str, str]]
+) -> None:
+    """Add the record of a new job, which the loop then finds."""
+    progress = Progress(stream_s=to_ms(call.now) // 1000).go(SecondaryStatus.STARTING, call.now)
+    resource = Resource(
+        account=call.account,
+        region=call.region,
+        kind=TRAINING_JOB,
+        name=name,
+        arn=arn(call.account, call.region, TRAINING_JOB, name),
+        status=TrainingJobStatus.IN_PROGRESS,
+        created=call.now,
+        modified=call.now,
+        wish=wish(request, tags),
+        document=progress.document(),
+    )
+    try:
+        await call.store.insert(resource, progress.transitions[-1].message)
+    except AlreadyExists as error:
+        raise AwsError(
+            "ResourceInUse",
+            "Training job names must be unique within an AWS account and region, and a training "
+            f"job with this name already exists ({resource.arn})",
+        ) from error
+
+
+@operation(resource="training-job/{TrainingJobName}")
+def describe_training_job(call: Call[SageMaker], *, TrainingJobName: str) -> dict[str, Any]:
+    """Return what was asked for and how far it is."""
+    job = find(call, TrainingJobName)
+    progress, request = job.progress, job.request
+    answer: dict[str, Any] = {
+        "TrainingJobName": job.resource.name,
+        "TrainingJobArn": job.resource.arn,
+        "ModelArtifacts": {"S3ModelArtifacts": job.model_uri},
+        "TrainingJobStatus": job.status.value,
+        "SecondaryStatus": job.secondary.value,
+        "CreationTime": job.resource.created,
+        "LastModifiedTime": job.resource.modified,
+        "SecondaryStatusTransitions": [
+            present(
+                Status=t.status.value,
+                StartTime=moment(t.start_ms),
+                EndTime=moment(t.end_ms),
+                StatusMessage=t.message,
+            )
+            for t in progress.transitions
+        ],
+        "OutputDataConfig": {"KmsKeyId": "", "CompressionType": "GZIP"}
+        | dict(request["OutputDataConfig"]),
+        "ProfilingStatus": "Disabled",
+    }
+    answer |= {name: request[name] for name in ECHOED if name in request}
+    answer |= present(
+        TrainingStartTime=moment(progress.started_ms),
+        TrainingEndTime=moment(progress.ended_ms),
+        FailureReason=progress.failure,
+        FinalMetricDataList=[
+            {"MetricName": name, "Value": metric.value, "Timestamp": moment(metric.at_ms)}
+            for name, metric in progress.metrics.items()
+        ]
+        or None,
+    )
+    if progress.started_ms is not None and progress.ended_ms is not None:
+        seconds = max(1, round((progress.ended_ms - progress.started_ms) / 1000))
+        answer |= {"TrainingTimeInSeconds": seconds, "BillableTimeInSeconds": seconds}
+    return answer
+
+
+@operation()
+def list_training_jobs(
+    call: Call[SageMaker],
+    *,
+    NextToken: str | None = None,
+    MaxResults: int = 10,
+    CreationTimeAfter: datetime | None = None,
+    CreationTimeBefore: datetime | None = None,
+    LastModifiedTimeAfter: datetime | None = None,
+    LastModifiedTimeBefore: datetime | None = None,
+    NameContains: str | None = None,
+    StatusEquals: str | None = None,
+    SortBy: str = "CreationTime",
+    SortOrder: str = "Ascending",
+    WarmPoolStatusEquals: str | None = None,
+) -> dict[str, Any]:
+    """Return a page of summaries."""
+    if WarmPoolStatusEquals is not None:
+        raise unsupported("WarmPoolStatusEquals (warm pools)")
+    wanted = listing(
+        TRAINING_JOB,
+        call.account,
+        call.region,
+        name_contains=NameContains,
+        statuses=None if StatusEquals is None else (StatusEquals,),
+        created_after=CreationTimeAfter,
+        created_before=CreationTimeBefore,
+        modified_after=LastModifiedTimeAfter,
+        modified_before=LastModifiedTimeBefore,
+        sort_by=SORT_BY[SortBy],
+        descending=SortOrder == DESCENDING,
+        limit=MaxResults,
+        after=NextToken,
+    )
+    resources, token = turn(call.store, wanted)
+    return present(
+        TrainingJobSummaries=[summary(training_job(resource)) for resource in resources],
+        NextToken=token,
+    )
+
+
+@operation(resource="training-job/{TrainingJobName}")
+async def stop_training_job(call: Call[SageMaker], *, TrainingJobName: str) -> None:
+    """Record that the job shall stop; its loop ends the processes and keeps the artifacts."""
+    while True:
+        job = find(call, TrainingJobName)
+        if job.status is not TrainingJobStatus.IN_PROGRESS:
+            raise AwsError(
+                "ValidationException",
+                f"The request was rejected because the training job is in status {job.status}.",
+            )
+        progress = job.progress
+        if progress.ending is None:
+            progress = progress.go(SecondaryStatus.STOPPING, call.now)
+        try:
+            await call.store.update(
+                job.resource,
+                status=TrainingJobStatus.STOPPING,
+                document=progress.document(),
+                message=progress.transitions[-1].message,
+            )
+        except Conflict:
+            continue
+        return
+
+
+@operation(resource="training-job/{TrainingJobName}")
+async def delete_training_job(call: Call[SageMaker], *, TrainingJobName: str) -> None:
+    """Remove the record of a job that has ended; what it put to S3 stays."""
+    while True:
+        job = find(call, TrainingJobName)
+        if job.status in (TrainingJobStatus.IN_PROGRESS, TrainingJobStatus.STOPPING):
+            raise AwsError(
+                "ResourceInUse",
+                f"The request was rejected because the training job is in status {job.status}.",
+            )
+        try:
+            await call.store.delete(job.resource)
+        except Conflict:
+            continue
+        return
+
+
+def find(call: Call[SageMaker], name: str) -> TrainingJob:
+    """Return the caller's job of this name."""
+    resource = call.store.get(TRAINING_JOB, call.account, call.region, name)
+    if resource is None:
+        raise AwsError("ValidationException", "Requested resource not found.")
+    return training_job(resource)
+
+
+def summary(job: TrainingJob) -> dict[str, Any]:
+    """Return a job as lists show it."""
+    return present(
+        TrainingJobName=job.resource.name,
+        TrainingJobArn=job.resource.arn,
+        CreationTime=job.resource.created,
+        TrainingEndTime=moment(job.progress.ended_ms),
+        LastModifiedTime=job.resource.modified,
+        TrainingJobStatus=job.status.value,
+        SecondaryStatus=job.secondary.value,
+    )
+
+
+def present(**members: Any) -> dict[str, Any]:
+    """Return the members that have a value."""
+    return {name: value for name, value in members.items() if value is not None}

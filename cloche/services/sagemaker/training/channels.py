@@ -1,0 +1,138 @@
+"""Input channels: the objects of S3 as a folder of hard links, beneath the job's overlay."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cloche.core.errors import AwsError
+from cloche.services.sagemaker.records import Request
+
+if TYPE_CHECKING:
+    from cloche.services.s3 import S3, StoredObject
+
+
+class DownloadError(Exception):
+    """Input could not be presented; the text is what follows `Data download failed:`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """An object and where it lies in the channel, as a relative path."""
+
+    stored: StoredObject
+    path: str
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """Return bucket and key (or prefix) of `s3://bucket/key`; an AwsError when it is none."""
+    scheme, _, rest = uri.partition("://")
+    bucket, _, key = rest.partition("/")
+    if scheme != "s3" or not bucket:
+        raise AwsError(
+            "ValidationException", f"Invalid S3 URI: {uri} (s3://BUCKET/PREFIX is wanted)."
+        )
+    return bucket, key
+
+
+def objects(s3: S3, source: Request, mode: str) -> list[Placed]:
+    """Return what a channel's S3DataSource stands for, in key order; DownloadError when wrong."""
+    if source["S3DataType"] == "ManifestFile":
+        return list(from_manifest(s3, source["S3Uri"]))
+    return list(from_prefix(s3, source["S3Uri"], mode))
+
+
+def from_prefix(s3: S3, uri: str, mode: str) -> Iterator[Placed]:
+    """Yield every object whose key begins with the prefix.
+
+    Beneath a folder the path is the rest of the key; a partial name keeps its last part, so that
+    `part-` gives `part-0`, `part-1`. FastFile mode knows whole files and folders alone.
+    """
+    bucket, prefix = split_uri(uri)
+    require_bucket(s3, bucket)
+    folder = f"{prefix.rstrip('/')}/" if prefix else ""
+    parent = prefix[: prefix.rfind("/") + 1]
+    found = False
+    for stored in s3.list(bucket, prefix):
+        found = True
+        within = stored.key.startswith(folder)
+        if mode == "FastFile" and not within and stored.key != prefix:
+            raise DownloadError(
+                "Failed to download data. For FastFile mode, partial S3 prefix is not supported. "
+                "S3 prefix has to end with a full file or folder. Add a trailing '/' to the S3 "
+                "prefix if it ends with a folder name that is also a prefix for other folders."
+            )
+        yield Placed(stored, stored.key[len(folder if within else parent) :])
+    if not found:
+        raise DownloadError(f"No S3 objects found under S3 URL {uri}")
+
+
+def from_manifest(s3: S3, uri: str) -> Iterator[Placed]:
+    """Yield the objects that a manifest names: `[{"prefix": "s3://…/"}, "path", …]`."""
+    bucket, key = split_uri(uri)
+    manifest = s3.find(bucket, key)
+    if manifest is None:
+        raise DownloadError(f"Unable to find the manifest {uri}")
+    try:
+        head, *paths = json.loads(manifest.path.read_bytes())
+        prefix = head["prefix"]
+        names = [f"{path}" for path in paths if isinstance(path, str)]
+        if not isinstance(prefix, str) or len(names) != len(paths):
+            raise TypeError("a prefix and a list of strings are wanted")
+        data_bucket, data_prefix = split_uri(prefix)
+    except (ValueError, TypeError, KeyError, AwsError) as error:
+        raise DownloadError(
+            f'The manifest {uri} is not of the form [{{"prefix": "s3://BUCKET/PREFIX/"}}, '
+            f'"PATH", …]: {error}'
+        ) from error
+    for name in names:
+        stored = s3.find(data_bucket, data_prefix + name)
+        if stored is None:
+            raise DownloadError(f"Unable to find {prefix}{name}, which the manifest {uri} names")
+        yield Placed(stored, name)
+
+
+def require_bucket(s3: S3, bucket: str) -> None:
+    """Raise DownloadError when there is no such bucket."""
+    if not s3.bucket_exists(bucket):
+        raise DownloadError(f"NoSuchBucket: The specified bucket does not exist: {bucket}")
+
+
+def shard(placed: Sequence[Placed], host: int, hosts: int, distribution: str) -> Sequence[Placed]:
+    """Return what one host (0, 1, …) sees."""
+    return placed[host::hosts] if distribution == "ShardedByS3Key" else placed
+
+
+def link_all(s3: S3, placed: Sequence[Placed], folder: Path) -> None:
+    """Fill a new folder with hard links; DownloadError for keys that can't be files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for item in placed:
+        parts = [part for part in item.path.split("/") if part]
+        if ".." in parts or "." in parts:
+            raise DownloadError(f"The key {item.stored.key} is no path beneath a folder")
+        target = folder.joinpath(*parts)
+        try:
+            if item.path.endswith("/"):
+                target.mkdir(parents=True, exist_ok=True)
+            elif parts:
+                s3.link(item.stored, target)
+        except FileExistsError as error:
+            if not same_file(item.stored.path, target):
+                raise DownloadError(
+                    f"{item.path} would be a file and a folder, or two objects at once"
+                ) from error
+        except (NotADirectoryError, IsADirectoryError) as error:
+            raise DownloadError(f"{item.path} would be a file and a folder at once") from error
+        except FileNotFoundError as error:
+            raise DownloadError(f"{item.stored.key} was deleted while it was read") from error
+        except OSError as error:
+            raise DownloadError(f"{item.stored.key}: {error.strerror}") from error
+
+
+def same_file(one: Path, other: Path) -> bool:
+    """Return whether both are the same file."""
+    return one.exists() and other.exists() and os.path.samefile(one, other)

@@ -1,0 +1,124 @@
+"""What a training job needs next. Pure: reads no clock, database or process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cloche.engine import Seen
+from cloche.services.sagemaker.records import ENDED, SecondaryStatus, TrainingJob
+
+LOST = (
+    "InternalServerError: We encountered an internal error. The machine or the supervisor of "
+    "{hosts} went away while the job ran, so nobody knows how it ended. Please try again."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """Go from Starting to Downloading."""
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Present the input, then start the hosts, or wait for capacity."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The hosts run: write that down."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Read logs and usage, look again later."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopHosts:
+    """Ask the hosts that still run to end."""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The hosts have ended (or never ran): write down how the job will end.
+
+    `failed_host`: its log and files tell the reason; else `failure` does.
+    """
+
+    ending: SecondaryStatus
+    failure: str | None = None
+    failed_host: str | None = None
+    ran: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """Put the artifacts to S3."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """Let go of hosts and folders, then write the final status."""
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    """The job has ended."""
+
+
+Plan = Begin | Launch | Started | Watch | StopHosts | End | Upload | Finish | Nothing
+S = SecondaryStatus
+
+
+def decide(job: TrainingJob, seen: Mapping[str, Seen] | None) -> Plan:
+    """Return what to do next for a job, given what the engine knows of its hosts."""
+    if job.status in ENDED:
+        return Nothing()
+    if job.progress.ending is not None:
+        return Finish() if job.progress.uploaded else Upload()
+    if job.secondary is S.STARTING:
+        return Begin()
+    if seen is None:
+        return absent(job)
+    if job.secondary in (S.DOWNLOADING, S.PENDING):
+        return Started()
+    if any(one.state == "running" for one in seen.values()):
+        wanted = job.secondary is S.STOPPING or first_failed(seen) is not None
+        return StopHosts() if wanted else Watch()
+    return ended(job, seen)
+
+
+def absent(job: TrainingJob) -> Plan:
+    """Return what to do when the engine knows nothing of the job."""
+    if job.secondary in (S.DOWNLOADING, S.PENDING):
+        return Launch()
+    if job.secondary is S.STOPPING:
+        return End(S.STOPPED, ran=False)
+    return End(S.FAILED, failure=LOST.format(hosts=", ".join(job.hosts)), ran=False)
+
+
+def ended(job: TrainingJob, seen: Mapping[str, Seen]) -> End:
+    """Return how a job ends whose hosts have all ended."""
+    if any(one.reason == "MaxRuntimeExceeded" for one in seen.values()):
+        return End(S.MAX_RUNTIME_EXCEEDED)
+    if job.secondary is S.STOPPING:
+        return End(S.STOPPED)
+    lost = [host for host, one in seen.items() if one.state == "lost"]
+    if lost:
+        return End(S.FAILED, failure=LOST.format(hosts=", ".join(lost)))
+    failed = first_failed(seen)
+    if failed is not None:
+        return End(S.FAILED, failed_host=failed)
+    stopped = any(one.reason == "Stopped" for one in seen.values())
+    return End(S.STOPPED if stopped else S.COMPLETED)
+
+
+def first_failed(seen: Mapping[str, Seen]) -> str | None:
+    """Return the host that failed first, of its own; None when none did."""
+    failed = [
+        (one.ended.timestamp() if one.ended else 0.0, host)
+        for host, one in seen.items()
+        if one.state == "lost" or (one.state == "exited" and one.exit_code and one.reason is None)
+    ]
+    return min(failed)[1] if failed else None

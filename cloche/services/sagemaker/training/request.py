@@ -1,0 +1,222 @@
+"""What CreateTrainingJob accepts, and with which words it refuses the rest.
+
+botocore's model was checked before (types, enums, lengths, patterns); here is what it can't say.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from cloche.core.errors import AwsError, unsupported
+from cloche.services.sagemaker.environments import environment_for
+from cloche.services.sagemaker.instance import INSTANCE_TYPES
+from cloche.services.sagemaker.records import Request
+from cloche.services.sagemaker.roles import check_role
+from cloche.services.sagemaker.training.channels import split_uri
+
+if TYPE_CHECKING:
+    from cloche.services.sagemaker import SageMaker
+
+DAY_S = 86_400  # the default of MaxRuntimeInSeconds (API_StoppingCondition)
+
+# Features that change what runs; a request that really uses one is refused by this name.
+LATER: Mapping[str, str] = {
+    "EnableManagedSpotTraining": "Leave it out: the job runs at once.",
+    "CheckpointConfig": "/opt/ml/checkpoints exists, but is not copied to S3.",
+    "DebugRuleConfigurations": "Leave out rules=….",
+    "ProfilerRuleConfigurations": "Pass disable_profiler=True to the estimator.",
+    "TensorBoardOutputConfig": "Write to /opt/ml/output/data, which is uploaded.",
+    "ExperimentConfig": "",
+}
+SWITCHES = {  # members that may be sent switched off
+    "RemoteDebugConfig": "EnableRemoteDebug",
+    "InfraCheckConfig": "EnableInfraCheck",
+    "SessionChainingConfig": "EnableSessionTagChaining",
+}
+DISTRIBUTIONS = {  # hyperparameters by which the SDK asks for a launcher
+    "sagemaker_mpi_enabled": "mpi",
+    "sagemaker_parameter_server_enabled": "parameter_server",
+    "sagemaker_distributed_dataparallel_enabled": "smdistributed.dataparallel",
+    "sagemaker_pytorch_ddp_enabled": "pytorchddp",
+    "sagemaker_torch_distributed_enabled": "torch_distributed",
+    "sagemaker_multi_worker_mirrored_strategy_enabled": "multi_worker_mirrored_strategy",
+}
+
+
+def validated(given: Mapping[str, Any], sagemaker: SageMaker, account: str, region: str) -> Request:
+    """Return the request as it is kept, defaults filled in; an AwsError says what is wrong."""
+    for name, instead in LATER.items():
+        if given[name]:
+            raise unsupported(name, instead)
+    for name, switch in SWITCHES.items():
+        if (given[name] or {}).get(switch):
+            raise unsupported(f"{name}.{switch}")
+    algorithm = check_algorithm(given["AlgorithmSpecification"])
+    check_role(given["RoleArn"], sagemaker, account)
+    check_debugger(given["DebugHookConfig"] or {}, given["ProfilerConfig"] or {})
+    check_hyperparameters(given["HyperParameters"])
+    check_output(given["OutputDataConfig"])
+    check_channels(given["InputDataConfig"], algorithm["TrainingInputMode"])
+    for channel in given["InputDataConfig"]:
+        check_objects(channel["DataSource"]["S3DataSource"], sagemaker, region, given["RoleArn"])
+    request = {name: value for name, value in given.items() if value is not None}
+    request["ResourceConfig"] = check_resources(given["ResourceConfig"])
+    request["StoppingCondition"] = check_stopping(given["StoppingCondition"] or {})
+    for name in (*LATER, *SWITCHES):
+        if not request.get(name) and name != "EnableManagedSpotTraining":
+            request.pop(name, None)
+    return request
+
+
+def check_algorithm(algorithm: Request | None) -> Request:
+    """Return AlgorithmSpecification when its image, mode and metrics are ones that can run."""
+    if not algorithm or not (algorithm.get("TrainingImage") or algorithm.get("AlgorithmName")):
+        raise AwsError(
+            "ValidationException",
+            "You must specify either AlgorithmName or TrainingImage in AlgorithmSpecification.",
+        )
+    for name in ("AlgorithmName", "TrainingImageConfig"):
+        if algorithm.get(name):
+            raise unsupported(f"AlgorithmSpecification.{name}", "Name a TrainingImage.")
+    check_mode(algorithm["TrainingInputMode"], "AlgorithmSpecification.TrainingInputMode")
+    environment_for(algorithm["TrainingImage"])
+    for metric in algorithm.get("MetricDefinitions", ()):
+        try:
+            groups = re.compile(metric["Regex"]).groups
+        except re.error as error:
+            raise AwsError(
+                "ValidationException",
+                f"Invalid regular expression {metric['Regex']!r} of metric {metric['Name']}: "
+                f"{error}",
+            ) from error
+        if groups == 0:
+            raise AwsError(
+                "ValidationException",
+                f"The regular expression {metric['Regex']!r} of metric {metric['Name']} needs a "
+                "group, in parentheses, that captures the value.",
+            )
+    return algorithm
+
+
+def check_mode(mode: str, where: str) -> None:
+    """Refuse Pipe."""
+    if mode == "Pipe":
+        raise unsupported(f"{where} Pipe", "Use File or FastFile.")
+
+
+def check_debugger(hook: Request, profiler: Request) -> None:
+    """Refuse what the debugger would have to collect; the SDK's empty default is fine."""
+    for name in ("CollectionConfigurations", "HookParameters"):
+        if hook.get(name):
+            raise unsupported(f"DebugHookConfig.{name}", "Pass debugger_hook_config=False.")
+    for name in ("ProfilingParameters", "ProfilingIntervalInMilliseconds"):
+        if profiler.get(name):
+            raise unsupported(f"ProfilerConfig.{name}", "Pass disable_profiler=True.")
+
+
+def check_hyperparameters(hyperparameters: Mapping[str, str]) -> None:
+    """Refuse launchers for several processes that are not there."""
+    for name, distribution in DISTRIBUTIONS.items():
+        try:
+            wanted = json.loads(hyperparameters.get(name, "false"))
+        except ValueError:
+            wanted = True
+        if wanted:
+            raise unsupported(
+                f"the distribution {distribution} ({name})",
+                "Leave out distribution=…, ask for several instances, and call "
+                "torch.distributed.init_process_group('gloo') in the script: every host has "
+                "SM_HOSTS, SM_CURRENT_HOST, MASTER_ADDR and MASTER_PORT.",
+            )
+
+
+def check_output(output: Request) -> None:
+    """Refuse encryption that would not happen, and a path that is not in S3."""
+    if output.get("KmsKeyId"):
+        raise unsupported("OutputDataConfig.KmsKeyId")
+    split_uri(output["S3OutputPath"])
+
+
+def check_channels(channels: Sequence[Request], default_mode: str) -> None:
+    """Refuse channels that could not be presented as asked."""
+    names = [channel["ChannelName"] for channel in channels]
+    repeated = {name for name in names if names.count(name) > 1}
+    if repeated:
+        raise AwsError(
+            "ValidationException",
+            f"Channel names must be unique; these are repeated: {', '.join(sorted(repeated))}.",
+        )
+    for channel in channels:
+        where = f"channel {channel['ChannelName']}:"
+        check_mode(channel.get("InputMode", default_mode), f"{where} InputMode")
+        for member, plain in (("CompressionType", "None"), ("RecordWrapperType", "None")):
+            if channel.get(member, plain) != plain:
+                raise unsupported(
+                    f"{where} {member} {channel[member]}", "AWS has it for Pipe mode alone."
+                )
+        if channel.get("ShuffleConfig"):
+            raise unsupported(f"{where} ShuffleConfig")
+        source = channel["DataSource"].get("S3DataSource")
+        if source is None:
+            others = ", ".join(channel["DataSource"]) or "no data source"
+            raise unsupported(f"{where} {others}", "Use S3DataSource.")
+        if source["S3DataType"] not in ("S3Prefix", "ManifestFile"):
+            raise unsupported(f"{where} S3DataType {source['S3DataType']}")
+        for member in ("AttributeNames", "InstanceGroupNames", "ModelAccessConfig"):
+            if source.get(member):
+                raise unsupported(f"{where} S3DataSource.{member}")
+        split_uri(source["S3Uri"])
+
+
+def check_objects(source: Request, sagemaker: SageMaker, region: str, role_arn: str) -> None:
+    """Refuse a data source beneath which nothing lies, as CreateTrainingJob does on AWS."""
+    bucket, prefix = split_uri(source["S3Uri"])
+    found = sagemaker.s3.bucket_exists(bucket) and any(
+        True for _ in sagemaker.s3.list(bucket, prefix)
+    )
+    if not found:
+        raise AwsError(
+            "ValidationException",
+            f'No S3 objects found under S3 URL "{source["S3Uri"]}" given in input data source. '
+            f"Please ensure that the bucket exists in the selected region ({region}), that "
+            f'objects exist under that S3 prefix, and that the role "{role_arn}" has '
+            f'"s3:ListBucket" permissions on bucket "{bucket}".',
+        )
+
+
+def check_resources(resources: Request | None) -> Request:
+    """Return ResourceConfig with its defaults."""
+    if not resources or not resources.get("InstanceType"):
+        wanted = "InstanceGroups" if (resources or {}).get("InstanceGroups") else ""
+        if wanted:
+            raise unsupported(f"ResourceConfig.{wanted}", "Use InstanceType and InstanceCount.")
+        raise AwsError("ValidationException", "ResourceConfig.InstanceType is required.")
+    for name in ("KeepAlivePeriodInSeconds", "VolumeKmsKeyId", "InstanceGroups"):
+        if resources.get(name):
+            raise unsupported(f"ResourceConfig.{name}")
+    for name in ("TrainingPlanArn", "InstancePlacementConfig", "InstancePreferences"):
+        if resources.get(name):
+            raise unsupported(f"ResourceConfig.{name}")
+    if resources["InstanceType"] not in INSTANCE_TYPES:
+        families = sorted({name.split(".")[1] for name in INSTANCE_TYPES})
+        raise unsupported(
+            f"the instance type {resources['InstanceType']}",
+            f"This machine stands in for CPU instances: ml.[{'|'.join(families)}].*.",
+        )
+    return {"InstanceCount": 1, "VolumeSizeInGB": 30} | dict(resources)
+
+
+def check_stopping(stopping: Request) -> Request:
+    """Return StoppingCondition with its default."""
+    if stopping.get("MaxWaitTimeInSeconds"):
+        raise AwsError(
+            "ValidationException",
+            "Invalid MaxWaitTimeInSeconds. It is only supported when EnableManagedSpotTraining "
+            "is set to true",
+        )
+    if stopping.get("MaxPendingTimeInSeconds"):
+        raise unsupported("StoppingCondition.MaxPendingTimeInSeconds")
+    return {"MaxRuntimeInSeconds": DAY_S} | dict(stopping)

@@ -1,0 +1,100 @@
+"""What a running job shows: metrics that its log states, and what its hosts use."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from cloche.core.clock import from_ms
+from cloche.engine import Usage
+from cloche.services.cloudwatch import Datum
+from cloche.services.sagemaker.records import Metric, Progress, Request
+
+if TYPE_CHECKING:
+    from cloche.services.logs import LogRecord
+
+NAMESPACE = "/aws/sagemaker/TrainingJobs"
+LINE_LIMIT = 4096  # characters of a line that expressions are tried on
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A value that a line of the log gives for a metric."""
+
+    name: str
+    value: float
+    at_ms: int
+
+
+def expressions(algorithm: Request) -> list[tuple[str, re.Pattern[str]]]:
+    """Return the metric definitions, compiled."""
+    return [(m["Name"], re.compile(m["Regex"])) for m in algorithm.get("MetricDefinitions", ())]
+
+
+def find_metrics(
+    records: Iterable[LogRecord], patterns: Sequence[tuple[str, re.Pattern[str]]]
+) -> list[Found]:
+    """Return what the lines give: the first group of every match that is a number."""
+    found: list[Found] = []
+    for record in records:
+        line = record.text[:LINE_LIMIT]
+        for name, pattern in patterns:
+            for match in pattern.finditer(line):
+                try:
+                    found.append(Found(name, float(match.group(1)), record.at_ms))
+                except (TypeError, ValueError):
+                    continue
+    return found
+
+
+def with_metrics(progress: Progress, found: Iterable[Found], read: Mapping[str, int]) -> Progress:
+    """Return progress with the last value of each metric and how far the logs were read."""
+    metrics = dict(progress.metrics)
+    for one in found:
+        if one.name not in metrics or metrics[one.name].at_ms <= one.at_ms:
+            metrics[one.name] = Metric(value=one.value, at_ms=one.at_ms)
+    return replace(progress, metrics=metrics, read={**progress.read, **read})
+
+
+def metric_data(job: str, found: Iterable[Found]) -> list[Datum]:
+    """Return metrics of the script as CloudWatch keeps them."""
+    return [
+        Datum(one.name, {"TrainingJobName": job}, from_ms(one.at_ms), one.value) for one in found
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What the hosts had used at one time."""
+
+    at: datetime
+    usage: Mapping[str, Usage]
+
+
+def usage_data(job: str, before: Sample, now: Sample, memory_mib: float) -> list[Datum]:
+    """Return what was used between two samples.
+
+    CPUUtilization: percent of one core (two busy cores give 200); MemoryUtilization: percent of
+    `memory_mib`. Dimension Host is `JOB/algo-1` ("Monitor SageMaker with CloudWatch").
+    """
+    seconds = (now.at - before.at).total_seconds()
+    data: list[Datum] = []
+    for host, usage in now.usage.items():
+        dimensions = {"Host": f"{job}/{host}"}
+        earlier = before.usage.get(host)
+        if earlier is not None and seconds > 0:
+            percent = max(0.0, usage.cpu_s - earlier.cpu_s) / seconds * 100
+            data.append(Datum("CPUUtilization", dimensions, now.at, percent, "Percent"))
+        data.append(
+            Datum(
+                "MemoryUtilization",
+                dimensions,
+                now.at,
+                100 * usage.memory_mib / memory_mib,
+                "Percent",
+            )
+        )
+    return data
