@@ -39,7 +39,9 @@ def download(url: str, target: Path, progress: Progress, *, attempts: int = ATTE
         try:
             fetch(url, part, progress)
         except urllib.error.HTTPError as error:
-            raise TourError(f"{url} can't be downloaded: HTTP {error.code} {error.reason}") from error
+            raise TourError(
+                f"{url} can't be downloaded: HTTP {error.code} {error.reason}"
+            ) from error
         except (OSError, http.client.HTTPException, Dropped) as error:
             left = attempts if size(part) > before else left - 1
             if left <= 0:

@@ -8,9 +8,7 @@ from cloche.tour.errors import TourError
 PARTS = ("train", "valid", "test")
 
 # What torchvision's ImageFolder reads; other files would be uploaded for nothing.
-SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-)
+SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"))
 
 EXPECTED = (
     "Expected is DIR/train/CLASS/*.jpg, DIR/valid/CLASS/*.jpg and DIR/test/CLASS/*.jpg, "
@@ -74,7 +72,9 @@ def check(root: Path, classes: tuple[str, ...], pictures: dict[str, tuple[Path, 
     if len(classes) < 2:
         raise TourError(f"{root / 'train'} has only one class, {classes[0]}. {EXPECTED}")
     hollow = sorted(
-        path.name for path in (root / "train").iterdir() if path.is_dir() and path.name not in classes
+        path.name
+        for path in (root / "train").iterdir()
+        if path.is_dir() and path.name not in classes
     )
     if hollow:
         raise TourError(

@@ -1,0 +1,114 @@
+"""Charts of the report: SVG by matplotlib, whose colours are the page's own (light or dark)."""
+
+from collections.abc import Sequence
+from io import StringIO
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from cloche.tour.facts import Epoch, Use
+
+# Stand-ins that no chart uses otherwise; in the SVG each becomes a colour of the page.
+INK, FAINT, FIRST, SECOND = "#010203", "#040506", "#070809", "#0a0b0c"
+PAGE_COLOURS = {
+    INK: "var(--soft)",
+    FAINT: "var(--line)",
+    FIRST: "var(--first)",
+    SECOND: "var(--second)",
+}
+STYLE = {
+    "svg.fonttype": "none",  # text stays text: sharp, selectable, in the page's font
+    "svg.hashsalt": "cloche",  # the same numbers give the same file
+    "font.size": 11,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": FAINT,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "grid.color": FAINT,
+}
+WIDTH, HEIGHT = 5.0, 2.9  # inches
+
+
+def loss_chart(epochs: Sequence[Epoch]) -> str:
+    """Return the training and validation loss by epoch, as SVG."""
+    figure, axes = blank()
+    numbers = [epoch.number for epoch in epochs]
+    curve(axes, numbers, [epoch.train_loss for epoch in epochs], FIRST, "training")
+    curve(axes, numbers, [epoch.valid_loss for epoch in epochs], SECOND, "validation")
+    axes.set_ylim(bottom=0)
+    by_epoch(axes)
+    return svg(figure, "Loss by epoch")
+
+
+def accuracy_chart(epochs: Sequence[Epoch]) -> str:
+    """Return the training and validation accuracy by epoch, as SVG."""
+    figure, axes = blank()
+    numbers = [epoch.number for epoch in epochs]
+    curve(axes, numbers, [epoch.train_accuracy for epoch in epochs], FIRST, "training")
+    curve(axes, numbers, [epoch.valid_accuracy for epoch in epochs], SECOND, "validation")
+    axes.set_ylim(top=1)
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    by_epoch(axes)
+    return svg(figure, "Accuracy by epoch")
+
+
+def use_chart(cpu: Use) -> str:
+    """Return CPU use over the job's time, as SVG; 100% is one CPU."""
+    figure, axes = blank()
+    axes.plot(cpu.seconds, cpu.values, color=FIRST, linewidth=2)
+    axes.fill_between(cpu.seconds, cpu.values, color=FIRST, alpha=0.15, linewidth=0)
+    axes.set_ylim(bottom=0)
+    axes.set_xlim(left=0)
+    axes.yaxis.set_major_formatter(PercentFormatter(100, decimals=0))
+    axes.set_xlabel("seconds since the job was created")
+    return svg(figure, "CPU use of the training job over time")
+
+
+def blank() -> tuple[Figure, Axes]:
+    """Return an empty chart in the page's style."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
+        axes = figure.add_subplot()
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.grid(axis="y", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0)
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    return figure, axes
+
+
+def curve(
+    axes: Axes, numbers: Sequence[int], values: Sequence[float], colour: str, label: str
+) -> None:
+    """Draw one line with a dot an epoch."""
+    axes.plot(numbers, values, color=colour, linewidth=2, marker="o", markersize=4.5, label=label)
+
+
+def by_epoch(axes: Axes) -> None:
+    """Label a chart whose horizontal axis counts epochs."""
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlabel("epoch")
+    axes.legend(frameon=False, loc="best")
+
+
+def svg(figure: Figure, title: str) -> str:
+    """Return the figure as an SVG element that fits a page of any width and colour."""
+    buffer = StringIO()
+    with matplotlib.rc_context(STYLE | {"svg.hashsalt": title}):
+        figure.savefig(
+            buffer, format="svg", transparent=True, metadata={"Date": None, "Title": title}
+        )
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    for stand_in, colour in PAGE_COLOURS.items():
+        text = text.replace(stand_in, colour)
+    opening, rest = text.split(">", 1)
+    attributes = " ".join(
+        part for part in opening.split() if not part.startswith(("width=", "height="))
+    )
+    return f'{attributes} role="img" aria-label="{title}">{rest}'.replace(
+        "'DejaVu Sans', 'Bitstream Vera Sans'", "inherit, 'DejaVu Sans'"
+    )
