@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import time
 from collections.abc import Sequence
 from io import BytesIO
@@ -107,9 +108,11 @@ def same(first: Sequence[float], second: Sequence[float]) -> None:
 
 
 def plain(label: str) -> str:
-    """Return a class folder's name as words: `001.Afghan_hound` is `Afghan hound`."""
-    number, dot, name = label.partition(".")
-    return (name if dot and number.isdigit() and name else label).replace("_", " ")
+    """Return a class folder's name as words: `002.Afghan_hound` is `Afghan hound`.
+
+    A WordNet number in front, as ImageNet's folders have it, goes too.
+    """
+    return re.sub(r"^(\d+\.)?(n\d{8}-)?(?=.)", "", label).replace("_", " ")
 
 
 def shown(answer: Answer) -> list[str]:

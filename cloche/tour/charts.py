@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from io import StringIO
+from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.typing import RcKeyType
 
 from cloche.tour.facts import Epoch, Use
 
@@ -18,7 +20,7 @@ PAGE_COLOURS = {
     FIRST: "var(--first)",
     SECOND: "var(--second)",
 }
-STYLE = {
+STYLE: dict[RcKeyType, Any] = {
     "svg.fonttype": "none",  # text stays text: sharp, selectable, in the page's font
     "svg.hashsalt": "cloche",  # the same numbers give the same file
     "font.size": 11,
@@ -55,16 +57,16 @@ def accuracy_chart(epochs: Sequence[Epoch]) -> str:
     return svg(figure, "Accuracy by epoch")
 
 
-def use_chart(cpu: Use) -> str:
-    """Return CPU use over the job's time, as SVG; 100% is one CPU."""
+def use_chart(use: Use, title: str) -> str:
+    """Return a use in percent over the job's time, as SVG."""
     figure, axes = blank()
-    axes.plot(cpu.seconds, cpu.values, color=FIRST, linewidth=2)
-    axes.fill_between(cpu.seconds, cpu.values, color=FIRST, alpha=0.15, linewidth=0)
+    axes.plot(use.seconds, use.values, color=FIRST, linewidth=2)
+    axes.fill_between(use.seconds, use.values, color=FIRST, alpha=0.15, linewidth=0)
     axes.set_ylim(bottom=0)
     axes.set_xlim(left=0)
     axes.yaxis.set_major_formatter(PercentFormatter(100, decimals=0))
     axes.set_xlabel("seconds since the job was created")
-    return svg(figure, "CPU use of the training job over time")
+    return svg(figure, title)
 
 
 def blank() -> tuple[Figure, Axes]:
@@ -91,7 +93,7 @@ def by_epoch(axes: Axes) -> None:
     """Label a chart whose horizontal axis counts epochs."""
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("epoch")
-    axes.legend(frameon=False, loc="best")
+    axes.legend(frameon=False, loc="best", labelcolor=INK)
 
 
 def svg(figure: Figure, title: str) -> str:

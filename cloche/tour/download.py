@@ -47,8 +47,8 @@ def download(url: str, target: Path, progress: Progress, *, attempts: int = ATTE
             if left <= 0:
                 reason = getattr(error, "reason", error)
                 raise TourError(
-                    f"{url} can't be downloaded: {reason}. {size(part):,} bytes are kept in {part}; "
-                    "the next try goes on from there."
+                    f"{url} can't be downloaded: {reason}. {size(part):,} bytes are kept in "
+                    f"{part}; the next try goes on from there."
                 ) from error
         else:
             break

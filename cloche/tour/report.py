@@ -62,10 +62,15 @@ def render(facts: Facts) -> str:
             accuracy_chart(facts.epochs),
         ),
     ]
-    if facts.cpu.seconds:
-        charts.append(
-            ("CPU use of the training job", "100% is one CPU at full load.", use_chart(facts.cpu))
-        )
+    uses = (
+        ("CPU use", "Of the training job; 100% is one CPU at full load.", facts.cpu),
+        ("Memory use", "Of the training job; 100% is all of the instance's.", facts.memory),
+    )
+    charts += [
+        (title, note, use_chart(use, f"{title} of the training job over time"))
+        for title, note, use in uses
+        if use.seconds
+    ]
     return TEMPLATES.get_template("page.html").render(
         facts=facts, charts=[(title, note, Markup(svg)) for title, note, svg in charts]
     )

@@ -25,7 +25,7 @@ class Server:
         return self._cloche("status").returncode == 0
 
     def up(self, port: int | None = None) -> None:
-        """Start the platform on `port` (a free one without it); TourError when it does not start."""
+        """Start the platform, without `port` on a free one; TourError when it does not start."""
         chosen = port or free_port()
         result = self._cloche("up", "--detach", "--port", str(chosen))
         if result.returncode != 0:

@@ -13,16 +13,18 @@ import sys
 import tarfile
 import tempfile
 import time
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import boto3
-import sagemaker
 from botocore.config import Config
 from PIL import Image
 from rich.console import Console
-from sagemaker.pytorch import PyTorch, PyTorchModel
+from sagemaker.pytorch.estimator import PyTorch
+from sagemaker.pytorch.model import PyTorchModel
+from sagemaker.session import Session, get_execution_role
 
 from cloche.tour.answers import ask
 from cloche.tour.digits import write_digits
@@ -35,7 +37,7 @@ from cloche.tour.plan import Plan
 from cloche.tour.report import print_report, write_page
 from cloche.tour.upload import THREADS, upload_folder
 
-FRAMEWORK = {"framework_version": "2.6.0", "py_version": "py312"}
+FRAMEWORK: dict[str, Any] = {"framework_version": "2.6.0", "py_version": "py312"}
 METRICS = [
     {"Name": "train:loss", "Regex": r"Training Loss: ([0-9.]+)"},
     {"Name": "train:accuracy", "Regex": r"Training Accuracy: ([0-9.]+)"},
@@ -44,6 +46,7 @@ METRICS = [
     {"Name": "test:loss", "Regex": r"Testing Loss: ([0-9.]+)"},
     {"Name": "test:accuracy", "Regex": r"Testing Accuracy: ([0-9.]+)"},
 ]
+ASKED = 7  # pictures; the first one twice
 SMALL = 128  # pixels: pictures no larger than this are trained on at 96 x 96, others at 224 x 224
 
 
@@ -58,7 +61,7 @@ class Story:
         self.bucket = f"dog-breeds-{self.stamp}"
         self.boto = boto3.Session()
         self.s3 = self.boto.client("s3", config=Config(max_pool_connections=THREADS))
-        self.session = sagemaker.Session(boto_session=self.boto, default_bucket=self.bucket)
+        self.session = Session(boto_session=self.boto, default_bucket=self.bucket)
         self.client = self.session.sagemaker_client
         self.facts = Facts(title=plan.data_name, day=time.strftime("%Y-%m-%d %H:%M"))
         self.source = Path(tempfile.mkdtemp(prefix="dog-breeds-")) / "dog_breeds"
@@ -69,7 +72,8 @@ class Story:
         """Run all steps and write the report."""
         # The SDK refuses to package code from some system folders (/root among them).
         shutil.copytree(self.plan.source, self.source, ignore=shutil.ignore_patterns("__pycache__"))
-        self.role = sagemaker.get_execution_role(self.session)
+        role_of: Callable[[Session], str] = get_execution_role
+        self.role = role_of(self.session)
         folder = self.upload()
         self.train(folder)
         self.deploy()
@@ -111,6 +115,12 @@ class Story:
     def train(self, folder: ImageFolder) -> None:
         """Step 2: a training job, its log on the terminal."""
         small = is_small(folder)
+        hyperparameters: dict[str, Any] = {
+            "epochs": self.plan.epochs,
+            "batch_size": 32,
+            "learning_rate": 0.01 if small else 0.003,
+            "image_size": 96 if small else 224,
+        }
         with self.journal.step("A training job") as step:
             estimator = PyTorch(
                 entry_point="hpo.py",
@@ -118,27 +128,23 @@ class Story:
                 role=self.role,
                 instance_count=1,
                 instance_type="ml.m5.2xlarge",
-                hyperparameters={
-                    "epochs": self.plan.epochs,
-                    "batch_size": 32,
-                    "learning_rate": 0.01 if small else 0.003,
-                    "image_size": 96 if small else 224,
-                },
+                hyperparameters=hyperparameters,
                 metric_definitions=METRICS,
                 output_path=f"s3://{self.bucket}/training",
                 sagemaker_session=self.session,
                 **FRAMEWORK,
             )
             estimator.fit({"training": f"s3://{self.bucket}/data"}, wait=False)
-            self.job = estimator.latest_training_job.name
-            estimator.latest_training_job.wait(logs="All")
+            job: Any = estimator.latest_training_job
+            self.job = job.name
+            job.wait(logs="All")
             description = self.client.describe_training_job(TrainingJobName=self.job)
             self.read_history()
             last, took = self.facts.epochs[-1], description["TrainingTimeInSeconds"]
             step.facts += [
                 f"Job {self.job}: {took} s of training with {self.facts.backbone}",
-                f"Accuracy: validation {last.valid_accuracy:.1%}, test {self.facts.test_accuracy:.1%} "
-                f"(guessing: {self.facts.chance:.1%})",
+                f"Accuracy: validation {last.valid_accuracy:.1%}, "
+                f"test {self.facts.test_accuracy:.1%} (guessing: {self.facts.chance:.1%})",
             ]
         self.model_data = estimator.model_data
 
@@ -195,7 +201,9 @@ class Story:
         classes = json.loads(self.output_file("output/model.tar.gz", "model.json"))["classes"]
         with self.journal.step("A question") as step:
             picked = random.Random(self.stamp)
-            pictures = picked.sample(folder.pictures["test"], min(6, len(folder.pictures["test"])))
+            pictures = picked.sample(
+                folder.pictures["test"], min(ASKED, len(folder.pictures["test"]))
+            )
             keys = [f"data/{path.relative_to(folder.root).as_posix()}" for path in pictures]
             url = self.s3.generate_presigned_url(
                 "get_object", Params={"Bucket": self.bucket, "Key": keys[0]}, ExpiresIn=600
