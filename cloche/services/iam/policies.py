@@ -49,8 +49,5 @@ def name_of(arn: str) -> str:
 
 def path_of(arn: str) -> str:
     """Return a policy's path, `/` or `/service-role/`."""
-    return (
-        "/"
-        + arn.removeprefix(PREFIX).rpartition("/")[0]
-        + ("/" if "/" in arn[len(PREFIX) :] else "")
-    )
+    folder = arn.removeprefix(PREFIX).rpartition("/")[0]
+    return f"/{folder}/" if folder else "/"

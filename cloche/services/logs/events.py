@@ -1,0 +1,315 @@
+"""Reading and writing events: GetLogEvents, FilterLogEvents, PutLogEvents."""
+
+import asyncio
+import hashlib
+import heapq
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from cloche.core.clock import to_ms
+from cloche.core.errors import unsupported
+from cloche.operation import Call, operation
+from cloche.services.logs.files import LogFile, LogRecord, Placed, format_record
+from cloche.services.logs.logs import Logs, stream_name
+from cloche.services.logs.lookup import find_group, find_stream, invalid
+from cloche.services.logs.pattern import Pattern, parse_pattern
+
+EVENTS, PAGE_BYTES, EVENT_BYTES = 10_000, 1_048_576, 26  # each event counts 26 bytes more
+LARGEST = 1_048_576  # bytes of one event, as of one batch
+HOUR_MS = 3_600_000
+NEWEST_MS, OLDEST_MS, SPAN_MS = 2 * HOUR_MS, 14 * 24 * HOUR_MS, 24 * HOUR_MS
+SCANNED = 200_000  # records that one FilterLogEvents looks at before it answers with a token
+CHUNK = 64 * 1024  # bytes that FilterLogEvents reads of a stream at once
+TOKEN = re.compile(r"([fb])/(\d{1,18})/s")
+FILTER_TOKEN = re.compile(r"([fb])/(\d{1,18})/(\d{1,18})/(.*)", re.DOTALL)
+
+
+@operation(resource="log-group:{logGroupName}:log-stream:{logStreamName}")
+def get_log_events(
+    call: Call[Logs],
+    *,
+    logStreamName: str,
+    logGroupName: str | None = None,
+    logGroupIdentifier: str | None = None,
+    startTime: int | None = None,
+    endTime: int | None = None,
+    nextToken: str | None = None,
+    limit: int = EVENTS,
+    startFromHead: bool = False,
+) -> dict[str, Any]:
+    """Return a page of one stream, oldest first; the newest page unless `startFromHead`.
+
+    Tokens are positions: the forward one of the last page stays the same until more is written.
+    """
+    group = find_group(call, logGroupName, logGroupIdentifier)
+    stream = find_stream(call, group, logStreamName)
+    token = TOKEN.fullmatch(nextToken) if nextToken is not None else None
+    if nextToken is not None and token is None:
+        raise invalid("The specified nextToken is invalid.")
+    path = call.service.file(stream)
+    if not path.exists():
+        return page_of([], 0, 0)
+    with LogFile(path) as log:
+        low = 0 if startTime is None else log.at_or_after(startTime)
+        high = log.size if endTime is None else max(low, log.at_or_after(endTime))
+        if token is not None:
+            place = min(int(token[2]), log.size)
+            if not log.is_start(place):
+                raise invalid("The specified nextToken is invalid.")
+            forward = token[1] == "f"
+            low, high = (max(low, place), high) if forward else (low, min(high, place))
+        else:
+            forward = startFromHead
+        if low > high:
+            low = high = low if forward else high
+        if forward:
+            found = fill(log.forward(low, high), limit)
+            return page_of(found, low, low)
+        found = fill(log.backward(high, low), limit)[::-1]
+        return page_of(found, high, high)
+
+
+def fill(places: Iterator[Placed], limit: int) -> list[Placed]:
+    """Take what fits a page: `limit` records, about 1 MB; one at the least."""
+    page: list[Placed] = []
+    size = 0
+    for place in places:
+        size += place.end - place.start + EVENT_BYTES
+        if page and size > PAGE_BYTES:
+            break
+        page.append(place)
+        if len(page) == limit:
+            break
+    return page
+
+
+def page_of(places: list[Placed], start: int, end: int) -> dict[str, Any]:
+    """Return the page; `start` and `end` are its ends when it is empty."""
+    if places:
+        start, end = places[0].start, places[-1].end
+    return {
+        "events": [
+            {
+                "timestamp": place.record.at_ms,
+                "message": place.record.text,
+                "ingestionTime": place.record.ingested_ms,
+            }
+            for place in places
+        ],
+        "nextForwardToken": f"f/{end:018d}/s",
+        "nextBackwardToken": f"b/{start:018d}/s",
+    }
+
+
+# ---------------------------------------------------------------------- FilterLogEvents
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What FilterLogEvents looks for. Times are milliseconds; `end_ms` is still looked at."""
+
+    pattern: Pattern
+    start_ms: int
+    end_ms: int
+    forward: bool
+    limit: int
+    after: tuple[int, str, int] | None  # time, stream and offset of the record before
+
+
+@operation(resource="log-group:{logGroupName}")
+async def filter_log_events(
+    call: Call[Logs],
+    *,
+    logGroupName: str | None = None,
+    logGroupIdentifier: str | None = None,
+    logStreamNames: list[str] | None = None,
+    logStreamNamePrefix: str | None = None,
+    startTime: int = 0,
+    endTime: int | None = None,
+    filterPattern: str = "",
+    nextToken: str | None = None,
+    limit: int = EVENTS,
+    startFromHead: bool = True,
+    interleaved: bool = True,
+) -> dict[str, Any]:
+    """Return what fits, of several streams, in order of time. (AWS ignores `interleaved` too.)"""
+    group = find_group(call, logGroupName, logGroupIdentifier)
+    if logStreamNames is not None and logStreamNamePrefix is not None:
+        raise invalid("LogStreamNamePrefix and LogStreamNames are mutually exclusive")
+    if logStreamNames is not None:
+        streams = [find_stream(call, group, name) for name in dict.fromkeys(logStreamNames)]
+    else:
+        streams = list(call.service.streams(group, logStreamNamePrefix or ""))
+    token = FILTER_TOKEN.fullmatch(nextToken) if nextToken is not None else None
+    if nextToken is not None and token is None:
+        raise invalid("The specified nextToken is invalid.")
+    search = Search(
+        pattern=parse_pattern(filterPattern),
+        start_ms=startTime,
+        end_ms=endTime if endTime is not None else 10**15,
+        forward=token[1] == "f" if token else startFromHead,
+        limit=limit,
+        after=(int(token[2]), token[4], int(token[3])) if token else None,
+    )
+    files = [(stream_name(stream), call.service.file(stream)) for stream in streams]
+    return await asyncio.to_thread(run_search, files, search)
+
+
+def run_search(files: list[tuple[str, Path]], search: Search) -> dict[str, Any]:
+    """Look through the files; a token says where to go on when there may be more."""
+    events: list[dict[str, Any]] = []
+    size = seen = 0
+    last: tuple[int, str, int] | None = None
+    more = False
+    merged = heapq.merge(
+        *[scan(path, name, search) for name, path in files if path.exists()],
+        key=lambda found: found[0],
+        reverse=not search.forward,
+    )
+    for key, place in merged:
+        length = place.end - place.start + EVENT_BYTES
+        full = len(events) == search.limit or (events and size + length > PAGE_BYTES)
+        if full or seen == SCANNED:
+            more = True
+            break
+        seen, last = seen + 1, key
+        if search.pattern.matches(place.record.text):
+            events.append(filtered(key, place.record))
+            size += length
+    result: dict[str, Any] = {"events": events, "searchedLogStreams": []}
+    if more and last is not None:
+        way = "f" if search.forward else "b"
+        result["nextToken"] = f"{way}/{last[0]}/{last[2]}/{last[1]}"
+    return result
+
+
+def scan(path: Path, name: str, search: Search) -> Iterator[tuple[tuple[int, str, int], Placed]]:
+    """Yield a stream's records in the range, after the token's, with their place in the order.
+
+    The file is closed between chunks: a group may have more streams than a process open files.
+    """
+    with LogFile(path) as log:
+        low, high = bounds(log, name, search)
+    while low < high:
+        with LogFile(path) as log:
+            if search.forward:
+                places = list(log.forward(low, high, limit_bytes=CHUNK))
+            else:
+                places = list(log.backward(high, low, limit_bytes=CHUNK))
+        if not places:
+            return
+        for place in places:
+            yield (place.record.at_ms, name, place.start), place
+        low, high = (places[-1].end, high) if search.forward else (low, places[-1].start)
+
+
+def bounds(log: LogFile, name: str, search: Search) -> tuple[int, int]:
+    """Return the offsets between which a stream's records are still to be looked at."""
+    low, high = log.at_or_after(search.start_ms), log.at_or_after(search.end_ms + 1)
+    if search.after is None:
+        return low, high
+    at_ms, stream, offset = search.after
+    if name == stream:
+        return (max(low, log.after(offset)), high) if search.forward else (low, min(high, offset))
+    if search.forward:
+        return max(low, log.at_or_after(at_ms if name > stream else at_ms + 1)), high
+    return low, min(high, log.at_or_after(at_ms + 1 if name < stream else at_ms))
+
+
+def filtered(key: tuple[int, str, int], record: LogRecord) -> dict[str, Any]:
+    """Return an event with an id that is its own: 56 digits, as AWS's have."""
+    at_ms, name, offset = key
+    digest = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) % 10**19
+    return {
+        "logStreamName": name,
+        "timestamp": at_ms,
+        "message": record.text,
+        "ingestionTime": record.ingested_ms,
+        "eventId": f"3{at_ms:016d}{digest:019d}{offset:020d}",
+    }
+
+
+# ---------------------------------------------------------------------- PutLogEvents
+
+
+@operation(resource="log-group:{logGroupName}:log-stream:{logStreamName}")
+async def put_log_events(
+    call: Call[Logs],
+    *,
+    logGroupName: str,
+    logStreamName: str,
+    logEvents: list[dict[str, Any]],
+    sequenceToken: str | None = None,
+) -> dict[str, Any]:
+    """Add events to a stream, durably. (AWS ignores `sequenceToken` too.)"""
+    group = find_group(call, logGroupName, None)
+    stream = find_stream(call, group, logStreamName)
+    if stream.document["Writer"] != "client":
+        raise unsupported("PutLogEvents to a log stream that the platform itself writes")
+    now_ms = to_ms(call.now)
+    records = [LogRecord(event["timestamp"], event["message"], now_ms) for event in logEvents]
+    check_batch(records)
+    too_old = sum(record.at_ms < now_ms - OLDEST_MS for record in records)
+    in_time = sum(record.at_ms <= now_ms + NEWEST_MS for record in records)
+    good = records[too_old:in_time]
+    if good and good[-1].at_ms - good[0].at_ms > SPAN_MS:
+        raise invalid(
+            "The batch of log events in a single PutLogEvents request cannot span more than "
+            "24 hours."
+        )
+    if good:
+        async with call.service.lock(stream):
+            await asyncio.to_thread(add_records, call.service.file(stream), good)
+    rejected = {}
+    if too_old:
+        rejected["tooOldLogEventEndIndex"] = too_old
+    if in_time < len(records):
+        rejected["tooNewLogEventStartIndex"] = in_time
+    return {"rejectedLogEventsInfo": rejected} if rejected else {}
+
+
+def check_batch(records: list[LogRecord]) -> None:
+    """Raise InvalidParameterException for a batch that is not in order, or too large."""
+    if any(after.at_ms < before.at_ms for before, after in pairwise(records)):
+        message = "Log events in a single PutLogEvents request must be in chronological order."
+        raise invalid(message)
+    sizes = [len(record.text.encode("utf-8", "replace")) + EVENT_BYTES for record in records]
+    for size in sizes:
+        if size > LARGEST:
+            raise invalid(f"Log event too large: {size} bytes exceeds limit of {LARGEST}")
+    if sum(sizes) > PAGE_BYTES:
+        raise invalid(f"Upload too large: {sum(sizes)} bytes exceeds limit of {PAGE_BYTES}")
+
+
+def add_records(path: Path, records: list[LogRecord]) -> None:
+    """Append records; where the file has later ones, write it anew, in order of time."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    with LogFile(path) as log:
+        last, size = log.last(), log.size
+        if last is not None and last.at_ms > records[0].at_ms:
+            kept = [place.record for place in log.forward(0, size)]
+            everything = list(heapq.merge(kept, records, key=lambda record: record.at_ms))
+            replace_file(path, b"".join(map(format_record, everything)))
+            return
+    with path.open("r+b") as file:
+        file.truncate(size)  # a line that was cut short by a crash
+        file.seek(size)
+        file.write(b"".join(map(format_record, records)))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Put `content` in the file's place at once: readers see the old or the new."""
+    new = path.with_suffix(".new")
+    with new.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(path)

@@ -1,0 +1,173 @@
+"""Operations on groups and streams."""
+
+import json
+from typing import Any
+
+from cloche.core.clock import to_ms
+from cloche.core.errors import AwsError, unsupported
+from cloche.operation import Call, operation
+from cloche.records.errors import AlreadyExists, Conflict
+from cloche.records.resource import Resource
+from cloche.services.logs.logs import GROUP, Extent, Logs, stream_name
+from cloche.services.logs.lookup import find_group, find_stream, invalid
+
+PAGE = 50
+
+
+@operation(resource="log-group:{logGroupName}")
+async def create_log_group(
+    call: Call[Logs], *, logGroupName: str, logGroupClass: str = "STANDARD"
+) -> None:
+    """Make a group."""
+    if logGroupClass != "STANDARD":
+        raise unsupported(f"the log group class {logGroupClass}", "STANDARD is.")
+    try:
+        await call.service.create_group(call.account, call.region, logGroupName)
+    except AlreadyExists as error:
+        message = "The specified log group already exists"
+        raise AwsError("ResourceAlreadyExistsException", message) from error
+
+
+@operation(resource="log-group:{logGroupName}")
+async def delete_log_group(call: Call[Logs], *, logGroupName: str) -> None:
+    """Remove a group with all its streams."""
+    group = find_group(call, logGroupName, None)
+    try:
+        await call.service.delete_group(group)
+    except Conflict as error:
+        raise aborted() from error
+
+
+@operation(resource="log-group:{logGroupName}:log-stream:{logStreamName}")
+async def create_log_stream(call: Call[Logs], *, logGroupName: str, logStreamName: str) -> None:
+    """Make a stream."""
+    group = find_group(call, logGroupName, None)
+    try:
+        await call.service.create_stream(call.account, call.region, group.name, logStreamName)
+    except AlreadyExists as error:
+        message = "The specified log stream already exists"
+        raise AwsError("ResourceAlreadyExistsException", message) from error
+
+
+@operation(resource="log-group:{logGroupName}:log-stream:{logStreamName}")
+async def delete_log_stream(call: Call[Logs], *, logGroupName: str, logStreamName: str) -> None:
+    """Remove a stream with its events."""
+    stream = find_stream(call, find_group(call, logGroupName, None), logStreamName)
+    try:
+        await call.service.delete_stream(stream)
+    except Conflict as error:
+        raise aborted() from error
+
+
+def aborted() -> AwsError:
+    """Return what AWS answers when two requests change one group or stream at once."""
+    return AwsError(
+        "OperationAbortedException",
+        "A conflicting operation is currently in progress against this resource. Please try again.",
+    )
+
+
+@operation(resource="log-group:*")
+def describe_log_groups(
+    call: Call[Logs],
+    *,
+    logGroupNamePrefix: str | None = None,
+    logGroupNamePattern: str | None = None,
+    nextToken: str | None = None,
+    limit: int = PAGE,
+) -> dict[str, Any]:
+    """Return the groups by name. `storedBytes` counts what their files hold now."""
+    if logGroupNamePrefix is not None and logGroupNamePattern is not None:
+        raise invalid("LogGroup name prefix and LogGroup name pattern are mutually exclusive")
+    names = sorted(
+        group.name
+        for group in call.service.store.each(GROUP)
+        if (group.account, group.region) == (call.account, call.region)
+        and group.name.startswith(logGroupNamePrefix or "")
+        and (logGroupNamePattern or "") in group.name
+        and (nextToken is None or group.name > nextToken)
+    )
+    groups = [call.service.group(call.account, call.region, name) for name in names[:limit]]
+    result: dict[str, Any] = {
+        "logGroups": [described_group(call, group) for group in groups if group is not None]
+    }
+    if len(names) > limit:
+        result["nextToken"] = names[limit - 1]
+    return result
+
+
+def described_group(call: Call[Logs], group: Resource) -> dict[str, Any]:
+    """Return a group as the API shows it."""
+    stored = sum(call.service.extent(stream).stored_bytes for stream in call.service.streams(group))
+    return {
+        "logGroupName": group.name,
+        "creationTime": to_ms(group.created),
+        "metricFilterCount": 0,
+        "arn": f"{group.arn}:*",
+        "logGroupArn": group.arn,
+        "storedBytes": stored,
+        "logGroupClass": "STANDARD",
+    }
+
+
+@operation(resource="log-group:{logGroupName}")
+def describe_log_streams(
+    call: Call[Logs],
+    *,
+    logGroupName: str | None = None,
+    logGroupIdentifier: str | None = None,
+    logStreamNamePrefix: str = "",
+    orderBy: str = "LogStreamName",
+    descending: bool = False,
+    nextToken: str | None = None,
+    limit: int = PAGE,
+) -> dict[str, Any]:
+    """Return a page of a group's streams; `nextToken` only when more remain.
+
+    (SDK 2.x asks again for ever while there is a token.)
+    """
+    group = find_group(call, logGroupName, logGroupIdentifier)
+    by_time = orderBy == "LastEventTime"
+    if by_time and logStreamNamePrefix:
+        raise invalid("Cannot order by LastEventTime with a logStreamNamePrefix.")
+    entries: list[tuple[tuple[int, str], Resource]] = []
+    for stream in call.service.streams(group, logStreamNamePrefix):
+        last_ms = (call.service.extent(stream).last_ms or 0) if by_time else 0
+        entries.append(((last_ms, stream_name(stream)), stream))
+    entries.sort(key=lambda entry: entry[0], reverse=descending)
+    if nextToken is not None:
+        after = place_of(nextToken)
+        entries = [e for e in entries if (e[0] < after if descending else e[0] > after)]
+    page = entries[:limit]
+    result: dict[str, Any] = {
+        "logStreams": [described_stream(stream, call.service.extent(stream)) for _, stream in page]
+    }
+    if len(entries) > limit:
+        result["nextToken"] = json.dumps(page[-1][0])
+    return result
+
+
+def place_of(token: str) -> tuple[int, str]:
+    """Return where a page of streams ended."""
+    try:
+        last_ms, name = json.loads(token)
+        return int(last_ms), str(name)
+    except (ValueError, TypeError) as error:
+        raise invalid("The specified nextToken is invalid.") from error
+
+
+def described_stream(stream: Resource, extent: Extent) -> dict[str, Any]:
+    """Return a stream as the API shows it; an empty one has no times of events."""
+    shown: dict[str, Any] = {
+        "logStreamName": stream_name(stream),
+        "creationTime": to_ms(stream.created),
+        "arn": stream.arn,
+        "storedBytes": extent.stored_bytes,
+    }
+    if extent.first_ms is not None:
+        shown |= {
+            "firstEventTimestamp": extent.first_ms,
+            "lastEventTimestamp": extent.last_ms,
+            "lastIngestionTime": extent.ingested_ms,
+        }
+    return shown

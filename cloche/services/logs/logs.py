@@ -1,0 +1,207 @@
+"""Groups and streams: resources of the store; their records are files.
+
+Kinds "log-group" (named as on AWS) and "log-stream" (named GROUP:STREAM: a group's name has no
+colon).
+"""
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from cloche.core.arn import Arn
+from cloche.records.errors import AlreadyExists, Conflict
+from cloche.records.resource import Listing, Resource
+from cloche.records.store import Store
+from cloche.services.logs.files import LogFile, LogRecord, read_from
+
+GROUP, STREAM = "log-group", "log-stream"
+NAME_BYTES = 180  # a longer file name is cut, and told apart by its hash
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """What a stream holds now; times in milliseconds, None while it is empty."""
+
+    stored_bytes: int = 0
+    first_ms: int | None = None
+    last_ms: int | None = None
+    ingested_ms: int | None = None
+
+
+class Logs:
+    """Knows every log group and stream, and the file behind each stream."""
+
+    def __init__(self, store: Store, folder: Path) -> None:
+        self.store, self.folder = store, folder
+        self.locks: dict[str, asyncio.Lock] = {}
+
+    async def open_stream(self, account: str, region: str, group: str, stream: str) -> Path:
+        """Return the file that the stream's writer appends to; makes group and stream.
+
+        The writer is another process: PutLogEvents to such a stream is refused.
+        """
+        found = self.stream(account, region, group, stream)
+        if found is None:
+            with contextlib.suppress(AlreadyExists):
+                await self.create_group(account, region, group)
+            with contextlib.suppress(AlreadyExists):
+                await self.create_stream(account, region, group, stream, writer="platform")
+            found = self.stream(account, region, group, stream)
+            assert found is not None
+        path = self.file(found)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        return path
+
+    def path(self, account: str, region: str, group: str, stream: str) -> Path | None:
+        """Return the stream's file, or None when there is no such stream."""
+        found = self.stream(account, region, group, stream)
+        return self.file(found) if found is not None else None
+
+    def tail(
+        self, account: str, region: str, group: str, stream: str, limit: int = 100
+    ) -> list[LogRecord]:
+        """Return the last records of a stream, oldest first; none when there is no such stream."""
+        path = self.path(account, region, group, stream)
+        if path is None or not path.exists():
+            return []
+        with LogFile(path) as log:
+            newest = log.backward(log.size, 0)
+            records = [place.record for place, _ in zip(newest, range(limit), strict=False)]
+        return records[::-1]
+
+    def read_from(self, path: Path, offset: int) -> tuple[list[LogRecord], int]:
+        """Return the complete records from a byte offset on, and the offset to go on from.
+
+        About a megabyte at once: there is more while the offset moves.
+        """
+        return read_from(path, offset)
+
+    # ------------------------------------------------------------------ groups
+
+    def group(self, account: str, region: str, name: str) -> Resource | None:
+        """Return a group, or None."""
+        return self.store.get(GROUP, account, region, name)
+
+    async def create_group(self, account: str, region: str, name: str) -> Resource:
+        """Make a group; AlreadyExists when it is there."""
+        arn = str(Arn("logs", region, account, f"log-group:{name}"))
+        return await self.store.insert(self._new(account, region, GROUP, name, arn))
+
+    async def delete_group(self, group: Resource) -> None:
+        """Remove a group with its streams and their files; Conflict when it just changed."""
+        for stream in self.streams(group):
+            with contextlib.suppress(Conflict):
+                await self.delete_stream(stream)
+        await self.store.delete(group)
+
+    # ------------------------------------------------------------------ streams
+
+    def stream(self, account: str, region: str, group: str, name: str) -> Resource | None:
+        """Return a stream, or None."""
+        return self.store.get(STREAM, account, region, f"{group}:{name}")
+
+    async def create_stream(
+        self, account: str, region: str, group: str, name: str, *, writer: str = "client"
+    ) -> Resource:
+        """Make a stream of a group that is there; AlreadyExists when it is there too."""
+        arn = str(Arn("logs", region, account, f"log-group:{group}:log-stream:{name}"))
+        document = {
+            "File": f"{account}/{region}/{file_name(group)}/{file_name(name)}.log",
+            "Writer": writer,
+        }
+        new = self._new(account, region, STREAM, f"{group}:{name}", arn, document)
+        return await self.store.insert(new)
+
+    async def delete_stream(self, stream: Resource) -> None:
+        """Remove a stream and its file; Conflict when it just changed."""
+        await self.store.delete(stream)
+        self.file(stream).unlink(missing_ok=True)
+        self.locks.pop(stream.arn, None)
+
+    def streams(self, group: Resource, prefix: str = "") -> Iterator[Resource]:
+        """Yield a group's streams whose names begin with the prefix, by name."""
+        after: str | None = None
+        while True:
+            page = self.store.page(self.listing(group, prefix, limit=1000, after=after))
+            yield from page.resources
+            if (after := page.next_token) is None:
+                return
+
+    def listing(
+        self,
+        group: Resource,
+        prefix: str,
+        *,
+        limit: int,
+        after: str | None,
+        descending: bool = False,
+    ) -> Listing:
+        """Return the query for a page of a group's streams, by name."""
+        return Listing(
+            kind=STREAM,
+            account=group.account,
+            region=group.region,
+            name_prefix=f"{group.name}:{prefix}",
+            sort_by="name",
+            descending=descending,
+            limit=limit,
+            after=after,
+        )
+
+    def file(self, stream: Resource) -> Path:
+        """Return the file behind a stream (it may not be there yet)."""
+        return self.folder / str(stream.document["File"])
+
+    def extent(self, stream: Resource) -> Extent:
+        """Return what a stream holds now."""
+        try:
+            with LogFile(self.file(stream)) as log:
+                first, last = log.first(), log.last()
+                if first is None or last is None:
+                    return Extent()
+                return Extent(log.size, first.at_ms, last.at_ms, log.modified_ms)
+        except FileNotFoundError:
+            return Extent()
+
+    def lock(self, stream: Resource) -> asyncio.Lock:
+        """Return the lock that PutLogEvents to one stream takes turns by."""
+        return self.locks.setdefault(stream.arn, asyncio.Lock())
+
+    def _new(
+        self,
+        account: str,
+        region: str,
+        kind: str,
+        name: str,
+        arn: str,
+        document: dict[str, str] | None = None,
+    ) -> Resource:
+        now = self.store.clock.now()
+        return Resource(
+            account=account,
+            region=region,
+            kind=kind,
+            name=name,
+            arn=arn,
+            created=now,
+            modified=now,
+            document=document or {},
+        )
+
+
+def stream_name(stream: Resource) -> str:
+    """Return a stream's name without its group's."""
+    return stream.name.partition(":")[2]
+
+
+def file_name(name: str) -> str:
+    """Return a name as a file name: percent-encoded, cut where it would be too long."""
+    encoded = quote(name, safe="").replace(".", "%2E") if set(name) == {"."} else quote(name, "")
+    if len(encoded) <= NAME_BYTES:
+        return encoded
+    return f"{encoded[:NAME_BYTES]}-{hashlib.sha256(name.encode()).hexdigest()[:24]}"
