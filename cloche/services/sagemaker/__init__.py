@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import botocore.session
@@ -13,12 +13,22 @@ from cloche.core.identity import Doorkeeper
 from cloche.engine import Engine
 from cloche.operation import Service, collect
 from cloche.records.store import Store
+from cloche.services.sagemaker.invoking import invoke
 from cloche.services.sagemaker.operations import (
     endpoint,
     endpoint_config,
     model,
     tags,
     training_job,
+)
+from cloche.services.sagemaker.router import (
+    Answered,
+    Failed,
+    Invocation,
+    Overloaded,
+    Router,
+    UnknownEndpoint,
+    UnknownVariant,
 )
 
 if TYPE_CHECKING:
@@ -27,6 +37,16 @@ if TYPE_CHECKING:
     from cloche.services.logs import Logs
     from cloche.services.s3 import S3
 
+__all__ = [
+    "Answered",
+    "Failed",
+    "Invocation",
+    "Overloaded",
+    "SageMaker",
+    "UnknownEndpoint",
+    "UnknownVariant",
+    "service",
+]
 OPERATIONS = (training_job, model, endpoint_config, endpoint, tags)
 LOOPS: tuple[Callable[[SageMaker], Any], ...] = ()
 
@@ -43,6 +63,21 @@ class SageMaker:
     identity: Identity
     doors: Doorkeeper
     config: Config
+    router: Router = field(default_factory=Router)
+
+    async def invoke(
+        self,
+        account: str,
+        region: str,
+        name: str,
+        invocation: Invocation,
+        variant: str | None = None,
+    ) -> Answered:
+        """Return what a replica of the endpoint answers (for SageMaker Runtime).
+
+        Raises UnknownEndpoint, UnknownVariant, Overloaded, Failed.
+        """
+        return await invoke(self.store, self.router, account, region, name, invocation, variant)
 
 
 def service(sagemaker: SageMaker) -> Service:

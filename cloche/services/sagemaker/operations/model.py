@@ -12,8 +12,8 @@ from cloche.records.store import Conflict, Resource
 from cloche.services.sagemaker.environments import environment_for
 from cloche.services.sagemaker.operations.named import find, insert, listed, refuse_others
 from cloche.services.sagemaker.records import MODEL, Request
+from cloche.services.sagemaker.roles import check_role
 from cloche.services.sagemaker.training.channels import split_uri
-from cloche.services.sagemaker.training.request import check_role
 
 if TYPE_CHECKING:
     from cloche.services.sagemaker import SageMaker

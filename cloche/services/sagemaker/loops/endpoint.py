@@ -1,0 +1,327 @@
+"""Makes endpoints true: looks at the replicas, decides (endpoint_plan), acts, writes.
+
+Whatever is done can be done again: replicas are recorded before they are launched, and stopped
+only after the record says that they leave. So a server killed between any two lines goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cloche.core.clock import to_ms
+from cloche.core.errors import AwsError
+from cloche.engine import EngineError, InsufficientCapacity, Seen
+from cloche.engine.folders import remove_tree
+from cloche.records.store import Resource
+from cloche.services.sagemaker.environments import environment_for
+from cloche.services.sagemaker.instance import INSTANCE_TYPES
+from cloche.services.sagemaker.loops.endpoint_gang import (
+    HOST,
+    Folders,
+    gang_spec,
+    last_line,
+    prepare,
+)
+from cloche.services.sagemaker.loops.endpoint_metrics import EndpointMetrics
+from cloche.services.sagemaker.loops.endpoint_models import ModelFolders
+from cloche.services.sagemaker.loops.endpoint_plan import (
+    ABSENT,
+    SOON_S,
+    Look,
+    Plan,
+    Sight,
+    decide,
+    is_up,
+)
+from cloche.services.sagemaker.records import ENDPOINT
+from cloche.services.sagemaker.records_serving import (
+    Deployment,
+    Endpoint,
+    Replica,
+    State,
+    Variant,
+    endpoint,
+    log_group,
+)
+from cloche.services.sagemaker.replica import ping
+from cloche.services.sagemaker.router import Route, Target
+
+if TYPE_CHECKING:
+    from cloche.services.sagemaker import SageMaker
+
+logger = logging.getLogger("cloche.sagemaker.endpoint")
+PING_TIMEOUT_S = 2.0  # a container must answer a ping within 2 s (hosting, "Your own code")
+PING_PAUSE_S = 2.0  # between pings of a replica that is ready
+
+
+def instance_id() -> str:
+    """Return an EC2 instance id, as log streams of endpoints show it."""
+    return f"i-{secrets.token_hex(9)[:17]}"
+
+
+@dataclass
+class Heard:
+    """When a replica was pinged and answered; event loop time."""
+
+    pinged: float = float("-inf")
+    answered: float = 0.0
+    healthy: bool = False
+
+
+@dataclass
+class Memory:
+    """What the loop knows of endpoints beside their records; lost at a restart, and found again."""
+
+    heard: dict[str, Heard] = field(default_factory=dict)  # by replica id
+    refused: dict[str, str] = field(default_factory=dict)  # endpoint ARN -> want of capacity
+    broken: dict[str, str] = field(default_factory=dict)  # replica id -> why it did not launch
+    clean: dict[str, frozenset[str]] = field(default_factory=dict)  # ARN -> deployments on disk
+
+
+class EndpointLoop:
+    """Looks after endpoints."""
+
+    kind = ENDPOINT
+
+    def __init__(self, sagemaker: SageMaker, new_id: Callable[[], str] = instance_id) -> None:
+        self.sagemaker, self.new_id = sagemaker, new_id
+        self.models = ModelFolders(sagemaker.s3)
+        self.metrics = EndpointMetrics(sagemaker)
+        self.memory = Memory()
+
+    def load(self) -> Sequence[Resource]:
+        """Return every endpoint: one that is in service is watched too."""
+        return self.sagemaker.store.each(ENDPOINT)
+
+    async def step(self, resource: Resource) -> float | None:
+        """Do what is next for one endpoint."""
+        found = endpoint(resource)
+        folders = Folders.of(resource, self.sagemaker.config)
+        look = await self._look(found, folders)
+        plan = decide(found, look)
+        self._publish(found, plan, look)
+        plan = await self._launch(found, plan, folders)
+        await self._end(found, plan, folders)
+        if plan.delete:
+            return await self._delete(found, folders)
+        if plan.state != found.state or plan.status != found.status:
+            changed = plan.status != found.status
+            await self.sagemaker.store.update(
+                resource,
+                status=plan.status if changed else None,
+                document=plan.state.document(),
+                message=(plan.state.failure or "") if changed else None,
+            )
+        await self._tidy(found, plan.state, folders)
+        await self.metrics.report(found)
+        return plan.pause_s
+
+    # ------------------------------------------------------------------ look
+
+    async def _look(self, found: Endpoint, folders: Folders) -> Look:
+        state = found.state
+        current = [d for d in (state.serving, state.coming) if d is not None]
+        staying = [replica for deployment in current for replica in deployment.replicas]
+        replicas = [*staying, *state.leaving]
+        seen = await asyncio.to_thread(self._see, replicas)
+        running = [r for r in staying if (s := seen[r.id]) is not None and s.state == "running"]
+        await asyncio.gather(*(self._ping(replica, folders) for replica in running))
+        await asyncio.gather(*(self._open_doors(found, r) for r in running))
+        sights = {
+            replica.id: self._sight(replica, seen[replica.id], folders) for replica in replicas
+        }
+        wanted = {d.id: d for d in (*current, found.wanted) if d.id != state.refused}
+        return Look(
+            seen=sights,
+            models={
+                d.id: self.models.look(d, folders.deployment(d.id))
+                for d in wanted.values()
+                if not self._ending(found)
+            },
+            now_ms=to_ms(self.sagemaker.store.clock.now()),
+            new_id=self.new_id,
+            no_capacity=self.memory.refused.get(found.resource.arn),
+        )
+
+    def _ending(self, found: Endpoint) -> bool:
+        return found.status in ("Deleting", "Failed")
+
+    def _see(self, replicas: Sequence[Replica]) -> Mapping[str, Seen | None]:
+        """Return what the engine says of each replica's process."""
+        gangs = {replica.id: self.sagemaker.engine.see(replica.gang) for replica in replicas}
+        return {name: gang.get(HOST) if gang else None for name, gang in gangs.items()}
+
+    async def _ping(self, replica: Replica, folders: Folders) -> None:
+        now = asyncio.get_running_loop().time()
+        heard = self.memory.heard.setdefault(replica.id, Heard(answered=now))
+        if replica.ready_ms is not None and now - heard.pinged < PING_PAUSE_S:
+            return
+        heard.pinged = now
+        status = await ping(folders.run(replica), PING_TIMEOUT_S)
+        heard.healthy = status == 200
+        if heard.healthy:
+            heard.answered = asyncio.get_running_loop().time()
+
+    async def _open_doors(self, found: Endpoint, replica: Replica) -> None:
+        variant = self._variant(found.state, replica)
+        resource = found.resource
+        await self.sagemaker.doors.open(
+            replica.gang,
+            account=resource.account,
+            region=resource.region,
+            role_arn=variant.role_arn,
+        )
+
+    def _sight(self, replica: Replica, seen: Seen | None, folders: Folders) -> Sight:
+        if (trace := self.memory.broken.get(replica.id)) is not None:
+            return Sight(process="exited", exit_code=1, trace=trace)
+        if seen is None:
+            return ABSENT
+        heard = self.memory.heard.get(replica.id, Heard())
+        ended = seen.state == "exited"
+        return Sight(
+            process=seen.state,
+            healthy=heard.healthy,
+            silent_s=max(0.0, asyncio.get_running_loop().time() - heard.answered),
+            exit_code=seen.exit_code,
+            trace=last_line(folders.failure(replica)) if ended else "",
+            busy=self.sagemaker.router.in_flight(replica.id) > 0,
+        )
+
+    # ------------------------------------------------------------------ act
+
+    def _publish(self, found: Endpoint, plan: Plan, look: Look) -> None:
+        """Tell the router who is ready, before anything is stopped."""
+        router, arn, serving = self.sagemaker.router, found.resource.arn, plan.state.serving
+        if serving is None:
+            router.withdraw(arn)
+            return
+        folders = Folders.of(found.resource, self.sagemaker.config)
+        router.publish(
+            arn,
+            [
+                Route(
+                    variant.name,
+                    variant.weight,
+                    tuple(
+                        Target(replica.id, folders.run(replica))
+                        for replica in serving.of(variant.name)
+                        if replica.ready_ms is not None and is_up(look.of(replica))
+                    ),
+                )
+                for variant in serving.variants
+            ],
+        )
+
+    async def _launch(self, found: Endpoint, plan: Plan, folders: Folders) -> Plan:
+        """Launch; return the plan with the times of those that were placed."""
+        placed: set[str] = set()
+        self.memory.refused.pop(found.resource.arn, None)
+        for replica in plan.launch:
+            refusal = await self._launch_one(found, replica, plan.state, folders)
+            if refusal is None:
+                placed.add(replica.id)
+            else:
+                self.memory.refused[found.resource.arn] = refusal
+        now_ms = to_ms(self.sagemaker.store.clock.now())
+
+        def mark(deployment: Deployment | None) -> Deployment | None:
+            if deployment is None or not placed:
+                return deployment
+            replicas = tuple(
+                replace(r, launched_ms=now_ms) if r.id in placed else r for r in deployment.replicas
+            )
+            return replace(deployment, replicas=replicas)
+
+        state = replace(
+            plan.state, serving=mark(plan.state.serving), coming=mark(plan.state.coming)
+        )
+        return replace(plan, state=state)
+
+    async def _launch_one(
+        self, found: Endpoint, replica: Replica, state: State, folders: Folders
+    ) -> str | None:
+        """Launch one replica; return why there is no room for it, or None."""
+        sagemaker, resource = self.sagemaker, found.resource
+        variant = self._variant(state, replica)
+        stream = f"{variant.name}/{replica.id}"
+        try:
+            environment = environment_for(variant.image)
+            log = await sagemaker.logs.open_stream(
+                resource.account, resource.region, log_group(resource.name), stream
+            )
+            spec = gang_spec(
+                replica,
+                variant,
+                folders=folders,
+                environment=environment,
+                config=sagemaker.config,
+                cpus=sagemaker.engine.share(INSTANCE_TYPES[variant.instance_type].vcpu),
+                log=log,
+            )
+            await asyncio.to_thread(prepare, replica, folders)
+            outcome = await asyncio.to_thread(sagemaker.engine.launch, spec)
+        except (EngineError, AwsError) as error:
+            logger.error("%s: %s", replica.gang, error)
+            self.memory.broken[replica.id] = str(error)
+            return None
+        return outcome.message if isinstance(outcome, InsufficientCapacity) else None
+
+    async def _end(self, found: Endpoint, plan: Plan, folders: Folders) -> None:
+        """Stop what leaves by the record as it stands, and remove what has ended."""
+        engine = self.sagemaker.engine
+        recorded = {replica.id for replica in found.state.leaving}
+        for replica in plan.stop:
+            if replica.id in recorded:
+                await asyncio.to_thread(engine.stop, replica.gang)
+        for replica in plan.forget:
+            await self.sagemaker.doors.close(replica.gang)
+            await asyncio.to_thread(engine.forget, replica.gang)
+            await asyncio.to_thread(remove_tree, folders.replica(replica))
+            self.memory.heard.pop(replica.id, None)
+            self.memory.broken.pop(replica.id, None)
+
+    async def _delete(self, found: Endpoint, folders: Folders) -> float | None:
+        """Remove all that is kept of the endpoint, then its record."""
+        if self.models.under_way(folders.root):
+            return SOON_S
+        self.models.forget(folders.root)
+        await self.metrics.report(found, last=True)
+        await asyncio.to_thread(remove_tree, folders.root)
+        self.memory.clean.pop(found.resource.arn, None)
+        self.memory.refused.pop(found.resource.arn, None)
+        await self.sagemaker.store.delete(found.resource)
+        return None
+
+    async def _tidy(self, found: Endpoint, state: State, folders: Folders) -> None:
+        """Remove the models of deployments that are gone."""
+        arn, needed = found.resource.arn, state.deployments
+        if self.memory.clean.get(arn) == needed:
+            return
+        if not self._ending(found) and found.wanted.id != state.refused:
+            needed |= {found.wanted.id}
+        parent = folders.deployment("")
+        for name in await asyncio.to_thread(names, parent):
+            if name not in needed:
+                folder = folders.deployment(name)
+                if self.models.under_way(folder):
+                    return  # at the next step
+                self.models.forget(folder)
+                await asyncio.to_thread(remove_tree, folder)
+        self.memory.clean[arn] = state.deployments
+
+    def _variant(self, state: State, replica: Replica) -> Variant:
+        deployments = (state.serving, state.coming)
+        owner = next(d for d in deployments if d is not None and d.id == replica.deployment)
+        return owner.variant(replica.variant)
+
+
+def names(folder: Path) -> list[str]:
+    """Return what lies in a folder; nothing when it is not there."""
+    return [path.name for path in folder.iterdir()] if folder.is_dir() else []

@@ -1,0 +1,132 @@
+"""Where an endpoint keeps what on the disk, and the gang of one process that a replica is."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import cloche.runtime
+from cloche.core.config import Config
+from cloche.engine import GangSpec, Mount, ProcessSpec
+from cloche.records.store import Resource
+from cloche.services.sagemaker.environments import Environment
+from cloche.services.sagemaker.instance import (
+    INSTANCE_TYPES,
+    base_environment,
+    base_mounts,
+    gang_name,
+)
+from cloche.services.sagemaker.records_serving import Replica, Variant
+
+HOST = "model"  # the host name inside
+LIBRARY = "/opt/cloche/lib"  # where `import cloche.runtime` finds the model server inside
+RUN = "/run/cloche"
+STOP_GRACE_S = 30.0  # SIGTERM to SIGKILL; what runs was drained before (hosting: 30 s)
+
+
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """The folders of one endpoint."""
+
+    root: Path
+
+    @classmethod
+    def of(cls, resource: Resource, config: Config) -> Folders:
+        """Return those of an endpoint; a later endpoint of the same name has others."""
+        name = gang_name(resource.name, resource.arn, resource.created)
+        return cls(config.home.instances / name)
+
+    def deployment(self, deployment: str) -> Path:
+        """Return where the models of a deployment lie."""
+        return self.root / "models" / deployment
+
+    def model(self, deployment: str, variant: str) -> Path:
+        """Return where a variant's model lies, unpacked."""
+        return self.deployment(deployment) / variant
+
+    def replica(self, replica: Replica) -> Path:
+        """Return a replica's folder."""
+        return self.root / "replicas" / replica.id
+
+    def ml(self, replica: Replica) -> Path:
+        """Return what is /opt/ml inside."""
+        return self.replica(replica) / "ml"
+
+    def run(self, replica: Replica) -> Path:
+        """Return the folder with the replica's socket and what it left when it failed."""
+        return self.replica(replica) / "run"
+
+    def failure(self, replica: Replica) -> Path:
+        """Return where a replica leaves the traceback that ended it."""
+        return self.run(replica) / "failure"
+
+
+def gang_spec(
+    replica: Replica,
+    variant: Variant,
+    *,
+    folders: Folders,
+    environment: Environment,
+    config: Config,
+    cpus: int,
+    log: Path,
+) -> GangSpec:
+    """Return the replica's gang; `cpus` is what it really gets of those its type declares."""
+    kind = INSTANCE_TYPES[variant.instance_type]
+    variables = {
+        "SAGEMAKER_REGION": config.region,
+        "SM_MODEL_DIR": "/opt/ml/model",
+        "SM_NUM_CPUS": str(cpus),
+        "SM_NUM_GPUS": "0",
+        "OMP_NUM_THREADS": str(cpus),
+        **base_environment(environment, config, (HOST,)),
+        **variant.environment,
+        "PYTHONPATH": LIBRARY,
+        "CLOCHE_SOCKET": f"{RUN}/serve.sock",
+        "CLOCHE_FAILURE": f"{RUN}/failure",
+    }
+    own = (
+        Mount(Path(cloche.runtime.__path__[0]), f"{LIBRARY}/cloche/runtime"),
+        Mount(folders.run(replica), RUN, "rw"),
+        Mount(folders.ml(replica), "/opt/ml", "rw"),
+        Mount(folders.model(replica.deployment, variant.name), "/opt/ml/model", "overlay"),
+    )
+    process = ProcessSpec(
+        name=HOST,
+        argv=(str(environment.python), "-m", "cloche.runtime.serving"),
+        env=variables,
+        mounts=base_mounts(environment, config) + own,
+        log=log,
+        cpus=kind.vcpu,
+        memory_mib=kind.memory_mib,
+    )
+    return GangSpec(
+        name=replica.gang,
+        processes=(process,),
+        stop_grace_s=STOP_GRACE_S,
+        egress=not variant.network_isolation,
+        background=True,
+    )
+
+
+def prepare(replica: Replica, folders: Folders) -> None:
+    """Make the folders that the replica's mounts need."""
+    (folders.ml(replica) / "model").mkdir(parents=True, exist_ok=True)
+    configuration = folders.ml(replica) / "input" / "config"
+    configuration.mkdir(parents=True, exist_ok=True)
+    resources = {"current_host": HOST, "hosts": [HOST], "network_interface_name": "eth0"}
+    (configuration / "resourceconfig.json").write_text(json.dumps(resources))
+    folders.run(replica).mkdir(parents=True, exist_ok=True)
+
+
+def last_line(path: Path) -> str:
+    """Return the last line of a traceback that a replica left; empty when it left none."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - 8192))
+            lines = file.read().decode(errors="replace").strip().splitlines()
+    except OSError:
+        return ""
+    return lines[-1].strip() if lines else ""
