@@ -37,6 +37,11 @@ class Document:
     parts: tuple[Part, ...] = ()
     upload: str = ""  # the id of the upload that made the object
 
+    @property
+    def echo(self) -> dict[str, str | bool]:
+        """The members that tell of the encryption, save the context, which is not told again."""
+        return {k: v for k, v in self.encryption.items() if k != "SSEKMSEncryptionContext"}
+
 
 def dump(document: Document) -> str:
     """Return the JSON that is stored: members that say nothing are left out."""

@@ -52,3 +52,24 @@ def not_implemented(header: str) -> AwsError:
     """Return the refusal of a header that implies what is not there."""
     text = "A header you provided implies functionality that is not implemented"
     return AwsError("NotImplemented", text, 501, fields={"Header": header})
+
+
+def bad_digest(algorithm: str) -> AwsError:
+    """Return the error for a checksum that is not that of what was received."""
+    text = f"The {algorithm} you specified did not match the calculated checksum."
+    return AwsError("BadDigest", text, 400)
+
+
+def malformed_xml() -> AwsError:
+    """Return the error for a body that says something impossible."""
+    text = (
+        "The XML you provided was not well-formed or did not validate against our published schema"
+    )
+    return AwsError("MalformedXML", text, 400)
+
+
+def entity_too_large(size: int, limit: int) -> AwsError:
+    """Return the error for a payload above the limit."""
+    text = "Your proposed upload exceeds the maximum allowed size"
+    fields = {"ProposedSize": str(size), "MaxSizeAllowed": str(limit)}
+    return AwsError("EntityTooLarge", text, 400, fields=fields)

@@ -255,15 +255,17 @@ class S3:
         await self.commit(row)
         return self._stored(row)
 
-    async def create_bucket(self, bucket: str, account: str, region: str) -> BucketRow:
-        """Make a bucket, or return the one that is there, of whatever account."""
-        new = BucketRow(bucket, account, region, to_ms(self.store.clock.now()))
+    async def create_bucket(
+        self, bucket: str, account: str, region: str, now: datetime | None = None
+    ) -> tuple[BucketRow, bool]:
+        """Make a bucket, or return the one that is there, of whatever account; True: it is new."""
+        new = BucketRow(bucket, account, region, to_ms(now or self.store.clock.now()))
 
-        def change(connection: Connection) -> BucketRow:
+        def change(connection: Connection) -> tuple[BucketRow, bool]:
             found = rows.find_bucket(connection, bucket)
             if found is None:
                 rows.add_bucket(connection, new)
-            return found or new
+            return found or new, found is None
 
         return await self.store.write(change)
 

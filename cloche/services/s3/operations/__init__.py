@@ -1,0 +1,1 @@
+"""S3's operations: functions with the signatures of boto3's methods."""
