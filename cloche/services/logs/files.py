@@ -1,9 +1,10 @@
 """Log files: a line a record, `<milliseconds since 1970> <text>`, appended while we read.
 
-A record counts once its line is complete. What PutLogEvents sends may have line breaks and another
-time than that of its arrival: such a line is `<milliseconds>j [<ingested, ms>, "<text>"]`. Lines are in order of time, so a time is found by
-bisection; should a clock have stepped back, records near the step may be missed by time, never by
-position. Positions are byte offsets of lines.
+A record counts once its line is complete. What PutLogEvents sends may have line breaks, and another
+time than that of its arrival: such a line is `<milliseconds>j [<ingested, ms>, "<text>"]`.
+
+Lines are in order of time, so a time is found by bisection; should a clock have stepped back,
+records near the step may be missed by time, never by position. Positions are byte offsets of lines.
 """
 
 import json

@@ -127,31 +127,12 @@ class Logs:
         """Yield a group's streams whose names begin with the prefix, by name."""
         after: str | None = None
         while True:
-            page = self.store.page(self.listing(group, prefix, limit=1000, after=after))
-            yield from page.resources
+            page = self.store.page(listing(group, prefix, after))
+            for stream in page.resources:
+                if stream.name.startswith(f"{group.name}:{prefix}"):  # case counts, as on AWS
+                    yield stream
             if (after := page.next_token) is None:
                 return
-
-    def listing(
-        self,
-        group: Resource,
-        prefix: str,
-        *,
-        limit: int,
-        after: str | None,
-        descending: bool = False,
-    ) -> Listing:
-        """Return the query for a page of a group's streams, by name."""
-        return Listing(
-            kind=STREAM,
-            account=group.account,
-            region=group.region,
-            name_prefix=f"{group.name}:{prefix}",
-            sort_by="name",
-            descending=descending,
-            limit=limit,
-            after=after,
-        )
 
     def file(self, stream: Resource) -> Path:
         """Return the file behind a stream (it may not be there yet)."""
@@ -192,6 +173,19 @@ class Logs:
             modified=now,
             document=document or {},
         )
+
+
+def listing(group: Resource, prefix: str, after: str | None) -> Listing:
+    """Return the query for a page of a group's streams, by name."""
+    return Listing(
+        kind=STREAM,
+        account=group.account,
+        region=group.region,
+        name_prefix=f"{group.name}:{prefix}",
+        sort_by="name",
+        limit=1000,
+        after=after,
+    )
 
 
 def stream_name(stream: Resource) -> str:
