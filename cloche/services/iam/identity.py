@@ -77,7 +77,7 @@ class Bootstrap:
     """What an account starts with."""
 
     root: Credential
-    execution_role_arn: str
+    role_arn: str  # the execution role's
 
 
 class Identity:
@@ -114,14 +114,13 @@ class Identity:
         self,
         account: str,
         region: str,
-        root_access_key_id: str | None = None,
-        root_secret_access_key: str | None = None,
-        *,
+        root_access_key_id: str | None,
+        root_secret_access_key: str | None,
         now: datetime,
     ) -> Bootstrap:
         """Make what an account starts with, as far as it is not there: root's keys, a role.
 
-        A key pair that is given replaces the one that root has. `region` is where SageMaker
+        A key pair that is given (None: draw one) replaces the one that root has. `region` is where SageMaker
         runs; IAM itself is global. Sessions that expired long ago are removed.
         """
         await self.sweep()
