@@ -1,60 +1,33 @@
-"""The gateway: an ASGI application that turns HTTP into calls and answers into HTTP.
-
-identify (whose signature) -> parse -> authorize -> validate -> handle -> serialize.
-"""
+"""The gateway: an ASGI application that turns HTTP into calls and answers into HTTP."""
 
 from __future__ import annotations
 
-import inspect
 import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
 
-import cloche.gateway.json as json_protocol
 from cloche.core.clock import Clock
 from cloche.core.config import Config
 from cloche.core.errors import AwsError
 from cloche.core.identity import Credentials
-from cloche.core.ids import request_id as new_request_id
-from cloche.gateway import identify, query, rest_json, rest_xml
-from cloche.gateway.body import Disconnected, PlainBody, RawBody, Receive
-from cloche.gateway.families import Family, family_of, validation_code
+from cloche.gateway.body import Disconnected, RawBody, Receive
+from cloche.gateway.exchange import Authorize, Exchange, Parts
 from cloche.gateway.message import Request, Response
-from cloche.gateway.protocol import Answer, Protocol
-from cloche.gateway.routing import Directory, Meaning
+from cloche.gateway.routing import Directory
 from cloche.gateway.send import Send, send_response
-from cloche.gateway.shapes import Action, Api, api
-from cloche.operation import Body, Call, Http, Operation, Reply, Service
+from cloche.gateway.shapes import api
+from cloche.operation import Call, Operation, Service
 from cloche.records.store import Store
 
 logger = logging.getLogger("cloche.gateway")
 Scope = MutableMapping[str, Any]
 Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
-Authorize = Callable[[Call[Any], Operation, Mapping[str, Any]], None]
 
 VERSION = "0.1.0"
-MAX_BODY_BYTES = 64 * 1024 * 1024  # of what no operation streams
 MAX_SKIPPED_BYTES = 8 * 1024 * 1024  # read and dropped, so that a refusal leaves the connection
-
-PROTOCOLS: Mapping[str, Protocol] = {
-    "json": json_protocol.PROTOCOL,
-    "query": query.QUERY,
-    "ec2": query.EC2,
-    "rest-json": rest_json.PROTOCOL,
-    "rest-xml": rest_xml.PROTOCOL,
-}
-# Stands for a service that we have not, so that its refusal has a form.
-NO_API = Api(
-    "unknown",
-    {
-        "metadata": {"protocol": "json", "endpointPrefix": "", "apiVersion": ""},
-        "operations": {},
-        "shapes": {},
-    },
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +64,9 @@ class Gateway:
         config: Config,
         authorize: Authorize = anyone_known,
     ) -> None:
-        self.services = services
-        self.credentials = credentials
-        self.store, self.clock, self.config = store, clock, config
-        self.authorize = authorize
-        self.apis = {name: api(name) for name in services}
-        self.directory = Directory(self.apis)
+        self.config = config
+        apis = {name: api(name) for name in services}
+        self.parts = Parts(services, apis, Directory(apis), credentials, store, clock, authorize)
         self.local: dict[str, LocalHandler] = {"/_cloche/health": self.health}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -124,7 +94,7 @@ class Gateway:
             if request.path.startswith("/_cloche/"):
                 response = await self.answer_local(request, gang)
             else:
-                response = await Exchange(self, request, raw, gang).answer()
+                response = await Exchange(self.parts, request, raw, gang).answer()
             await leave_clean(request, raw, response)
             await send_response(send, response, request.method)
         except Disconnected:
@@ -155,7 +125,7 @@ class Gateway:
                 "version": VERSION,
                 "account": self.config.account,
                 "region": self.config.region,
-                "services": sorted(self.services),
+                "services": sorted(self.parts.services),
             },
         )
 
@@ -211,191 +181,3 @@ async def lifespan(receive: Receive, send: Send) -> None:
         await send({"type": event["type"] + ".complete"})
         if event["type"] == "lifespan.shutdown":
             return
-
-
-@dataclass(slots=True)
-class Exchange:
-    """One request on its way through the gateway."""
-
-    gateway: Gateway
-    request: Request
-    raw: RawBody
-    gang: str | None
-
-    async def answer(self) -> Response:
-        """Return the response: the handler's, or a refusal in the protocol's own form."""
-        request_id = new_request_id()
-        if self.names_nobody():
-            self.request = replace(
-                self.request, body=await self.raw.whole(MAX_BODY_BYTES, "RequestTooLarge")
-            )
-        meaning = self.gateway.directory.meaning(self.request)
-        if isinstance(meaning, str):
-            text = f"Cloche does not support the service {meaning}."
-            return self.stranger().refuse(
-                NO_API, AwsError("UnknownOperationException", text), request_id
-            )
-        model = self.gateway.apis[meaning.service]
-        protocol = PROTOCOLS[meaning.protocol]
-        family = family_of(meaning.protocol)
-        try:
-            return await self.call(meaning, model, protocol, family, request_id)
-        except AwsError as error:
-            if error.code == "ValidationException":
-                error.code = validation_code(model, meaning.protocol)
-            return protocol.refuse(model, error, request_id)
-        except Disconnected:
-            raise
-        except Exception:
-            logger.exception(
-                "%s %s (request %s)", self.request.method, self.request.path, request_id
-            )
-            internal = AwsError(family.internal, family.internal_text, 500)
-            return protocol.refuse(model, internal, request_id)
-
-    def names_nobody(self) -> bool:
-        """Return whether only the form in the body can tell the service."""
-        headers = self.request.headers
-        return (
-            "authorization" not in headers
-            and "x-amz-target" not in headers
-            and headers.get("content-type", "").startswith("application/x-www-form-urlencoded")
-        )
-
-    def stranger(self) -> Protocol:
-        """Return the protocol in which to refuse a service that we have not."""
-        if "x-amz-target" in self.request.headers:
-            return PROTOCOLS["json"]
-        form = self.request.headers.get("content-type", "").startswith(
-            "application/x-www-form-urlencoded"
-        )
-        return PROTOCOLS["query" if form else "rest-json"]
-
-    async def call(
-        self, meaning: Meaning, model: Api, protocol: Protocol, family: Family, request_id: str
-    ) -> Response:
-        """Return the handler's response; AwsError for every refusal."""
-        gateway = self.gateway
-        now = gateway.clock.now()
-        signer = identify.find_signer(self.request, family, gateway.credentials, now)
-        service = gateway.services[meaning.service]
-        action, labels, stream = await self.read(meaning, model, service, family, signer)
-        operation = service.operations.get(action.name)
-        if operation is None:
-            raise unsupported_action(action.name, meaning.service, family)
-        request = self.request
-        body: Body = stream or PlainBody(self.raw, None)
-        parameters = protocol.parse(action, request, labels)
-        call = Call(
-            operation=action.name,
-            account=signer.credential.principal.account,
-            region=signer.claim.region,
-            principal=signer.credential.principal,
-            now=now,
-            request_id=request_id,
-            service=service.api,
-            store=gateway.store,
-            http=Http(
-                method=request.method,
-                path=request.path,
-                query=request.query,
-                headers=request.headers,
-                body=body,
-            ),
-            gang=self.gang,
-        )
-        gateway.authorize(call, operation, parameters)
-        check_parameters(action, operation, parameters)
-        result = operation.handler(call, **parameters)
-        if inspect.isawaitable(result):
-            result = await result
-        if isinstance(result, Reply):
-            answer = Answer(result.result, result.status, result.headers, request_id)
-        else:
-            answer = Answer(result or {}, None, {}, request_id)
-        return protocol.serialize(model, action, answer)
-
-    async def read(
-        self,
-        meaning: Meaning,
-        model: Api,
-        service: Service,
-        family: Family,
-        signer: identify.Signer,
-    ) -> tuple[Action, Mapping[str, str], Body | None]:
-        """Prove the signature and read the body; return operation, labels and a streamed body."""
-        if meaning.protocol == "rest-xml":
-            return await self.read_s3(meaning, model, service, family, signer)
-        body = await self.raw.whole(MAX_BODY_BYTES, family.too_large)
-        self.request = request = replace(self.request, body=self.request.body or body)
-        unsigned = signer.claim.kind == "presigned"
-        payload = identify.payload_hash(request, signer, unsigned)
-        identify.prove(request, meaning.path, signer, payload, family)
-        name, labels = self.find_action(meaning, model, service, family)
-        return action_of(model, name, meaning, family), labels, None
-
-    async def read_s3(
-        self,
-        meaning: Meaning,
-        model: Api,
-        service: Service,
-        family: Family,
-        signer: identify.Signer,
-    ) -> tuple[Action, Mapping[str, str], Body | None]:
-        """Prove the signature before any of the body is read; stream it where it may be long."""
-        payload = identify.s3_payload(self.request, signer)
-        identify.prove(self.request, meaning.path, signer, payload, family)
-        name, labels = self.find_action(meaning, model, service, family)
-        action = action_of(model, name, meaning, family)
-        body = PlainBody(self.raw, payload if identify.HEX.fullmatch(payload) else None)
-        if action.streams:
-            self.request = replace(self.request, stream=body)
-            return action, labels, body
-        whole = await self.raw.whole(MAX_BODY_BYTES, family.too_large)
-        self.request = replace(self.request, body=whole)
-        identify.check_s3_body(self.request, payload)
-        return action, labels, None
-
-    def find_action(
-        self, meaning: Meaning, model: Api, service: Service, family: Family
-    ) -> tuple[str, Mapping[str, str]]:
-        """Return the operation's name and the labels of its path."""
-        request = self.request
-        if meaning.protocol == "json":
-            return request.headers["x-amz-target"].rpartition(".")[2], {}
-        if meaning.protocol in ("query", "ec2"):
-            name = dict(query.form_of(request)).get("Action")
-            if name is None:
-                raise AwsError("MissingAction", "Missing Action", 400)
-            return name, {}
-        found, labels = self.gateway.directory.routers[meaning.service].find(
-            request.method, meaning.path, dict(request.query), request.headers
-        )
-        if not found:
-            what = f"{request.method} {request.path}"
-            raise unsupported_action(what, meaning.service, family)
-        return next((name for name in found if name in service.operations), found[0]), labels
-
-
-def action_of(model: Api, name: str, meaning: Meaning, family: Family) -> Action:
-    """Return the operation's model; AwsError when the API has none of that name."""
-    action = model.action(name)
-    if action is None:
-        raise unsupported_action(name, meaning.service, family)
-    return action
-
-
-def unsupported_action(name: str, service: str, family: Family) -> AwsError:
-    """Return the refusal of an operation, by name."""
-    text = f"Cloche does not support the operation {name} of {service}."
-    return AwsError(family.unknown_action, text, 501 if family.unknown_action[0] == "N" else 400)
-
-
-def check_parameters(action: Action, operation: Operation, parameters: Mapping[str, Any]) -> None:
-    """Raise when the request has a parameter that the handler does not take."""
-    unknown = parameters.keys() - operation.parameters
-    if unknown:
-        names = ", ".join(sorted(unknown))
-        noun = "parameter" if len(unknown) == 1 else "parameters"
-        text = f"Cloche does not support the {noun} {names} of {action.name}."
-        raise AwsError("ValidationException", text)

@@ -2,10 +2,12 @@
 
 import hashlib
 import hmac
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 
 from cloche.core.errors import AwsError
+from cloche.operation import Body
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 SHA_MISMATCH = "The provided 'x-amz-content-sha256' header does not match what was computed."
@@ -17,6 +19,8 @@ class Disconnected(Exception):
 
 class RawBody:
     """The bytes as sent. Nothing is read, nor `100 Continue` sent, before it is iterated."""
+
+    trailers: Mapping[str, str] = {}
 
     def __init__(self, receive: Receive, length: int | None, chunked: bool) -> None:
         self.receive = receive
@@ -32,20 +36,6 @@ class RawBody:
             if event.get("body"):
                 yield event["body"]
 
-    async def whole(self, limit: int, code: str) -> bytes:
-        """Return all of it; AwsError 413 with that code when it is longer than `limit`."""
-        if self.finished:
-            return b""
-        if self.length is not None and self.length > limit:
-            raise too_large(limit, code)
-        chunks, size = [], 0
-        async for chunk in self:
-            size += len(chunk)
-            if size > limit:
-                raise too_large(limit, code)
-            chunks.append(chunk)
-        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-
     async def skip(self, limit: int) -> bool:
         """Read and drop what is left; False when there is more than `limit`."""
         if self.length is not None and self.length > limit:
@@ -56,6 +46,33 @@ class RawBody:
             if size > limit:
                 return False
         return True
+
+
+async def read_whole(body: Body, limit: int, code: str) -> bytes:
+    """Return all of a body; AwsError 413 with that code when it is longer than `limit`."""
+    if body.length is not None and body.length > limit:
+        raise too_large(limit, code)
+    chunks, size = [], 0
+    async for chunk in body:
+        size += len(chunk)
+        if size > limit:
+            raise too_large(limit, code)
+        chunks.append(chunk)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def unzip(body: bytes, limit: int, code: str) -> bytes:
+    """Return what a gzip body holds (botocore compresses PutMetricData's above 10 KB)."""
+    stream = zlib.decompressobj(wbits=31)
+    try:
+        plain = stream.decompress(body, limit + 1)
+    except zlib.error as error:
+        raise AwsError("SerializationException", f"The body is not gzip: {error}") from error
+    if len(plain) > limit:
+        raise too_large(limit, code)
+    if not stream.eof:
+        raise AwsError("SerializationException", "The body is not gzip: it ends too early.")
+    return plain
 
 
 def too_large(limit: int, code: str) -> AwsError:

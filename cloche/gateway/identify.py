@@ -9,7 +9,6 @@ from datetime import datetime
 from cloche.core.errors import AwsError
 from cloche.core.identity import Credential, Credentials
 from cloche.gateway import signature
-from cloche.gateway.body import sha_mismatch
 from cloche.gateway.families import Family
 from cloche.gateway.message import Request
 from cloche.gateway.signature import UNSIGNED, Claim
@@ -55,13 +54,12 @@ def check_token(claim: Claim, credential: Credential, family: Family, now: datet
         raise family.refuse_expired(claim.token)
 
 
-def payload_hash(request: Request, signer: Signer, unsigned: bool) -> str:
+def payload_hash(request: Request, signer: Signer) -> str:
     """Return the hash that a request outside S3 must have signed: that of its body."""
     told = request.headers.get("x-amz-content-sha256")
-    if told == UNSIGNED and unsigned:
+    if told == UNSIGNED and signer.claim.kind == "presigned":
         return UNSIGNED
-    digest = hashlib.sha256(request.body).hexdigest() if request.body else EMPTY
-    return digest
+    return hashlib.sha256(request.body).hexdigest() if request.body else EMPTY
 
 
 def s3_payload(request: Request, signer: Signer) -> str:
@@ -91,11 +89,3 @@ def prove(request: Request, path: str, signer: Signer, payload: str, family: Fam
         signature.check_v2(claim, request, path, secret)
     else:
         signature.check_v4(claim, request, secret, payload, family)
-
-
-def check_s3_body(request: Request, payload: str) -> None:
-    """Raise when the whole body of an S3 request is not the one that was signed."""
-    if HEX.fullmatch(payload):
-        computed = hashlib.sha256(request.body).hexdigest() if request.body else EMPTY
-        if not hmac.compare_digest(computed.encode(), payload.encode()):
-            raise sha_mismatch(payload, computed)

@@ -15,6 +15,7 @@ BUCKET_HOST = re.compile(
     r"^(?P<bucket>.+)\.s3(?:[.-](?:dualstack\.)?[a-z0-9-]+)?\.(?:amazonaws\.com|localhost)$"
 )
 SERVICE_HOST = re.compile(r"^(?P<first>[a-z0-9-]+)\.(?:[a-z0-9-]+\.)*amazonaws\.com$")
+CBOR = "smithy-rpc-v2-cbor"
 CBOR_PATH = re.compile(r"^/service/(?P<service>[^/]+)/operation/(?P<operation>[^/]+)$")
 
 
@@ -186,6 +187,12 @@ class Directory:
             return claimed or target.partition(".")[0]
         if claimed is None:
             claimed = self.named_by_host(request)
+        rpc = CBOR_PATH.match(request.path)
+        if rpc is not None and request.headers.get("smithy-protocol") == "rpc-v2-cbor":
+            name = self.by_target.get(rpc["service"])
+            if name is not None and claimed == self.apis[name].signing_name:
+                return Meaning(name, CBOR, request.path)
+            return claimed
         candidates = self.by_signing.get(claimed, [])
         for name in candidates:
             protocol = self.protocol(self.apis[name], request)
@@ -197,9 +204,6 @@ class Directory:
 
     def protocol(self, api: Api, request: Request) -> str | None:
         """Return the protocol in which a request speaks to a service; None: it does not."""
-        spoken = request.headers.get("smithy-protocol")
-        if spoken is not None and f"smithy-{spoken}" in api.protocols:
-            return f"smithy-{spoken}"
         for protocol in ("rest-xml", "rest-json", "query", "ec2"):
             if protocol in api.protocols:
                 if protocol == "rest-json" and request.path == "/":

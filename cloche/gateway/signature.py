@@ -25,7 +25,6 @@ from cloche.gateway.message import Request
 ALGORITHM = "AWS4-HMAC-SHA256"
 UNSIGNED = "UNSIGNED-PAYLOAD"
 SKEW = timedelta(minutes=15)
-AHEAD = timedelta(minutes=5)  # what services other than S3 allow a clock to be fast
 LONGEST_PRESIGN_S = 604800
 DATE = "%Y%m%dT%H%M%SZ"
 UNRESERVED = "-_.~"
@@ -305,10 +304,10 @@ def check_time(claim: Claim, now: datetime, family: Family) -> None:
         raise family.refuse_signature(
             f"Signature expired: {stamp} is now earlier than {edge} ({server} - {minutes} min.)"
         )
-    if claim.moment > now + AHEAD:
-        edge = (now + AHEAD).strftime(DATE)
+    if claim.moment > now + SKEW:
+        edge = (now + SKEW).strftime(DATE)
         raise family.refuse_signature(
-            f"Signature not yet current: {stamp} is still later than {edge} ({server} + 5 min.)"
+            f"Signature not yet current: {stamp} is still later than {edge} ({server} + 15 min.)"
         )
 
 

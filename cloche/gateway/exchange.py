@@ -1,0 +1,265 @@
+"""One request on its way: identify, parse, authorize, validate, handle, serialize."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import cloche.gateway.json as json_protocol
+from cloche.core.clock import Clock
+from cloche.core.errors import AwsError
+from cloche.core.identity import Credentials
+from cloche.core.ids import request_id as new_request_id
+from cloche.gateway import cbor, identify, query, rest_json, rest_xml, validate
+from cloche.gateway.body import Disconnected, PlainBody, RawBody, read_whole, unzip
+from cloche.gateway.chunked import ChunkedBody
+from cloche.gateway.families import S3, Family, family_of, validation_code
+from cloche.gateway.identify import Signer
+from cloche.gateway.message import Request, Response
+from cloche.gateway.protocol import Answer, Protocol
+from cloche.gateway.routing import CBOR, CBOR_PATH, Directory, Meaning
+from cloche.gateway.shapes import Action, Api
+from cloche.operation import Body, Call, Http, Operation, Reply, Service
+from cloche.records.store import Store
+
+logger = logging.getLogger("cloche.gateway")
+Authorize = Callable[[Call[Any], Operation, Mapping[str, Any]], None]
+MAX_BODY_BYTES = 64 * 1024 * 1024  # of what no operation streams
+FORM = "application/x-www-form-urlencoded"
+
+PROTOCOLS: Mapping[str, Protocol] = {
+    "json": json_protocol.PROTOCOL,
+    "query": query.QUERY,
+    "ec2": query.EC2,
+    "rest-json": rest_json.PROTOCOL,
+    "rest-xml": rest_xml.PROTOCOL,
+    CBOR: cbor.PROTOCOL,
+}
+# Stands for a service that we have not, so that its refusal has a form.
+NO_API = Api(
+    "unknown",
+    {
+        "metadata": {"protocol": "json", "endpointPrefix": "", "apiVersion": ""},
+        "operations": {},
+        "shapes": {},
+    },
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What every request is answered with."""
+
+    services: Mapping[str, Service]
+    apis: Mapping[str, Api]
+    directory: Directory
+    credentials: Credentials
+    store: Store
+    clock: Clock
+    authorize: Authorize
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The service that a request is for, and how it speaks."""
+
+    meaning: Meaning
+    service: Service
+    api: Api
+    protocol: Protocol
+    family: Family
+
+
+@dataclass(slots=True)
+class Exchange:
+    """One request on its way through the gateway."""
+
+    parts: Parts
+    request: Request
+    raw: RawBody
+    gang: str | None
+
+    async def answer(self) -> Response:
+        """Return the response: the handler's, or a refusal in the protocol's own form."""
+        request_id = new_request_id()
+        try:
+            if self.names_nobody():
+                body = await read_whole(self.raw, MAX_BODY_BYTES, "RequestEntityTooLarge")
+                self.request = replace(self.request, body=body)
+            target = self.target()
+        except AwsError as error:
+            return self.stranger().refuse(NO_API, error, request_id)
+        try:
+            return await self.call(target, request_id)
+        except AwsError as error:
+            return target.protocol.refuse(target.api, worded(error, target), request_id)
+        except Disconnected:
+            raise
+        except Exception:
+            what = f"{self.request.method} {self.request.path}"
+            logger.exception("%s (request %s)", what, request_id)
+            internal = AwsError(target.family.internal, target.family.internal_text, 500)
+            return target.protocol.refuse(target.api, internal, request_id)
+
+    def names_nobody(self) -> bool:
+        """Return whether only the form in the body can tell the service."""
+        headers = self.request.headers
+        signed = "authorization" in headers or "x-amz-target" in headers
+        return not signed and headers.get("content-type", "").startswith(FORM)
+
+    def stranger(self) -> Protocol:
+        """Return the protocol in which to refuse a service that we have not."""
+        headers = self.request.headers
+        if "x-amz-target" in headers:
+            return PROTOCOLS["json"]
+        return PROTOCOLS[
+            "query" if headers.get("content-type", "").startswith(FORM) else "rest-json"
+        ]
+
+    def target(self) -> Target:
+        """Return the service that the request is for; AwsError when we have it not."""
+        meaning = self.parts.directory.meaning(self.request)
+        if isinstance(meaning, str):
+            text = f"Cloche does not support the service {meaning}."
+            raise AwsError("UnknownOperationException", text)
+        return Target(
+            meaning,
+            self.parts.services[meaning.service],
+            self.parts.apis[meaning.service],
+            PROTOCOLS[meaning.protocol],
+            family_of(meaning.protocol),
+        )
+
+    async def call(self, target: Target, request_id: str) -> Response:
+        """Return the handler's response; AwsError for every refusal."""
+        parts, now = self.parts, self.parts.clock.now()
+        signer = identify.find_signer(self.request, target.family, parts.credentials, now)
+        s3 = target.family is S3
+        name, labels, body = await (self.read_s3 if s3 else self.read)(target, signer)
+        action, operation = target.api.action(name), target.service.operations.get(name)
+        if action is None or operation is None:
+            raise unsupported_action(name, target)
+        parameters = target.protocol.parse(action, self.request, labels)
+        call = self.describe(target, signer, request_id, name, body)
+        parts.authorize(call, operation, parameters)
+        check_supported(action, operation, parameters)
+        if action.input is not None and not s3:
+            code = validation_code(target.api, target.meaning.protocol)
+            validate.check(action.input, parameters, code)
+        result = operation.handler(call, **parameters)
+        if inspect.isawaitable(result):
+            result = await result
+        if isinstance(result, Reply):
+            answer = Answer(result.result, result.status, result.headers, request_id)
+        else:
+            answer = Answer(result or {}, None, {}, request_id)
+        return target.protocol.serialize(target.api, action, answer)
+
+    def describe(
+        self, target: Target, signer: Signer, request_id: str, name: str, body: Body
+    ) -> Call[Any]:
+        """Return the call for the handler."""
+        request, principal = self.request, signer.credential.principal
+        return Call(
+            operation=name,
+            account=principal.account,
+            region=signer.claim.region,
+            principal=principal,
+            now=self.parts.clock.now(),
+            request_id=request_id,
+            service=target.service.api,
+            store=self.parts.store,
+            http=Http(
+                method=request.method,
+                path=request.path,
+                query=request.query,
+                headers=request.headers,
+                body=body,
+            ),
+            gang=self.gang,
+        )
+
+    async def read(self, target: Target, signer: Signer) -> tuple[str, Mapping[str, str], Body]:
+        """Read the body, then prove the signature, which covers it; return operation and labels."""
+        family = target.family
+        body = self.request.body
+        if not self.raw.finished:
+            body = await read_whole(self.raw, MAX_BODY_BYTES, family.too_large)
+        self.request = replace(self.request, body=body)
+        payload = identify.payload_hash(self.request, signer)
+        identify.prove(self.request, target.meaning.path, signer, payload, family)
+        if self.request.headers.get("content-encoding", "").lower() == "gzip":
+            body = unzip(body, MAX_BODY_BYTES, family.too_large)
+            self.request = replace(self.request, body=body)
+        name, labels = self.find_action(target)
+        return name, labels, PlainBody(self.raw, None)
+
+    async def read_s3(self, target: Target, signer: Signer) -> tuple[str, Mapping[str, str], Body]:
+        """Prove the signature before any of the body is read; stream it where it may be long."""
+        payload = identify.s3_payload(self.request, signer)
+        identify.prove(self.request, target.meaning.path, signer, payload, target.family)
+        name, labels = self.find_action(target)
+        action = target.api.action(name)
+        if action is None or name not in target.service.operations:
+            raise unsupported_action(name, target)
+        body: Body
+        if payload.startswith("STREAMING-"):
+            body = ChunkedBody(self.raw, self.request, payload, signer)
+        else:
+            body = PlainBody(self.raw, payload if identify.HEX.fullmatch(payload) else None)
+        if action.streams:
+            self.request = replace(self.request, stream=body)
+        else:
+            whole = await read_whole(body, MAX_BODY_BYTES, target.family.too_large)
+            self.request = replace(self.request, body=whole)
+        return name, labels, body
+
+    def find_action(self, target: Target) -> tuple[str, Mapping[str, str]]:
+        """Return the operation's name and the labels of its path."""
+        request, protocol = self.request, target.meaning.protocol
+        if protocol == "json":
+            return request.headers["x-amz-target"].rpartition(".")[2], {}
+        if protocol == CBOR:
+            path = CBOR_PATH.match(request.path)
+            assert path is not None
+            return path["operation"], {}
+        if protocol in ("query", "ec2"):
+            name = dict(query.form_of(request)).get("Action")
+            if name is None:
+                raise AwsError("MissingAction", "Missing Action")
+            return name, {}
+        found, labels = self.parts.directory.routers[target.meaning.service].find(
+            request.method, target.meaning.path, dict(request.query), request.headers
+        )
+        if not found:
+            raise unsupported_action(f"{request.method} {request.path}", target)
+        supported = (name for name in found if name in target.service.operations)
+        return next(supported, found[0]), labels
+
+
+def worded(error: AwsError, target: Target) -> AwsError:
+    """Return an error under the code by which the service refuses parameters."""
+    if error.code != "ValidationException":
+        return error
+    code = validation_code(target.api, target.meaning.protocol)
+    status = 501 if code == S3.validation else error.status
+    return AwsError(code, error.message, status, fields=error.fields, headers=error.headers)
+
+
+def unsupported_action(name: str, target: Target) -> AwsError:
+    """Return the refusal of an operation, by name; botocore retries neither 400 nor 501."""
+    text = f"Cloche does not support the operation {name} of {target.api.name}."
+    return AwsError(target.family.unknown_action, text, 501 if target.family is S3 else 400)
+
+
+def check_supported(action: Action, operation: Operation, parameters: Mapping[str, Any]) -> None:
+    """Raise when the request has a parameter that the handler does not take."""
+    unknown = parameters.keys() - operation.parameters
+    if unknown:
+        names = ", ".join(sorted(unknown))
+        noun = "parameter" if len(unknown) == 1 else "parameters"
+        text = f"Cloche does not support the {noun} {names} of {action.name}."
+        raise AwsError("ValidationException", text)
