@@ -158,25 +158,6 @@ class Fenced:
         return self.upstream.route(target, secure=secure)
 
 
-@dataclass(frozen=True, slots=True)
-class Closed:
-    """For user code under EnableNetworkIsolation: nothing."""
-
-    def is_platform(self, target: Target) -> bool:
-        """Return False."""
-        return False
-
-    async def resolve(
-        self, target: Target, client: str | None, *, straight: bool
-    ) -> list[tuple[str, int]]:
-        """Refuse."""
-        raise Refused(403, f"EnableNetworkIsolation is set: no connection to {target}")
-
-    def upstream_for(self, target: Target, *, secure: bool) -> Route | None:
-        """Return None."""
-        return None
-
-
 def may_reach(address: Address, allowed: Sequence[Network], own: frozenset[Address]) -> bool:
     """Return whether user code may connect to an address. `own` are the machine's."""
     plain = unwrapped(address)

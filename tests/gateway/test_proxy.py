@@ -16,7 +16,6 @@ from cloche.core.clock import SystemClock
 from cloche.gateway import egress
 from cloche.gateway.authority import Authority
 from cloche.gateway.egress import (
-    Closed,
     Egress,
     Fenced,
     Open,
@@ -297,13 +296,6 @@ async def test_user_codes_aws_calls_go_to_the_gateway(tmp_path: Path) -> None:
             proxy.port, "GET http://127.0.0.1:4599/x HTTP/1.1\r\nConnection: close\r\n\r\n\r\n"
         )
         assert b"gateway GET http" in answer
-
-
-async def test_nothing_is_reached_under_network_isolation(tmp_path: Path) -> None:
-    async with running(tmp_path, Closed()) as proxy:
-        answer = await exchange(proxy.port, "CONNECT 1.1.1.1:443 HTTP/1.1\r\n\r\n")
-    assert answer.startswith(b"HTTP/1.1 403 ")
-    assert b"EnableNetworkIsolation is set: no connection to 1.1.1.1:443" in answer
 
 
 async def test_a_name_that_resolves_privately_is_refused_after_resolution(

@@ -1,0 +1,258 @@
+"""The platform: the one place that lists services, loops, engine and store, and wires them.
+
+Store -> services -> gateway (HTTP) + reconciler (loops) + doors (sandboxes) + HTTPS proxy
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import socket
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+
+from cloche.core import home as homes
+from cloche.core import ids
+from cloche.core.clock import Clock, SystemClock
+from cloche.core.config import Config
+from cloche.engine.local import LocalEngine
+from cloche.gateway import Gateway, LocalRequest, Response
+from cloche.gateway.authority import Authority
+from cloche.gateway.doors import CREDENTIALS_PATH, Doorkeeper
+from cloche.gateway.egress import Fenced, Open, networks, upstream_of
+from cloche.gateway.listener import Listener
+from cloche.gateway.owner import SESSION_PATH, Owner
+from cloche.gateway.proxy import Proxy
+from cloche.operation import Service
+from cloche.reconciler import Reconciler
+from cloche.records.store import Store
+from cloche.services import cloudwatch, iam, logs, s3, sagemaker, sagemaker_runtime, sts
+
+logger = logging.getLogger("cloche.app")
+
+
+@dataclass(frozen=True, slots=True)
+class RootKeys:
+    """The root user's key pair, where it is chosen and not drawn (tests)."""
+
+    access_key_id: str | None = None
+    secret_access_key: str | None = None
+
+
+class Busy(Exception):
+    """Another server uses the home folder."""
+
+
+class PortTaken(Exception):
+    """Something else listens on a port that the platform needs."""
+
+    def __init__(self, host: str, port: int, reason: str) -> None:
+        super().__init__(f"{host}:{port}: {reason}")
+        self.host, self.port = host, port
+
+
+class Platform:
+    """One platform in one home folder: `start`, then `stop`; in an asyncio loop."""
+
+    def __init__(
+        self, config: Config, *, clock: Clock | None = None, root: RootKeys | None = None
+    ) -> None:
+        self.config, self.root = config, root or RootKeys()
+        self.clock: Clock = clock or SystemClock()
+        self.lock = homes.Lock(config.home)
+        self.ended: BaseException | None = None
+        self.closing = contextlib.AsyncExitStack()
+
+    async def start(self, log: str | None = None) -> None:
+        """Serve: returns once the address answers. Busy, PortTaken, HomeError and OSError say why
+        not; then nothing is left behind. `log` is where the server's own log goes, for clients.
+        """
+        try:
+            await self._start(log)
+        except BaseException:
+            await self.closing.aclose()
+            raise
+
+    async def stop(self) -> None:
+        """End what is under way, keep everything, free the home folder. Gangs go on running."""
+        await self.closing.aclose()
+
+    async def status(self, request: LocalRequest) -> Response:
+        """Answer `/_cloche/status`: what `cloche status` shows beside the account's resources."""
+        capacity = await asyncio.to_thread(self.engine.capacity)
+        content = {
+            "version": version("cloche"),
+            "home": str(self.config.home.path),
+            "account": self.config.account,
+            "region": self.config.region,
+            "started": self.started.isoformat(),
+            "isolation": self.engine.isolation,
+            "capacity": asdict(capacity),
+            "failure": None if self.ended is None else repr(self.ended),
+        }
+        return Response(200, {"content-type": "application/json"}, json.dumps(content).encode())
+
+    async def _start(self, log: str | None) -> None:
+        config, closing = self.config, self.closing
+        self._take_home()
+        gateway_socket, proxy_socket = self._bind()
+        self.store = Store.open(config.home.database, self.clock)
+        closing.callback(self.store.close)
+        self.authority = Authority.open(config.home.authority, self.clock)
+        self._build()
+        await self._bootstrap()
+        await self._serve(gateway_socket, proxy_socket)
+        self.reconciling = asyncio.create_task(self.reconciler.run(), name="reconciler")
+        self.reconciling.add_done_callback(self._reconciler_ended)
+        closing.push_async_callback(self._end_reconciler)
+        self.started = self.clock.now()
+        homes.write_server(
+            config.home,
+            homes.Server(
+                pid=os.getpid(),
+                address=config.address,
+                proxy=config.proxy_address,
+                version=version("cloche"),
+                started=self.started.isoformat(),
+                log=log,
+            ),
+        )
+        closing.callback(config.home.server.unlink, missing_ok=True)
+
+    def _take_home(self) -> None:
+        home = self.config.home
+        homes.prepare(home)
+        homes.read_settings(home)
+        if not self.lock.take():
+            raise Busy(f"another server uses {home.path}")
+        self.closing.callback(self.lock.release)
+        settings = homes.read_settings(home)
+        if settings is None:
+            made = homes.Settings(
+                format=homes.FORMAT,
+                version=version("cloche"),
+                account=self.config.account,
+                region=self.config.region,
+            )
+            homes.write_settings(home, made)
+        else:
+            self.config = replace(self.config, account=settings.account)
+
+    def _bind(self) -> tuple[socket.socket, socket.socket]:
+        sockets = []
+        for port in (self.config.port, self.config.proxy_port):
+            listening = bind(self.config.host, port)
+            self.closing.callback(listening.close)
+            sockets.append(listening)
+        return sockets[0], sockets[1]
+
+    def _build(self) -> None:
+        """Make every part. The order is the order in which they need one another."""
+        config, store, clock = self.config, self.store, self.clock
+        self.s3 = s3.S3(store, config.home.blobs)
+        self.closing.callback(self.s3.close)
+        self.logs = logs.Logs(store, config.home.logs)
+        self.cloudwatch = cloudwatch.CloudWatch(store)
+        self.identity = iam.Identity(store, clock)
+        self.engine = LocalEngine(config.home.runs, port=config.port)
+        self.upstream = upstream_of()
+        fenced = Fenced(self.upstream, networks(config.allow_egress), config.port)
+        self.doors = Doorkeeper(
+            engine=self.engine,
+            gateway_for=lambda gang: self.gateway.for_gang(gang),
+            sessions=self.identity,
+            authority=self.authority,
+            egress=fenced,
+            clock=clock,
+        )
+        self.sagemaker = sagemaker.SageMaker(
+            store=store,
+            engine=self.engine,
+            s3=self.s3,
+            logs=self.logs,
+            cloudwatch=self.cloudwatch,
+            identity=self.identity,
+            doors=self.doors,
+            config=config,
+        )
+        services: tuple[Service, ...] = (
+            s3.service(self.s3),
+            logs.service(self.logs),
+            cloudwatch.service(self.cloudwatch),
+            iam.service(self.identity),
+            sts.service(self.identity),
+            sagemaker.service(self.sagemaker),
+            sagemaker_runtime.service(self.sagemaker),
+        )
+        self.gateway = Gateway(
+            {service.name: service for service in services},
+            credentials=self.identity,
+            store=store,
+            clock=clock,
+            config=config,
+        )
+        self.gateway.local["/_cloche/status"] = self.status
+        self.gateway.local[CREDENTIALS_PATH] = self.doors.credentials
+        loops = [loop for service in services for loop in service.loops]
+        self.reconciler = Reconciler(store, loops)
+
+    async def _bootstrap(self) -> None:
+        """Make the account, its root user and the execution role; say where clients find them."""
+        config = self.config
+        made = await self.identity.bootstrap(
+            config.account,
+            config.region,
+            self.root.access_key_id,
+            self.root.secret_access_key,
+            now=self.clock.now(),
+        )
+        token = ids.secret_access_key()
+        owner = Owner(self.identity, self.clock, made.role_arn, token)
+        self.gateway.local[SESSION_PATH] = owner.session
+        homes.write_json(
+            config.home.credentials,
+            {
+                "account": config.account,
+                "region": config.region,
+                "access_key_id": made.root.access_key_id,
+                "secret_access_key": made.root.secret_access_key,
+                "role_arn": made.role_arn,
+                "token": token,
+            },
+            mode=0o600,
+        )
+
+    async def _serve(self, gateway_socket: socket.socket, proxy_socket: socket.socket) -> None:
+        self.listener = Listener(self.gateway)
+        self.proxy = Proxy(self.listener, self.authority, Open(self.upstream))
+        self.closing.push_async_callback(self.listener.close)
+        self.closing.push_async_callback(self.doors.close_all)
+        self.closing.push_async_callback(self.proxy.close)
+        await self.proxy.listen(proxy_socket)
+        await self.listener.listen(gateway_socket)
+
+    def _reconciler_ended(self, task: "asyncio.Task[None]") -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.ended = error
+            logger.critical("the reconciler ended", exc_info=error)
+
+    async def _end_reconciler(self) -> None:
+        self.reconciling.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self.reconciling
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Return a socket bound to host and port; PortTaken when that is not possible."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        # A port whose last connections are still timing out is free.
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+        listening.listen()
+    except (OSError, OverflowError) as error:
+        listening.close()
+        raise PortTaken(host, port, str(error)) from error
+    return listening

@@ -1,0 +1,76 @@
+"""`cloche down`: stop the server; what runs goes on unless it is asked to stop."""
+
+import os
+import signal
+import time
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from cloche.cli.client import Client, home_option
+from cloche.cli.output import Stop, count, out
+from cloche.cli.status import running_jobs
+from cloche.core import home as homes
+from cloche.core.config import Home
+
+ENDS_WITHIN_S = 60.0
+STOPS_WITHIN_S = 180.0  # AWS gives a job two minutes from SIGTERM to SIGKILL
+
+
+def down(home: Home, *, stop_jobs: bool) -> None:
+    """Stop the server of a home folder, and say what goes on."""
+    server = homes.read_server(home)
+    if server is None:
+        if homes.is_held(home):
+            raise Stop(f"A `cloche up` is just starting in {home.path}. Try again.")
+        out.print(f"Cloche is not up (home folder {home.path}).", markup=False)
+        return
+    client = Client(home, server)
+    running = what_runs(client)
+    if stop_jobs and running:
+        stop_all(client, running)
+        running = []
+    os.kill(server.pid, signal.SIGTERM)
+    wait_until_free(home, server.pid)
+    said = "Cloche is down; everything is kept"
+    if running:
+        it = "it" if len(running) == 1 else "them"
+        said = (
+            f"Cloche is down. {count(len(running), 'job')} {'goes' if len(running) == 1 else 'go'}"
+            f" on running ({', '.join(running)}); `cloche up{home_option(home)}` picks {it} up"
+        )
+    out.print(f"{said}.", markup=False)
+
+
+def what_runs(client: Client) -> list[str]:
+    """Return the training jobs under way; none when the server does not say."""
+    try:
+        return running_jobs(client)
+    except (OSError, BotoCoreError, ClientError):
+        return []
+
+
+def stop_all(client: Client, jobs: list[str]) -> None:
+    """Ask every job to stop and wait until all have."""
+    sagemaker = client.aws("sagemaker")
+    out.print(f"Stopping {count(len(jobs), 'job')}: {', '.join(jobs)}", markup=False)
+    for job in jobs:
+        try:
+            sagemaker.stop_training_job(TrainingJobName=job)
+        except ClientError as error:
+            # It ended in between.
+            if error.response["Error"]["Code"] != "ValidationException":
+                raise Stop(f"{job} can't be stopped: {error}") from None
+    deadline = time.monotonic() + STOPS_WITHIN_S
+    while left := running_jobs(client):
+        if time.monotonic() > deadline:
+            raise Stop(f"These jobs do not stop: {', '.join(left)}. The server is still up.")
+        time.sleep(0.2)
+
+
+def wait_until_free(home: Home, pid: int) -> None:
+    """Return once the server has let go of the home folder."""
+    deadline = time.monotonic() + ENDS_WITHIN_S
+    while homes.is_held(home):
+        if time.monotonic() > deadline:
+            raise Stop(f"The server (pid {pid}) does not end. Nothing is lost by: kill -9 {pid}")
+        time.sleep(0.05)

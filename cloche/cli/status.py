@@ -1,0 +1,91 @@
+"""`cloche status`."""
+
+import os
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from botocore.exceptions import BotoCoreError, ClientError
+from rich.table import Table
+
+from cloche.cli.client import Client
+from cloche.cli.output import Stop, out, size
+from cloche.core import home as homes
+from cloche.core.config import Home
+
+
+def status(home: Home) -> None:
+    """Print how the platform is."""
+    client = Client.of(home)
+    try:
+        told = client.get("/_cloche/status")
+        jobs, endpoints = running_jobs(client), endpoint_states(client)
+    except (OSError, ValueError, BotoCoreError, ClientError) as error:
+        raise Stop(
+            f"Cloche at {client.server.address} (pid {client.server.pid}) does not answer: {error}"
+        ) from None
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold")
+    for name, value in rows(client, told, jobs, endpoints):
+        table.add_row(name, value)
+    out.print(table)
+
+
+def rows(
+    client: Client, told: dict[str, Any], jobs: list[str], endpoints: Counter[str]
+) -> list[tuple[str, str]]:
+    """Return what to show, line by line."""
+    capacity = told["capacity"]
+    cpus = f"{capacity['cpus_taken']:g} of {capacity['cpus']:g} CPUs"
+    memory = f"{capacity['memory_mib_taken']:,} of {capacity['memory_mib']:,} MiB taken"
+    up_for = datetime.now(UTC) - homes.started_at(client.server)
+    states = ", ".join(f"{number} {state}" for state, number in sorted(endpoints.items()))
+    failure = [("failure", f"{told['failure']}: run cloche down, cloche up; see the server's log")]
+    return [
+        ("address", f"{client.server.address} (HTTPS proxy: {client.server.proxy})"),
+        ("up for", f"{timedelta(seconds=int(up_for.total_seconds()))} (pid {client.server.pid})"),
+        ("account", f"{told['account']} in {told['region']}"),
+        ("jobs", f"{len(jobs)} running{': ' if jobs else ''}{', '.join(jobs)}"),
+        ("endpoints", states or "none"),
+        ("capacity", f"{cpus}, {memory}"),
+        ("isolation", told["isolation"]),
+        ("home", f"{told['home']} ({size(disk_used(client.home))} on disk)"),
+        *([("log", client.server.log)] if client.server.log else []),
+        *(failure if told["failure"] else []),
+    ]
+
+
+def running_jobs(client: Client) -> list[str]:
+    """Return the names of the training jobs that are not done."""
+    pages = client.aws("sagemaker").get_paginator("list_training_jobs")
+    return [
+        job["TrainingJobName"]
+        for state in ("InProgress", "Stopping")
+        for page in pages.paginate(StatusEquals=state)
+        for job in page["TrainingJobSummaries"]
+    ]
+
+
+def endpoint_states(client: Client) -> Counter[str]:
+    """Return how many endpoints there are in each state."""
+    pages = client.aws("sagemaker").get_paginator("list_endpoints")
+    return Counter(
+        endpoint["EndpointStatus"] for page in pages.paginate() for endpoint in page["Endpoints"]
+    )
+
+
+def disk_used(home: Home) -> int:
+    """Return the bytes on disk of the home folder; a file with several names counts once."""
+    seen: set[tuple[int, int]] = set()
+    total = 0
+    for folder, _, files in os.walk(home.path, onerror=lambda _error: None):
+        for name in files:
+            try:
+                found = os.lstat(os.path.join(folder, name))
+            except OSError:
+                continue  # removed in between
+            if (found.st_dev, found.st_ino) not in seen:
+                if found.st_nlink > 1:
+                    seen.add((found.st_dev, found.st_ino))
+                total += found.st_blocks * 512
+    return total
