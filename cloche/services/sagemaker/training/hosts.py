@@ -200,18 +200,19 @@ def process(
     instance = INSTANCE_TYPES[job.request["ResourceConfig"]["InstanceType"]]
     entrypoint: Sequence[str] = algorithm.get("ContainerEntrypoint", ())
     arguments: Sequence[str] = algorithm.get("ContainerArguments", ())
-    runner = (str(environment.python), f"{RUNTIME}/training.py")
     ground = ground_of(job, config)
+    archive = (SOURCE,) if ground.source.exists() else ()
+    runner = (str(environment.python), f"{RUNTIME}/training.py", *archive)
     return ProcessSpec(
         name=host,
-        argv=(*entrypoint, *arguments) if entrypoint else (*runner, *arguments),
+        argv=(*entrypoint, *arguments) if entrypoint else runner,
         env=variables(job, host, environment, config, engine.share(instance.vcpu)),
         workdir="/",
         mounts=(
             *base_mounts(environment, config),
             Mount(ground.ml(host), "/opt/ml", "rw"),
             *channel_mounts(job, host, ground),
-            *((Mount(ground.source, SOURCE),) if ground.source.exists() else ()),
+            *(Mount(ground.source, inside) for inside in archive),
         ),
         log=log,
         cpus=instance.vcpu,
@@ -248,5 +249,10 @@ def variables(
         "OMP_NUM_THREADS": str(cpus),
         "SM_NUM_CPUS": str(cpus),
         "SM_NUM_GPUS": "0",
+        "MASTER_ADDR": job.hosts[0],
+        "MASTER_PORT": "7777",
+        "SAGEMAKER_BASE_DIR": "/opt/ml",
     }
+    for channel in modes(job):
+        found[f"SM_CHANNEL_{channel.upper()}"] = f"/opt/ml/input/data/{channel}"
     return found | dict(job.request.get("Environment", {}))

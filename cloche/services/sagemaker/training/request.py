@@ -81,6 +81,11 @@ def check_algorithm(algorithm: Request | None) -> Request:
     for name in ("AlgorithmName", "TrainingImageConfig"):
         if algorithm.get(name):
             raise unsupported(f"AlgorithmSpecification.{name}", "Name a TrainingImage.")
+    if algorithm.get("ContainerArguments") and not algorithm.get("ContainerEntrypoint"):
+        raise unsupported(
+            "AlgorithmSpecification.ContainerArguments without ContainerEntrypoint",
+            "Name the program as ContainerEntrypoint.",
+        )
     check_mode(algorithm["TrainingInputMode"], "AlgorithmSpecification.TrainingInputMode")
     environment_for(algorithm["TrainingImage"])
     for metric in algorithm.get("MetricDefinitions", ()):
