@@ -12,7 +12,7 @@ set of several different values has no values to keep, and so no percentiles: as
 
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
@@ -27,7 +27,7 @@ HOUR_S, DAY_S = 3600, 86400
 # Datapoints of so many seconds are kept so many seconds, then folded into those of the next line.
 TIERS = ((1, 3 * HOUR_S), (60, 15 * DAY_S), (300, 63 * DAY_S), (3600, 455 * DAY_S))
 DISTINCT_VALUES = 256
-FOLD = 10_000  # rows that one change folds at the most, so that it blocks others for little time
+FOLD = 1000  # rows that one change folds at the most, so that others wait little
 
 metric = sa.Table(
     "metric",
@@ -335,8 +335,3 @@ def age_in(connection: Connection, now_s: int) -> int:
             )
     connection.execute(metric.delete().where(c.last < now_s - TIERS[-1][1]))
     return seen
-
-
-def describe(dimensions: Mapping[str, str]) -> Dimensions:
-    """Return dimensions as the identity of a metric has them."""
-    return tuple(sorted(dimensions.items()))

@@ -2,7 +2,7 @@
 
 from alembic import op
 
-from cloche.records import tables
+from cloche.records import metrics
 
 revision = "0001"
 down_revision = None
@@ -12,4 +12,5 @@ depends_on = None
 
 def upgrade() -> None:
     """Make the tables."""
-    tables.metadata.create_all(op.get_bind())
+    # The metadata of every table: importing the metrics' module adds its own to it.
+    metrics.metric.metadata.create_all(op.get_bind())
