@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import socket
 import threading
@@ -122,16 +121,15 @@ def serving(
     )
     ready = threading.Event()
 
-    async def run() -> None:
-        async def tell() -> None:
-            while not server.started:
-                await asyncio.sleep(0.002)
-            ready.set()
+    started = server.startup
 
-        asyncio.get_running_loop().create_task(tell())  # noqa: RUF006
-        await server.serve(sockets=[listener])
+    async def startup(sockets: list[socket.socket] | None = None) -> None:
+        await started(sockets)
+        ready.set()
 
-    thread = threading.Thread(target=lambda: asyncio.run(run()), daemon=True)
+    server.startup = startup  # type: ignore[method-assign]
+
+    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     thread.start()
     assert ready.wait(20)
     try:
