@@ -14,6 +14,8 @@ from cloche.engine import Engine
 from cloche.operation import Service, collect
 from cloche.records.store import Store
 from cloche.services.sagemaker.invoking import invoke
+from cloche.services.sagemaker.loops.endpoint import EndpointLoop
+from cloche.services.sagemaker.loops.training_job import TrainingJobs
 from cloche.services.sagemaker.operations import (
     endpoint,
     endpoint_config,
@@ -48,7 +50,7 @@ __all__ = [
     "service",
 ]
 OPERATIONS = (training_job, model, endpoint_config, endpoint, tags)
-LOOPS: tuple[Callable[[SageMaker], Any], ...] = ()
+LOOPS: tuple[Callable[[SageMaker], Any], ...] = (TrainingJobs, EndpointLoop)
 
 
 @dataclass
