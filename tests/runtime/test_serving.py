@@ -1,0 +1,298 @@
+"""The model server run directly: no sandbox, plain handlers, the router's own client."""
+
+import asyncio
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from cloche.services.sagemaker.replica import Broken, Response, connect, ping, request_head
+
+START_S = 30.0
+PLAIN = """
+import json
+def model_fn(model_dir):
+    return {"factor": 2}
+def input_fn(body, content_type):
+    print("got", type(body).__name__, content_type)
+    return json.loads(body)
+def predict_fn(data, model):
+    return [x * model["factor"] for x in data]
+"""
+
+
+class Replica:
+    """A model server in a process of its own."""
+
+    def __init__(self, code: str | None, **environment: str) -> None:
+        self.run = Path(tempfile.mkdtemp(prefix="srv"))
+        self.model = self.run / "model"
+        self.model.mkdir()
+        if code is not None:
+            (self.model / "code").mkdir()
+            (self.model / "code" / "inference.py").write_text(textwrap.dedent(code))
+        self.environment = {
+            **os.environ,
+            "CLOCHE_SOCKET": str(self.run / "serve.sock"),
+            "CLOCHE_FAILURE": str(self.run / "failure"),
+            "SM_MODEL_DIR": str(self.model),
+            "PYTHONUNBUFFERED": "1",
+            **environment,
+        }
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "cloche.runtime.serving"],
+            env=self.environment,
+            stdout=(self.run / "log").open("wb"),
+            stderr=subprocess.STDOUT,
+        )
+
+    @property
+    def log(self) -> str:
+        return (self.run / "log").read_text()
+
+    async def ready(self) -> "Replica":
+        self.start()
+        async with asyncio.timeout(START_S):
+            while await ping(self.run, 2.0) != 200:
+                assert self.process is not None and self.process.poll() is None, self.log
+                await asyncio.sleep(0.02)
+        return self
+
+    async def ended(self) -> int:
+        assert self.process is not None
+        return await asyncio.to_thread(self.process.wait, START_S)
+
+    async def invoke(self, body: bytes, **headers: str) -> Response:
+        connection = await connect(self.run)
+        try:
+            named = [(name.replace("_", "-"), value) for name, value in headers.items()]
+            head = request_head("POST", "/invocations", len(body), named)
+            return await connection.send(head, body)
+        finally:
+            connection.close()
+
+    def clean(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        shutil.rmtree(self.run)
+
+
+@pytest.fixture
+def replicas() -> Iterator[list[Replica]]:
+    made: list[Replica] = []
+    yield made
+    for replica in made:
+        replica.clean()
+
+
+async def exists(path: Path) -> None:
+    while not path.exists():  # noqa: ASYNC110 (another process makes it)
+        await asyncio.sleep(0.01)
+
+
+def make(replicas: list[Replica], code: str | None = PLAIN, **environment: str) -> Replica:
+    replica = Replica(code, **environment)
+    replicas.append(replica)
+    return replica
+
+
+async def test_handlers_ping_and_default_output(replicas: list[Replica]) -> None:
+    replica = await make(replicas).ready()
+    answer = await replica.invoke(b"[1, 2]", Content_Type="application/json")
+    assert (answer.status, json.loads(answer.body)) == (200, [2, 4])
+    assert answer.headers["content-type"] == "application/json"
+    assert "got str application/json" in replica.log
+    answer = await replica.invoke(b"[1]", Content_Type="application/octet-stream", Accept="*/*")
+    assert answer.body == b"[2]"
+    assert "got bytes application/octet-stream" in replica.log
+
+
+async def test_connection_is_kept_and_other_paths_are_refused(replicas: list[Replica]) -> None:
+    replica = await make(replicas).ready()
+    connection = await connect(replica.run)
+    for _ in range(3):
+        head = request_head("POST", "/invocations", 3, [("Content-Type", "application/json")])
+        assert (await connection.send(head, b"[3]")).body == b"[6]"
+    assert (await connection.send(request_head("GET", "/ping", 0, []), b"")).status == 200
+    assert (await connection.send(request_head("GET", "/nope", 0, []), b"")).status == 404
+    assert (await connection.send(request_head("GET", "/invocations", 0, []), b"")).status == 405
+    connection.close()
+
+
+async def test_exception_is_500_with_message_and_traceback(replicas: list[Replica]) -> None:
+    code = PLAIN + "\ndef predict_fn(data, model):\n    raise KeyError('no such breed')\n"
+    replica = await make(replicas, code).ready()
+    answer = await replica.invoke(b"[1]", Content_Type="application/json")
+    assert answer.status == 500
+    first, *trace = answer.body.decode().splitlines()
+    assert first == "'no such breed'"
+    assert trace[0] == "Traceback (most recent call last):"
+    assert trace[-1] == "KeyError: 'no such breed'"
+    assert "KeyError: 'no such breed'" in replica.log
+    # the replica goes on
+    assert (await replica.invoke(b"not json", Content_Type="application/json")).status == 500
+
+
+async def test_transform_fn_tuple_and_context(replicas: list[Replica]) -> None:
+    code = """
+    def model_fn(model_dir, context):
+        return context.system_properties["model_dir"]
+    def transform_fn(model, body, content_type, accept, context):
+        context.set_response_header(0, "X-Amzn-SageMaker-Custom-Attributes", "a\\r\\nb")
+        sent = context.get_request_header(0, "X-Amzn-SageMaker-Custom-Attributes")
+        return f"{model} {sent} {accept}", "text/plain"
+    """
+    replica = await make(replicas, code, SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT="text/csv").ready()
+    answer = await replica.invoke(
+        b"x", Content_Type="image/jpeg", X_Amzn_SageMaker_Custom_Attributes="trace-1"
+    )
+    assert answer.body.decode() == f"{replica.model} trace-1 text/csv"
+    assert answer.headers["content-type"] == "text/plain"
+    assert answer.headers["x-amzn-sagemaker-custom-attributes"] == "a  b"
+
+
+async def test_program_lib_and_warmup(replicas: list[Replica]) -> None:
+    code = """
+    import helper
+    calls = []
+    def pre_model_fn(model_dir): calls.append("pre")
+    def model_fn(model_dir): calls.append("model"); return helper.NAME
+    def model_warmup_fn(model_dir, model): calls.append("warm " + model)
+    def transform_fn(model, body, content_type, accept): return ",".join(calls)
+    """
+    replica = make(replicas, code, SAGEMAKER_PROGRAM="serve_it.py")
+    (replica.model / "code/inference.py").rename(replica.model / "code/serve_it.py")
+    (replica.model / "code/lib").mkdir()
+    (replica.model / "code/lib/helper.py").write_text("NAME = 'lib'")
+    await replica.ready()
+    assert (await replica.invoke(b"", Content_Type="text/csv")).body == b"pre,model,warm lib"
+
+
+async def test_transform_fn_beside_others_fails(replicas: list[Replica]) -> None:
+    replica = make(replicas, PLAIN + "\ndef transform_fn(m, b, c, a): pass\n")
+    replica.start()
+    assert await replica.ended() == 1
+    assert "Cannot use transform_fn implementation in conjunction with" in replica.log
+
+
+async def test_failing_model_fn_leaves_its_traceback(replicas: list[Replica]) -> None:
+    replica = make(replicas, "def model_fn(model_dir):\n    raise OSError('no weights here')\n")
+    replica.start()
+    assert await replica.ended() == 1
+    failure = (replica.run / "failure").read_text()
+    assert failure.strip().splitlines()[-1] == "OSError: no weights here"
+    assert failure.strip() in replica.log
+
+
+async def test_requirements_are_installed_first(replicas: list[Replica], tmp_path: Path) -> None:
+    replica = make(replicas, "import not_there\ndef model_fn(d): return 1\n")
+    (replica.model / "code/requirements.txt").write_text("--no-index\nnot-there==1.0\n")
+    replica.start()
+    assert await replica.ended() == 1
+    assert "No matching distribution found for not-there==1.0" in replica.log
+    assert "pip" in (replica.run / "failure").read_text().splitlines()[-1]
+
+
+async def test_sigterm_finishes_what_was_accepted(replicas: list[Replica]) -> None:
+    code = """
+    import pathlib, time
+    def model_fn(model_dir): return pathlib.Path(model_dir)
+    def transform_fn(model, body, content_type, accept):
+        (model / "started").touch()
+        while not (model / "go").exists():
+            time.sleep(0.01)
+        return "done"
+    """
+    replica = await make(replicas, code).ready()
+    assert replica.process is not None
+    pending = asyncio.ensure_future(replica.invoke(b"x", Content_Type="text/plain"))
+    async with asyncio.timeout(START_S):
+        await exists(replica.model / "started")
+        assert await ping(replica.run, 2.0) == 200  # while it predicts
+        replica.process.send_signal(signal.SIGTERM)
+        (replica.model / "go").touch()
+        assert (await pending).body == b"done"
+    assert await replica.ended() == 0
+
+
+async def test_stuck_prediction_ends_the_process(replicas: list[Replica]) -> None:
+    code = """
+    import time
+    def model_fn(model_dir): return None
+    def transform_fn(model, body, content_type, accept): time.sleep(3600)
+    """
+    replica = await make(replicas, code, SAGEMAKER_MODEL_SERVER_TIMEOUT="0.2").ready()
+    with pytest.raises(Broken):
+        await replica.invoke(b"x", Content_Type="text/plain")
+    assert await replica.ended() == 70
+    assert "Worker unresponsive for 0.2 s" in replica.log
+
+
+async def test_default_formats(replicas: list[Replica]) -> None:
+    numpy = pytest.importorskip("numpy")
+    code = """
+    import numpy
+    def model_fn(model_dir): return None
+    def input_fn(body, content_type):
+        from cloche.runtime.serving_formats import decode
+        return decode(body, content_type)
+    def predict_fn(data, model): return data * 2
+    """
+    replica = await make(replicas, code).ready()
+    csv = await replica.invoke(b"1,2\n3,4\n", Content_Type="text/csv", Accept="text/csv")
+    assert (csv.body, csv.headers["content-type"]) == (b"2.0,4.0\n6.0,8.0\n", "text/csv")
+    plain = await replica.invoke(b"[[1, 2]]", Content_Type="application/json")
+    assert plain.body == b"[[2, 4]]"
+    npy = await replica.invoke(
+        plain_npy(numpy, [1, 2]), Content_Type="application/x-npy", Accept="application/x-npy"
+    )
+    assert npy.body == plain_npy(numpy, [2, 4])
+    odd = await replica.invoke(b"[1]", Content_Type="application/json", Accept="image/png")
+    assert odd.status == 500
+    assert odd.body.startswith(b"Content type image/png is not supported by this framework.")
+
+
+def plain_npy(numpy: ModuleType, values: list[int]) -> bytes:
+    stream = io.BytesIO()
+    numpy.save(stream, values)
+    return stream.getvalue()
+
+
+@pytest.mark.torch
+async def test_pytorch_defaults(replicas: list[Replica]) -> None:
+    torch = pytest.importorskip("torch")
+    replica = make(replicas, None)
+    layer = torch.nn.Linear(2, 1)
+    torch.jit.script(layer).save(str(replica.model / "model.pt"))
+    await replica.ready()
+    expected = layer(torch.FloatTensor([[1.0, 2.0]])).tolist()
+    answer = await replica.invoke(b"[[1.0, 2.0]]", Content_Type="application/json")
+    assert json.loads(answer.body) == [pytest.approx(expected[0])]
+    csv = await replica.invoke(b"1.0,2.0\n1.0,2.0\n", Content_Type="text/csv")
+    assert json.loads(csv.body) == [pytest.approx(expected[0])] * 2
+
+
+@pytest.mark.torch
+async def test_two_models_are_too_many_for_the_default(replicas: list[Replica]) -> None:
+    pytest.importorskip("torch")
+    replica = make(replicas, None)
+    for name in ("a.pt", "b.pth"):
+        (replica.model / name).touch()
+    replica.start()
+    assert await replica.ended() == 1
+    text = "Exactly one .pth or .pt file is required for PyTorch models: ['a.pt', 'b.pth']"
+    assert text in (replica.run / "failure").read_text()
