@@ -283,9 +283,12 @@ class TrainingJobs:
             return job.progress
         kept, found, read = self.kept(job), list[Found](), dict[str, int]()
         for host, log in (await self.logs(job)).items():
-            start = max(kept.read.get(host, 0), job.progress.read.get(host, 0))
-            records, end = await asyncio.to_thread(self.sagemaker.logs.read_from, log, start)
-            found += await asyncio.to_thread(find_metrics, records, patterns)
+            end = max(kept.read.get(host, 0), job.progress.read.get(host, 0))
+            while True:
+                records, end = await asyncio.to_thread(self.sagemaker.logs.read_from, log, end)
+                if not records:
+                    break
+                found += await asyncio.to_thread(find_metrics, records, patterns)
             read[host] = end
         if found:
             await self.put_data(job, metric_data(job.resource.name, found))
