@@ -33,8 +33,8 @@ class Server:
             raise TourError(f"The platform did not start. `cloche up` said:\n{said}")
 
     def down(self) -> None:
-        """Stop the platform; TourError when it does not end."""
-        result = self._cloche("down")
+        """Stop the platform and what runs on it; TourError when it does not end."""
+        result = self._cloche("down", "--stop-jobs")
         if result.returncode != 0:
             said = (result.stderr or result.stdout).strip()
             raise TourError(f"The platform did not stop. `cloche down` said:\n{said}")
