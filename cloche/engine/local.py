@@ -122,18 +122,17 @@ class LocalEngine:
 
     def stop(self, gang: str) -> None:
         """Ask all processes to end; does not wait."""
-        with self._control(gang) as connection:
-            if connection is not None:
-                connection.sendall(b"stop")
-                connection.recv(2)
+        self._ask(gang, b"stop")
 
     def forget(self, gang: str) -> None:
         """Remove the run directory and what its processes left in overlays, /tmp and home."""
         folder = self._folder(gang)
         if not folder.exists():
             return
-        if held(folder):
+        seen = self.see(gang) or {}
+        if any(one.state == "running" for one in seen.values()):
             raise EngineError(f"{gang} still runs: it can't be forgotten")
+        await_end(folder)
         gone = Path(tempfile.mkdtemp(prefix=".gone-", dir=self.root))
         with suppress(FileNotFoundError):
             folder.rename(gone / "run")
@@ -151,11 +150,7 @@ class LocalEngine:
 
     def doors(self, gang: str) -> Doors | None:
         """Return the gang's listening sockets (new descriptors); None when it does not run."""
-        with self._control(gang) as connection:
-            if connection is None:
-                return None
-            connection.sendall(b"doors")
-            _text, descriptors, _flags, _address = socket.recv_fds(connection, 16, 2)
+        descriptors = self._ask(gang, b"doors")
         if not descriptors:
             return None
         platform, *proxy = (socket.socket(fileno=fd) for fd in descriptors)
@@ -246,8 +241,7 @@ class LocalEngine:
                 self.launch(gang)
             except EngineError as error:
                 return reduced(*diagnose(str(error)))
-            while held(self._folder(gang.name)):
-                time.sleep(0.002)
+            await_end(self._folder(gang.name))
             self.forget(gang.name)
         return machine
 
@@ -277,19 +271,17 @@ class LocalEngine:
             del self.claims[name]
         return list(self.claims.values())
 
-    @contextmanager
-    def _control(self, gang: str) -> Iterator[socket.socket | None]:
-        """Connect to the gang's supervisor; None when there is none."""
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        connection.settimeout(ANSWER_WITHIN_S)
-        with connection:
+    def _ask(self, gang: str, request: bytes) -> list[int]:
+        """Ask the gang's supervisor; return the descriptors that it sends, if it lives."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(ANSWER_WITHIN_S)
             try:
                 with short_path(self._folder(gang)) as folder:
                     connection.connect(f"{folder}/control")
-            except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
-                yield None
-                return
-            yield connection
+                connection.sendall(request)
+                return socket.recv_fds(connection, 16, 2)[1]
+            except (FileNotFoundError, NotADirectoryError, ConnectionError):
+                return []  # there is none, or it was just ending
 
 
 @contextmanager
@@ -334,6 +326,15 @@ def await_start(folder: Path) -> bool:
             raise EngineError(f"{folder.name}: its supervisor does not get on")
         time.sleep(0.005)
     return True
+
+
+def await_end(folder: Path) -> None:
+    """Return when the supervisor has let go of the run directory of an ended gang."""
+    until = time.monotonic() + ANSWER_WITHIN_S
+    while held(folder):
+        if time.monotonic() > until:
+            raise EngineError(f"{folder.name}: its supervisor does not end")
+        time.sleep(0.002)
 
 
 def read_record(path: Path) -> dict[str, Any] | None:

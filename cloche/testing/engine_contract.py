@@ -1,0 +1,635 @@
+"""What every engine must do: subclass `EngineContract` in a test module and give it a `lab`.
+
+Scripts run as /bin/sh or as the Python that runs the tests. Nothing waits for a fixed time.
+"""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import psutil
+import pytest
+
+from cloche.engine import (
+    Doors,
+    Engine,
+    EngineError,
+    GangSpec,
+    InsufficientCapacity,
+    Mount,
+    Placed,
+    ProcessSpec,
+    Seen,
+)
+
+T = TypeVar("T")
+PORT = 4599  # of the platform's door, as seen from inside
+PYTHON = os.path.realpath(sys.executable)
+WITHIN_S = 30.0
+RECORD = re.compile(rb"\d{13} [^\n\r]*")
+
+
+def wait_until(condition: Callable[[], T | None], within_s: float = WITHIN_S) -> T:
+    """Return the condition's first true value; AssertionError when it takes too long."""
+    until = time.monotonic() + within_s
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < until, f"not within {within_s} s"
+        time.sleep(0.005)
+
+
+@dataclass
+class Lab:
+    """A folder for one test, and how to make engines of two CPUs and 8 GiB that work in it."""
+
+    folder: Path
+    make: Callable[[], Engine]
+    kill_supervisor: Callable[[str], None]  # kill -9 what looks after a gang
+
+    def __post_init__(self) -> None:
+        self.engine = self.make()
+
+    def process(
+        self, name: str, script: str, *mounts: Mount, env: Mapping[str, str] | None = None
+    ) -> ProcessSpec:
+        """Return a host that runs a shell script and logs to `NAME.log`."""
+        argv = ("/bin/sh", "-c", textwrap.dedent(script))
+        log = self.folder / f"{name}.log"
+        return ProcessSpec(name=name, argv=argv, log=log, mounts=mounts, env=env or {})
+
+    def python(self, name: str, script: str, *mounts: Mount) -> ProcessSpec:
+        """Return a host that runs a Python script."""
+        prefix = Path(sys.base_prefix)
+        own = () if prefix == Path("/usr") else (Mount(prefix, str(prefix)),)
+        argv = (PYTHON, "-c", textwrap.dedent(script))
+        log = self.folder / f"{name}.log"
+        return ProcessSpec(name=name, argv=argv, log=log, mounts=(*own, *mounts))
+
+    def run(self, *processes: ProcessSpec, name: str = "gang") -> dict[str, Seen]:
+        """Run a gang to its end and return how each process ended."""
+        self.place(GangSpec(name=name, processes=processes))
+        return self.finished(name)
+
+    def place(self, gang: GangSpec) -> None:
+        """Launch a gang for which there is room."""
+        assert self.engine.launch(gang) == Placed()
+
+    def finished(self, name: str = "gang") -> dict[str, Seen]:
+        """Wait until no process of the gang runs; return how each ended."""
+
+        def ended() -> Mapping[str, Seen] | None:
+            seen = self.engine.see(name)
+            assert seen is not None
+            return None if any(one.state == "running" for one in seen.values()) else seen
+
+        return dict(wait_until(ended))
+
+    def log(self, name: str) -> list[str]:
+        """Return the texts of a host's log, of which every line must be a record."""
+        path = self.folder / f"{name}.log"
+        lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
+        assert lines.pop() == b"", "the last record is torn"
+        for line in lines:
+            assert RECORD.fullmatch(line), line
+        return [line.split(b" ", 1)[1].decode() for line in lines]
+
+    def said(self, name: str, text: str) -> bool:
+        """Tell whether a host's log has the line."""
+        path = self.folder / f"{name}.log"
+        return path.exists() and f" {text}\n" in path.read_text(errors="replace")
+
+    def close(self) -> None:
+        """End all that still runs."""
+        for name in self.engine.adopt():
+            self.kill_supervisor(name)
+
+
+def outcomes(seen: Mapping[str, Seen]) -> dict[str, tuple[int | None, str | None]]:
+    """Return exit code and reason of each process."""
+    assert all(one.state == "exited" for one in seen.values()), seen
+    return {name: (one.exit_code, one.reason) for name, one in seen.items()}
+
+
+def serve_once(listener: socket.socket, answer: bytes) -> bytes:
+    """Accept one connection at a door, answer it, and return what was asked."""
+    listener.settimeout(WITHIN_S)
+    connection, _ = listener.accept()
+    with connection:
+        connection.settimeout(WITHIN_S)
+        asked = connection.recv(1024)
+        connection.sendall(answer)
+    return asked
+
+
+def shut(doors: Doors) -> None:
+    """Close this side's descriptors of a gang's doors."""
+    doors.platform.close()
+    if doors.proxy is not None:
+        doors.proxy.close()
+
+
+ASK = """
+import socket
+address, port = "127.0.0.1:{port}".split(":")
+door = socket.create_connection((address, int(port)), 20)
+door.sendall(b"hello")
+print("answer", door.recv(64).decode(), flush=True)
+"""
+
+
+class EngineContract:
+    """Holds for every engine, also where it can't isolate."""
+
+    @pytest.fixture
+    def lab(self, tmp_path: Path) -> Iterator[Lab]:
+        """Give each test a lab of the engine under test."""
+        raise NotImplementedError
+
+    def test_a_gang_that_nobody_launched(self, lab: Lab) -> None:
+        """An unknown name is no error."""
+        assert lab.engine.see("nobody") is None
+        assert lab.engine.doors("nobody") is None
+        assert lab.engine.usage("nobody") == {}
+        lab.engine.stop("nobody")
+        lab.engine.forget("nobody")
+        assert lab.engine.adopt() == ()
+
+    def test_launch_twice_runs_once(self, lab: Lab) -> None:
+        """The second launch changes nothing, also when the gang has ended."""
+        gang = GangSpec(name="a/b..c", processes=(lab.process("h", "echo once"),))
+        lab.place(gang)
+        lab.place(gang)
+        assert outcomes(lab.finished("a/b..c")) == {"h": (0, None)}
+        lab.place(gang)
+        assert lab.log("h") == ["once"]
+        assert lab.engine.adopt() == ("a/b..c",)
+
+    @pytest.mark.parametrize(
+        ("script", "code"), [("exit 0", 0), ("exit 3", 3), ("kill -9 $$", -9), ("kill $$", -15)]
+    )
+    def test_exit_codes(self, lab: Lab, script: str, code: int) -> None:
+        """The exit code is exact; the times are those of the run."""
+        before = time.time()
+        seen = lab.run(lab.process("h", script))["h"]
+        assert (seen.state, seen.exit_code, seen.reason) == ("exited", code, None)
+        assert seen.started is not None and seen.ended is not None
+        assert before - 1 <= seen.started.timestamp() <= seen.ended.timestamp() <= time.time() + 1
+
+    def test_environment_is_what_the_spec_says(self, lab: Lab) -> None:
+        """Nothing is inherited; names that a shell can't spell arrive."""
+        os.environ["CLOCHE_SECRET"] = "inherited"
+        try:
+            spec = lab.process("h", "exec env", env={"SM_HP_LEARNING-RATE": "1 2", "A": "b=c"})
+            lab.run(ProcessSpec(name="h", argv=("env",), env=spec.env, log=spec.log))
+        finally:
+            del os.environ["CLOCHE_SECRET"]
+        entries = dict(line.split("=", 1) for line in lab.log("h"))
+        assert entries.pop("SM_HP_LEARNING-RATE") == "1 2"
+        assert entries.pop("A") == "b=c"
+        assert set(entries) <= {"HOME", "HOSTNAME", "PATH", "TMPDIR"}
+
+    def test_all_or_none(self, lab: Lab) -> None:
+        """When one process can't start none does, and the error names it."""
+        good = lab.process("algo-1", "echo ran")
+        bad = ProcessSpec(name="algo-2", argv=("no-such-program",), log=lab.folder / "2.log")
+        with pytest.raises(EngineError, match=r"algo-2: no-such-program: command not found"):
+            lab.engine.launch(GangSpec(name="gang", processes=(good, bad)))
+        assert lab.engine.see("gang") is None
+        assert lab.engine.adopt() == ()
+        assert lab.log("algo-1") == []
+        assert lab.engine.capacity().cpus_taken == 0
+        lab.place(GangSpec(name="gang", processes=(good,)))
+        assert outcomes(lab.finished()) == {"algo-1": (0, None)}
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"name": "no/host"}, "'no/host' is no host name"),
+            ({"argv": ()}, "argv is empty"),
+            ({"mounts": (Mount(Path("/no/such"), "/opt/x"),)}, "/no/such .for /opt/x. is missing"),
+            ({"mounts": (Mount(Path("/"), "opt"),)}, "'opt' is relative"),
+            ({"workdir": "/no/such/folder"}, "/no/such/folder"),
+        ],
+    )
+    def test_specs_that_can_not_run(
+        self, lab: Lab, change: Mapping[str, object], message: str
+    ) -> None:
+        """The error says what is wrong."""
+        settings = {"name": "h", "argv": ("true",), "log": lab.folder / "h.log"} | dict(change)
+        process = ProcessSpec(**settings)  # type: ignore[arg-type]
+        with pytest.raises(EngineError, match=message):
+            lab.engine.launch(GangSpec(name="gang", processes=(process,)))
+        assert lab.engine.adopt() == ()
+
+    def test_stop_is_polite_first(self, lab: Lab) -> None:
+        """SIGTERM reaches the process, which may take its time; stop may be said twice."""
+        script = "trap 'echo saved; exit 7' TERM; echo up; while :; do sleep 0.05; done"
+        lab.place(GangSpec(name="gang", processes=(lab.process("h", script),)))
+        wait_until(lambda: lab.said("h", "up"))
+        lab.engine.stop("gang")
+        lab.engine.stop("gang")
+        assert outcomes(lab.finished()) == {"h": (7, "Stopped")}
+        lines = lab.log("h")
+        assert (lines[0], lines[-1]) == ("up", "saved")
+        lab.engine.stop("gang")
+
+    def test_stop_kills_after_the_grace(self, lab: Lab) -> None:
+        """A process that ignores SIGTERM gets SIGKILL."""
+        script = "trap '' TERM; echo up; while :; do sleep 0.05; done"
+        processes = (lab.process("h", script),)
+        lab.place(GangSpec(name="gang", processes=processes, stop_grace_s=0.3))
+        wait_until(lambda: lab.said("h", "up"))
+        lab.engine.stop("gang")
+        assert outcomes(lab.finished()) == {"h": (-9, "Stopped")}
+
+    def test_maximum_run_time(self, lab: Lab) -> None:
+        """A gang that runs too long is ended, and the reason says so."""
+        lab.place(GangSpec(name="gang", processes=(lab.process("h", "sleep 99"),), max_run_s=0.2))
+        assert outcomes(lab.finished()) == {"h": (-15, "MaxRuntimeExceeded")}
+
+    def test_the_first_failure_ends_the_gang(self, lab: Lab) -> None:
+        """Who failed has no reason and ended first; a success ends nobody else."""
+        wait = "trap 'sleep 0.1; exit 1' TERM; while :; do sleep 0.02; done"
+        done = lab.process("algo-1", "exit 0")
+        fails = lab.process("algo-2", "sleep 0.2; exit 5")
+        seen = lab.run(done, fails, lab.process("algo-3", wait))
+        ends = {"algo-1": (0, None), "algo-2": (5, None), "algo-3": (1, "Stopped")}
+        assert outcomes(seen) == ends
+        first, second = seen["algo-2"].ended, seen["algo-3"].ended
+        assert first is not None and second is not None and first < second
+
+    def test_a_gang_outlives_the_server(self, lab: Lab) -> None:
+        """After kill -9 of who launched it the gang is adopted: exact exit code, whole log."""
+        script = "i=0; while [ $i -lt 200 ]; do echo line $i; i=$((i+1)); sleep 0.002; done; exit 4"
+        gang = GangSpec(name="gang", processes=(lab.process("h", script),))
+        told, tells = os.pipe()
+        server = os.fork()
+        if server == 0:
+            try:
+                lab.make().launch(gang)
+                os.write(tells, b"launched")
+                signal.pause()
+            finally:
+                os._exit(1)
+        os.close(tells)
+        with open(told, "rb") as answers:
+            assert answers.read(8) == b"launched"
+        os.kill(server, signal.SIGKILL)
+        os.waitpid(server, 0)
+        lab.engine = lab.make()
+        assert lab.engine.adopt() == ("gang",)
+        assert outcomes(lab.finished()) == {"h": (4, None)}
+        assert lab.log("h") == [f"line {i}" for i in range(200)]
+
+    def test_lost_when_the_supervisor_is_killed(self, lab: Lab) -> None:
+        """Nobody knows how the gang ended, and nothing of it goes on."""
+        marker = unique()
+        lab.place(GangSpec(name="gang", processes=(lab.process("h", f"exec sleep {marker}"),)))
+        wait_until(lambda: running(marker))
+        lab.kill_supervisor("gang")
+        wait_until(lambda: not running(marker))
+        seen = wait_until(lambda: lab.engine.see("gang"))
+        assert {name: one.state for name, one in seen.items()} == {"h": "lost"}
+        assert lab.engine.doors("gang") is None
+        assert lab.engine.capacity().cpus_taken == 0
+        lab.engine.stop("gang")
+        lab.engine.forget("gang")
+        assert lab.engine.see("gang") is None
+
+    def test_nothing_is_left_of_a_gang(self, lab: Lab) -> None:
+        """What a process left running in the background dies with it."""
+        marker = unique()
+        script = f"setsid sleep {marker} & sleep {marker}1 & sleep 0.2; exit 0"
+        assert outcomes(lab.run(lab.process("h", script))) == {"h": (0, None)}
+        wait_until(lambda: not running(marker))
+
+    def test_log_records(self, lab: Lab) -> None:
+        """Every line of both outputs is a record of its own, whatever bytes it has."""
+        script = r"""
+            import os, time
+            def say(data): os.write(1, data)
+            os.write(2, b"to stderr\n")
+            say(b"\n")
+            say(b"10%\r50%\r100%\r\n")
+            say(b"bad \xff\xfe\n")
+            say("half ".encode()); say("é\n".encode()[:1]); say("é\n".encode()[1:])
+            say(b"x" * 600_000 + b"\n")
+            say(b"partial"); time.sleep(1.5); say(b" rest\nno end")
+        """
+        assert outcomes(lab.run(lab.python("h", script))) == {"h": (0, None)}
+        lines = lab.log("h")
+        long = [line for line in lines if line.startswith("xx")]
+        assert "".join(long) == "x" * 600_000 and max(map(len, long)) == 256 * 1024
+        others = ["to stderr", "", "10%", "50%", "100%", "bad \ufffd\ufffd", "half é"]
+        others += ["partial", " rest", "no end"]
+        assert [line for line in lines if line not in long] == others
+
+    def test_doors_after_a_restart(self, lab: Lab) -> None:
+        """A door waits for its server: what was asked meanwhile is answered by the next one."""
+        asks = lab.python("h", ASK.format(port=PORT))
+        lab.place(GangSpec(name="gang", processes=(asks,)))
+        doors = lab.engine.doors("gang")
+        assert doors is not None and doors.proxy is not None
+        shut(doors)
+        lab.engine = lab.make()
+        again = lab.engine.doors("gang")
+        assert again is not None
+        with closing(again.platform) as platform:
+            assert serve_once(platform, b"42") == b"hello"
+        shut(again)
+        assert outcomes(lab.finished()) == {"h": (0, None)}
+        assert lab.log("h") == ["answer 42"]
+        wait_until(lambda: lab.engine.doors("gang") is None)
+
+    def test_usage(self, lab: Lab) -> None:
+        """CPU time and memory count children, too; an ended gang uses nothing."""
+        script = """
+            import os, sys, time
+            data = bytearray(64 * 2**20)
+            if os.fork() == 0:
+                until = time.process_time() + 0.3
+                while time.process_time() < until: pass
+                os._exit(0)
+            os.wait(); print("worked", flush=True); time.sleep(60)
+        """
+        lab.place(GangSpec(name="gang", processes=(lab.python("h", script),)))
+        wait_until(lambda: lab.said("h", "worked"))
+        used = lab.engine.usage("gang")["h"]
+        assert 0.3 <= used.cpu_s < 10
+        assert 64 <= used.memory_mib < 512
+        lab.engine.stop("gang")
+        lab.finished()
+        assert lab.engine.usage("gang") == {}
+
+    def test_capacity(self, lab: Lab) -> None:
+        """Work beyond the machine is refused until there is room; accounts survive a restart."""
+
+        def gang(name: str, cpus: float, memory_mib: int, **more: bool) -> GangSpec:
+            process = ProcessSpec(
+                name="h",
+                argv=("sleep", "99"),
+                log=lab.folder / f"{name}.log",
+                cpus=cpus,
+                memory_mib=memory_mib,
+            )
+            return GangSpec(name=name, processes=(process,), stop_grace_s=0.1, **more)
+
+        assert [lab.engine.share(cpus) for cpus in (0.5, 1, 2, 8)] == [1, 1, 2, 2]
+        lab.place(gang("replica", 8, 32768, background=True))
+        big = gang("big", 8, 32768)
+        lab.place(big)
+        lab.engine = lab.make()
+        taken = lab.engine.capacity()
+        assert (taken.cpus, taken.memory_mib, taken.cpus_taken) == (2, 8192, 2)
+        refused = lab.engine.launch(gang("next", 1, 1024))
+        assert isinstance(refused, InsufficientCapacity)
+        assert refused.message == (
+            "next needs 1 CPUs and 1024 MiB; 0 of 2 CPUs and 0 of 8192 MiB are free"
+        )
+        assert lab.engine.see("next") is None
+        lab.place(gang("another replica", 8, 32768, background=True))
+        lab.place(big)
+        lab.engine.stop("big")
+        lab.finished("big")
+        wait_until(lambda: lab.engine.capacity().cpus_taken == 0)
+        lab.place(gang("next", 1, 1024))
+        lab.place(gang("beside it", 1, 1024))
+        assert isinstance(lab.engine.launch(gang("third", 1, 1024)), InsufficientCapacity)
+
+    def test_input_can_not_be_changed(self, lab: Lab) -> None:
+        """A script may write, chmod and delete its input; the source never changes."""
+        blob = lab.folder / "blob"
+        blob.write_text("ORIGINAL")
+        blob.chmod(0o444)
+        channel = lab.folder / "channel"
+        (channel / "sub").mkdir(parents=True)
+        os.link(blob, channel / "a.jpg")
+        os.link(blob, channel / "sub" / "b.jpg")
+        script = """
+            set -e; cd /opt/ml/input/data/train
+            chmod 0644 a.jpg; echo HACK >> a.jpg; cat a.jpg; rm sub/b.jpg; rmdir sub; mkdir sub
+            echo new > sub/new; mv a.jpg moved.jpg; ls -R
+        """
+        mount = Mount(channel, "/opt/ml/input/data/train", "overlay")
+        (lab.folder / "ml").mkdir()
+        outer = Mount(lab.folder / "ml", "/opt/ml", "rw")
+        assert outcomes(lab.run(lab.process("h", script, mount, outer))) == {"h": (0, None)}
+        assert lab.log("h")[0] == "ORIGINALHACK"
+        assert blob.read_text() == "ORIGINAL" and blob.stat().st_mode & 0o777 == 0o444
+        assert blob.stat().st_nlink == 3 and blob.stat().st_uid == os.getuid()
+        assert sorted(path.name for path in channel.rglob("*")) == ["a.jpg", "b.jpg", "sub"]
+        lab.engine.forget("gang")
+        assert blob.read_text() == "ORIGINAL" and blob.stat().st_nlink == 3
+
+    def test_forget_removes_everything(self, lab: Lab) -> None:
+        """Also what has odd modes; a gang that runs is not forgotten."""
+        (lab.folder / "in").mkdir()
+        mount = Mount(lab.folder / "in", "/data", "overlay")
+        script = """
+            mkdir -p "$HOME/x/y" && touch "$HOME/x/y/z" && chmod 0 "$HOME/x/y" "$HOME/x"
+            mkdir /data/d; touch /data/d/f; chmod 000 /data/d; echo up; while [ ! -e /data/go ]
+            do sleep 0.02; done
+        """
+        gang = GangSpec(
+            name="gang",
+            processes=(lab.process("h", script, mount),),
+            stop_grace_s=0.1,
+        )
+        before = sorted(path for path in lab.folder.rglob("*"))
+        lab.place(gang)
+        wait_until(lambda: lab.said("h", "up"))
+        with pytest.raises(EngineError, match="gang still runs"):
+            lab.engine.forget("gang")
+        lab.engine.stop("gang")
+        lab.finished()
+        lab.engine.forget("gang")
+        lab.engine.forget("gang")
+        after = sorted(path for path in lab.folder.rglob("*"))
+        assert after == sorted([*before, lab.folder / "h.log"])
+
+
+class IsolationContract(EngineContract):
+    """Holds where the machine allows sandboxes."""
+
+    def test_who_and_where(self, lab: Lab) -> None:
+        """Root of a private machine with the host's name."""
+        script = """
+            id -u; hostname; echo $HOME; pwd; ls "$HOME" | wc -l; touch /etc/x /tmp/x /dev/shm/x
+            chown 0:0 /tmp/x; cat /proc/1/comm; ls /proc | grep -c '^[0-9]'; id -un
+        """
+        assert outcomes(lab.run(lab.process("algo-7", script))) == {"algo-7": (0, None)}
+        lines = lab.log("algo-7")
+        assert lines[:5] == ["0", "algo-7", "/root", "/", "0"]
+        assert lines[5] == "bwrap" and int(lines[6]) < 8 and lines[7] == "root"
+
+    def test_children_of_a_lost_gang_end(self, lab: Lab) -> None:
+        """What a process started dies with it, also when nobody is left to see to that."""
+        marker = unique()
+        script = f"setsid sleep {marker} & sleep {marker} & wait"
+        lab.place(GangSpec(name="gang", processes=(lab.process("h", script),)))
+        wait_until(lambda: running(marker))
+        lab.kill_supervisor("gang")
+        wait_until(lambda: not running(marker))
+
+    def test_hosts_reach_one_another(self, lab: Lab) -> None:
+        """Four hosts find each other by name, each at its own address."""
+        script = """
+            import socket, sys
+            me, hosts = socket.gethostname(), [f"algo-{i}" for i in (1, 2, 3, 4)]
+            server = socket.create_server((me, 7777))
+            heard = set()
+            def dial(host):
+                while True:
+                    try:
+                        return socket.create_connection((host, 7777), 20)
+                    except ConnectionRefusedError:
+                        pass
+            for host in hosts:
+                with dial(host) as line: line.sendall(me.encode())
+            while len(heard) < 4:
+                line, _ = server.accept()
+                heard.add(line.recv(64).decode())
+            print(socket.gethostbyname(me), *sorted(heard))
+        """
+        hosts = [lab.python(f"algo-{i}", script) for i in (1, 2, 3, 4)]
+        assert set(outcomes(lab.run(*hosts)).values()) == {(0, None)}
+        for i in (1, 2, 3, 4):
+            assert lab.log(f"algo-{i}") == [f"127.0.1.{i} algo-1 algo-2 algo-3 algo-4"]
+
+    def test_what_is_out_of_reach(self, lab: Lab) -> None:
+        """Not the machine's loopback, nor another gang's network, nor files that aren't mounted."""
+        secret = lab.folder / "secret"
+        secret.write_text("x")
+        listener = socket.create_server(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+        other = """
+            import socket, time
+            server = socket.create_server(("127.0.1.1", 7777)); print("up", flush=True)
+            time.sleep(60)
+        """
+        lab.place(GangSpec(name="other", processes=(lab.python("o", other),), background=True))
+        wait_until(lambda: lab.said("o", "up"))
+        script = f"""
+            import os, socket
+            for address in (("127.0.0.1", {port}), ("127.0.1.1", 7777), ("192.0.2.1", 80)):
+                try:
+                    socket.create_connection(address, 5); print("reached", address)
+                except OSError as error:
+                    print(error.strerror)
+            for path in ({str(secret)!r}, {str(lab.folder)!r}, {str(Path.home() / ".")!r} + "/.."):
+                print(os.path.exists(path) and os.listdir(path))
+            print([p for p in os.listdir("/proc") if p.isdigit() and int(p) > 50])
+        """
+        with listener:
+            lab.run(lab.python("h", script))
+        assert lab.log("h")[:3] == [
+            "Connection refused",
+            "Connection refused",
+            "Network is unreachable",
+        ]
+        assert lab.log("h")[3:5] == ["False", "False"]
+        assert not any(str(secret.name) in line for line in lab.log("h"))
+        assert lab.log("h")[-1] == "[]"
+
+    def test_no_way_out_for_an_isolated_gang(self, lab: Lab) -> None:
+        """Without egress there is no proxy door."""
+        ask = lab.python("h", ASK.format(port=PORT + 1))
+        lab.place(GangSpec(name="gang", processes=(ask,), egress=False))
+        doors = lab.engine.doors("gang")
+        if doors is not None:
+            assert doors.proxy is None
+            shut(doors)
+        assert outcomes(lab.finished()) == {"h": (1, None)}
+        assert "Connection refused" in lab.log("h")[-1]
+
+    def test_the_proxy_door(self, lab: Lab) -> None:
+        """The next port is the proxy's."""
+        ask = lab.python("h", ASK.format(port=PORT + 1))
+        lab.place(GangSpec(name="gang", processes=(ask,)))
+        doors = lab.engine.doors("gang")
+        assert doors is not None and doors.proxy is not None
+        with closing(doors.proxy) as proxy:
+            assert serve_once(proxy, b"out") == b"hello"
+        shut(doors)
+        assert outcomes(lab.finished()) == {"h": (0, None)}
+        assert lab.log("h") == ["answer out"]
+
+    def test_two_gangs_do_not_see_each_other(self, lab: Lab) -> None:
+        """Each has its own /opt/ml and /tmp; what is written rw reaches the source."""
+        for name in ("one", "two"):
+            (lab.folder / name).mkdir()
+            (lab.folder / name / "given").write_text(name)
+            script = (
+                f"ls -A /tmp; cat /opt/ml/given; echo {name} > /tmp/mine; cp /tmp/mine /opt/ml/"
+            )
+            mount = Mount(lab.folder / name, "/opt/ml", "rw")
+            assert outcomes(lab.run(lab.process(name, script, mount), name=name)) == {
+                name: (0, None)
+            }
+            assert lab.log(name) == [name]
+            assert (lab.folder / name / "mine").read_text() == f"{name}\n"
+
+    def test_read_only_means_it(self, lab: Lab) -> None:
+        """A ro mount can't be changed, nor made writable; private files can be read."""
+        (lab.folder / "given").write_text("text\n")
+        (lab.folder / "given").chmod(0o600)
+        mount = Mount(lab.folder / "given", "/etc/given")
+        script = (
+            "cat /etc/given; echo x > /etc/given; mount -o remount,rw /etc/given; rm /etc/given"
+        )
+        lab.run(lab.process("h", script, mount))
+        assert lab.log("h")[0] == "text"
+        assert (lab.folder / "given").read_text() == "text\n"
+        assert "Read-only file system" in " ".join(lab.log("h"))
+
+    def test_no_new_privileges(self, lab: Lab) -> None:
+        """Set-user-id programs gain nothing, and the machine's root is not ours."""
+        script = """
+            grep NoNewPrivs /proc/self/status; mount -t tmpfs none /mnt 2>/dev/null || echo refused
+            cat /proc/self/uid_map | tr -s ' '
+        """
+        lab.run(lab.process("h", script))
+        lines = lab.log("h")
+        assert lines[0].split() == ["NoNewPrivs:", "1"]
+        assert lines[1] == "refused"
+        assert lines[2].split()[0] == "0" and lines[2].split()[1] != "0"
+
+
+def unique() -> str:
+    """Return an argument for sleep(1) that no other process has."""
+    return f"9{uuid.uuid4().int % 10**12}"
+
+
+def running(marker: str) -> bool:
+    """Tell whether a process runs that has an argument which begins with `marker`."""
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        if words[:1] == ["sleep"] and any(word.startswith(marker) for word in words[1:]):
+            return True
+    return False
+
+
+def kill_by_pid(pid: int) -> None:
+    """SIGKILL one process; one that is gone already is fine."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def packaged(program: str) -> bool:
+    """Tell whether a program is installed for all users."""
+    return subprocess.run(["which", program], capture_output=True, check=False).returncode == 0
