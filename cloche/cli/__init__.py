@@ -121,7 +121,6 @@ def up(
         str | None,
         typer.Option(metavar="KEY", help="The root user's secret, for tests. [default: drawn]"),
     ] = None,
-    log: Annotated[Path | None, typer.Option("--log", hidden=True)] = None,
 ) -> None:
     """Start the platform and print its address once it answers.
 
@@ -139,7 +138,6 @@ def up(
             account_id=account_id,
             root_access_key_id=root_access_key_id,
             root_secret_access_key=root_secret_access_key,
-            log=log,
         ),
         detach=detach,
     )

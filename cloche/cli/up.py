@@ -1,33 +1,28 @@
-"""`cloche up`: the server, in this process or in one of its own."""
+"""`cloche up`: becomes the server, or starts one that goes on by itself."""
 
-import asyncio
 import ipaddress
-import logging
+import json
+import os
 import re
 import secrets
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import psutil
-import uvloop
-
-from cloche.app import Busy, Platform, PortTaken, RootKeys
+from cloche.cli.announce import announce
 from cloche.cli.client import Client, answers, home_option
-from cloche.cli.failures import explained
-from cloche.cli.output import Stop, err, out
+from cloche.cli.output import Stop, out
 from cloche.core import home as homes
-from cloche.core.config import Config, Home
+from cloche.core.config import Home
 
 DEFAULT_PORT, DEFAULT_REGION = 4599, "us-east-1"
 ENGINES = ("local",)
 ANSWERS_WITHIN_S = 120.0
 LOG_LIMIT = 10 * 2**20
+SERVER = (sys.executable, "-m", "cloche.server")
 REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-\d")
 
 
@@ -44,7 +39,6 @@ class Wish:
     account_id: str | None
     root_access_key_id: str | None
     root_secret_access_key: str | None
-    log: Path | None  # set for the server of `--detach`
 
 
 def up(wish: Wish, *, detach: bool) -> None:
@@ -53,20 +47,14 @@ def up(wish: Wish, *, detach: bool) -> None:
     if said_up_already(wish):
         return
     try:
-        config = config_of(wish)
+        asked = settings_of(wish)
         if detach:
-            start_detached(wish)
-        else:
-            serve(wish, config)
+            start_detached(wish, asked)
+            return
     except homes.HomeError as error:
         raise Stop(str(error)) from None
-    except Busy:
-        raise Stop(
-            f"Another `cloche up` is starting or stopping in {wish.home.path}. Try again, or "
-            "choose another --home."
-        ) from None
-    except PortTaken as taken:
-        raise Stop(port_taken(taken)) from None
+    # The server takes this process over: Ctrl-C and the terminal are its own.
+    os.execv(SERVER[0], [*SERVER, json.dumps({**asked, "log": None})])
 
 
 def check(wish: Wish) -> None:
@@ -103,8 +91,8 @@ def said_up_already(wish: Wish) -> bool:
     return True
 
 
-def config_of(wish: Wish) -> Config:
-    """Return the settings: what was asked for, over what the home folder was made with."""
+def settings_of(wish: Wish) -> dict[str, Any]:
+    """Return what the server is told: the wish, over what the home folder was made with."""
     kept = homes.read_settings(wish.home)
     if kept is not None and wish.account_id not in (None, kept.account):
         raise Stop(
@@ -112,53 +100,19 @@ def config_of(wish: Wish) -> Config:
             "it. Choose another --home for another account."
         )
     drawn = f"{secrets.randbelow(9 * 10**11) + 10**11}"
-    return Config(
-        home=wish.home,
-        host=wish.host,
-        port=wish.port or DEFAULT_PORT,
-        region=wish.region or (kept.region if kept else DEFAULT_REGION),
-        account=kept.account if kept else wish.account_id or drawn,
-        allow_egress=wish.allow_egress,
-    )
+    return {
+        "home": str(wish.home.path),
+        "host": wish.host,
+        "port": wish.port or DEFAULT_PORT,
+        "region": wish.region or (kept.region if kept else DEFAULT_REGION),
+        "account": kept.account if kept else wish.account_id or drawn,
+        "allow_egress": wish.allow_egress,
+        "root_access_key_id": wish.root_access_key_id,
+        "root_secret_access_key": wish.root_secret_access_key,
+    }
 
 
-def serve(wish: Wish, config: Config) -> None:
-    """Serve until a signal ends it; Stop says why it could not."""
-    configure_log()
-    root = RootKeys(wish.root_access_key_id, wish.root_secret_access_key)
-    platform = Platform(config, root=root)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        try:
-            runner.run(serve_until_told(platform, wish))
-        except (homes.HomeError, Busy, PortTaken):
-            raise
-        except Exception as error:
-            logging.getLogger("cloche").debug("the server could not start", exc_info=True)
-            raise Stop(explained(error, wish.home)) from error
-
-
-async def serve_until_told(platform: Platform, wish: Wish) -> None:
-    """Start, say where, wait for a signal, stop. A second signal does not wait."""
-    told = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        loop.add_signal_handler(number, told.set)
-    await platform.start(str(wish.log) if wish.log else None)
-    try:
-        client = Client.of(wish.home)
-        if not await asyncio.to_thread(answers, client):
-            raise OSError(f"{client.server.address} was opened and does not answer")
-        announce(client, platform.engine.isolation, detached=wish.log is not None)
-        await told.wait()
-    finally:
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            loop.remove_signal_handler(number)
-        if wish.log is None:
-            err.print("Stopping; what runs goes on, and `cloche up` picks it up.")
-        await platform.stop()
-
-
-def start_detached(wish: Wish) -> None:
+def start_detached(wish: Wish, asked: Mapping[str, Any]) -> None:
     """Start a server of its own and return once it answers; Stop with its words if it fails."""
     homes.prepare(wish.home)
     log = wish.home.path / "server.log"
@@ -167,7 +121,7 @@ def start_detached(wish: Wish) -> None:
     with log.open("ab") as file:
         begin = file.tell()
         child = subprocess.Popen(
-            [sys.executable, "-m", "cloche", *arguments(wish, log)],
+            [*SERVER, json.dumps({**asked, "log": str(log)})],
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=file,
@@ -183,8 +137,7 @@ def start_detached(wish: Wish) -> None:
             if server is not None and server.pid == child.pid:
                 client = Client(wish.home, server)
                 if answers(client):
-                    announce(client, client.get("/_cloche/status")["isolation"], detached=True)
-                    out.print(f"  log        {log}", markup=False)
+                    announce(client, client.get("/_cloche/status")["isolation"])
                     return
             continue
         with log.open("rb") as file:
@@ -193,64 +146,3 @@ def start_detached(wish: Wish) -> None:
         raise Stop(said or f"The server ended with code {child.returncode}; see {log}")
     child.terminate()
     raise Stop(f"The server gave no answer in {ANSWERS_WITHIN_S:.0f} seconds; see {log}")
-
-
-def arguments(wish: Wish, log: Path) -> Sequence[str]:
-    """Return the command line of the detached server."""
-    options: dict[str, Any] = {
-        "--home": wish.home.path,
-        "--host": wish.host,
-        "--port": wish.port,
-        "--engine": wish.engine,
-        "--region": wish.region,
-        "--account-id": wish.account_id,
-        "--root-access-key-id": wish.root_access_key_id,
-        "--root-secret-access-key": wish.root_secret_access_key,
-        "--log": log,
-    }
-    given = [f"{name}={value}" for name, value in options.items() if value is not None]
-    return ["up", *given, *(f"--allow-egress={cidr}" for cidr in wish.allow_egress)]
-
-
-def announce(client: Client, isolation: str, *, detached: bool) -> None:
-    """Print where the platform is and what to do next."""
-    keys, home = client.credentials(), home_option(client.home)
-    lines = [
-        f"[bold green]Cloche is up at {client.server.address}[/]",
-        f"  home       {client.home.path} (account {keys.account}, region {keys.region})",
-        f"  isolation  {isolation}",
-        f"  next       cloche run{home} -- python your_script.py",
-        f'             eval "$(cloche env{home})"    sets this kind of shell up',
-        f"  stop       {f'cloche down{home}' if detached else f'Ctrl-C, or cloche down{home}'}",
-    ]
-    out.print("\n".join(lines))
-
-
-def port_taken(taken: PortTaken) -> str:
-    """Return what to tell the user about a port that can't be had."""
-    if "in use" not in str(taken).lower():
-        return f"Cloche can't listen on {taken}"
-    which = f"{taken.host}:{taken.port} is in use{by_whom(taken.port)}."
-    return f"{which} Stop that, or choose another port: cloche up --port {taken.port + 100}"
-
-
-def by_whom(port: int) -> str:
-    """Return ` by NAME (pid N)` where the system tells us."""
-    try:
-        for connection in psutil.net_connections(kind="tcp"):
-            listens = connection.status == psutil.CONN_LISTEN
-            if listens and connection.laddr.port == port and connection.pid:
-                return f" by {psutil.Process(connection.pid).name()} (pid {connection.pid})"
-    except psutil.Error:
-        pass  # others' processes are not shown to every user
-    return ""
-
-
-def configure_log() -> None:
-    """Log to stderr: a terminal, or the file that `--detach` opened."""
-    logging.basicConfig(
-        level=logging.WARNING,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
-    logging.getLogger("cloche").setLevel(logging.INFO)

@@ -1,0 +1,121 @@
+"""The server's process: what `cloche up` becomes, or starts with `--detach`.
+
+It is a program of its own so that the commands, which only talk HTTP, start quickly.
+"""
+
+import asyncio
+import json
+import logging
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+import uvloop
+
+from cloche.app import Busy, Platform, PortTaken, RootKeys
+from cloche.cli.announce import announce
+from cloche.cli.client import Client, answers
+from cloche.cli.output import Stop, err
+from cloche.core import home as homes
+from cloche.core.config import Config, Home
+from cloche.failures import explained
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+def main() -> None:
+    """Serve as the JSON in the first argument says; exit code 1 and a reason when that fails."""
+    try:
+        serve(json.loads(sys.argv[1]))
+    except Stop as stop:
+        err.print(str(stop), markup=False)
+        sys.exit(stop.code)
+
+
+def serve(wish: dict[str, Any]) -> None:
+    """Serve until a signal ends it; Stop says why it could not."""
+    configure_log()
+    home = Home(Path(wish["home"]))
+    config = Config(
+        home=home,
+        host=wish["host"],
+        port=wish["port"],
+        region=wish["region"],
+        account=wish["account"],
+        allow_egress=tuple(wish["allow_egress"]),
+    )
+    root = RootKeys(wish["root_access_key_id"], wish["root_secret_access_key"])
+    platform = Platform(config, root=root)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        try:
+            runner.run(serve_until_told(platform, wish["log"]))
+        except homes.HomeError as error:
+            raise Stop(str(error)) from None
+        except Busy:
+            raise Stop(
+                f"Another `cloche up` is starting or stopping in {home.path}. Try again, or "
+                "choose another --home."
+            ) from None
+        except PortTaken as taken:
+            raise Stop(port_taken(taken)) from None
+        except Exception as error:
+            logging.getLogger("cloche").debug("the server could not start", exc_info=True)
+            raise Stop(explained(error, home)) from error
+
+
+async def serve_until_told(platform: Platform, log: str | None) -> None:
+    """Start, say where, wait for a signal, stop. A second signal does not wait."""
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in SIGNALS:
+        loop.add_signal_handler(number, told.set)
+    await platform.start(log)
+    try:
+        client = Client.of(platform.config.home)
+        if not await asyncio.to_thread(answers, client):
+            raise OSError(f"{client.server.address} was opened and does not answer")
+        if log is None:
+            announce(client, platform.engine.isolation)
+        await told.wait()
+    finally:
+        for number in SIGNALS:
+            loop.remove_signal_handler(number)
+        if log is None:
+            err.print("Stopping; what runs goes on, and `cloche up` picks it up.")
+        await platform.stop()
+
+
+def port_taken(taken: PortTaken) -> str:
+    """Return what to tell the user about a port that can't be had."""
+    if "in use" not in str(taken).lower():
+        return f"Cloche can't listen on {taken}"
+    which = f"{taken.host}:{taken.port} is in use{by_whom(taken.port)}."
+    return f"{which} Stop that, or choose another port: cloche up --port {taken.port + 100}"
+
+
+def by_whom(port: int) -> str:
+    """Return ` by NAME (pid N)` where the system tells us."""
+    try:
+        for connection in psutil.net_connections(kind="tcp"):
+            listens = connection.status == psutil.CONN_LISTEN
+            if listens and connection.laddr.port == port and connection.pid:
+                return f" by {psutil.Process(connection.pid).name()} (pid {connection.pid})"
+    except psutil.Error:
+        pass  # others' processes are not shown to every user
+    return ""
+
+
+def configure_log() -> None:
+    """Log to stderr: a terminal, or the file that `--detach` opened."""
+    logging.basicConfig(
+        level=logging.WARNING,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    logging.getLogger("cloche").setLevel(logging.INFO)
+
+
+if __name__ == "__main__":
+    main()
