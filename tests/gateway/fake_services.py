@@ -30,6 +30,9 @@ KEY = Credential(
 )
 
 
+SESSION = boto3.session.Session()  # shared: it keeps the models it has read
+
+
 @dataclass
 class Keys:
     """Credentials in a dictionary."""
@@ -77,13 +80,13 @@ class Served:
         **config: Any,
     ) -> Any:
         """Return a boto3 client of its own session, without retries."""
-        return boto3.session.Session().client(
+        return SESSION.client(
             name,
             endpoint_url=url or self.url,
             region_name="us-east-1",
             aws_access_key_id=credential.access_key_id,
             aws_secret_access_key=secret or credential.secret_access_key,
-            aws_session_token=token or credential.session_token,
+            aws_session_token=token or credential.session_token or "",
             config=BotoConfig(**{"retries": {"total_max_attempts": 1}, "proxies": {}, **config}),
         )
 
