@@ -1,0 +1,284 @@
+"""A training loop on real records, objects and logs, with an engine that tests drive by hand."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from cloche.core.clock import ManualClock, to_ms
+from cloche.core.config import Config, Home
+from cloche.engine import (
+    Capacity,
+    EngineError,
+    GangSpec,
+    InsufficientCapacity,
+    Placed,
+    Seen,
+    Usage,
+)
+from cloche.records.store import Resource, Store
+from cloche.services.cloudwatch import Datum
+from cloche.services.logs import Logs
+from cloche.services.s3 import S3
+from cloche.services.sagemaker import SageMaker
+from cloche.services.sagemaker.loops.training_job import TrainingJobs
+from cloche.services.sagemaker.records import (
+    TRAINING_JOB,
+    Progress,
+    SecondaryStatus,
+    TrainingJob,
+    TrainingJobStatus,
+    arn,
+    training_job,
+    wish,
+)
+
+ACCOUNT, REGION = "123456789012", "us-east-1"
+IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch-training:1.8-cpu-py36"
+ROLE = f"arn:aws:iam::{ACCOUNT}:role/r"
+
+
+class FakeEngine:
+    """Gangs start at once and end when the test says so."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        self.clock = clock
+        self.specs: dict[str, GangSpec] = {}
+        self.states: dict[str, dict[str, Seen]] = {}
+        self.launched: list[str] = []
+        self.stopped: list[str] = []
+        self.forgotten: list[str] = []
+        self.full: str | None = None
+        self.broken: str | None = None
+        self.program: Callable[[GangSpec], None] = lambda spec: None
+
+    def launch(self, gang: GangSpec) -> Placed | InsufficientCapacity:
+        if self.broken:
+            raise EngineError(self.broken)
+        if gang.name in self.specs:
+            return Placed()
+        if self.full:
+            return InsufficientCapacity(self.full)
+        for process in gang.processes:
+            for mount in process.mounts:
+                if mount.target.startswith("/opt/ml"):
+                    assert mount.source.is_dir(), mount
+        self.specs[gang.name] = gang
+        self.launched.append(gang.name)
+        self.states[gang.name] = {
+            p.name: Seen("running", started=self.clock.now()) for p in gang.processes
+        }
+        self.program(gang)
+        return Placed()
+
+    def see(self, gang: str) -> Mapping[str, Seen] | None:
+        return self.states.get(gang)
+
+    def end(self, code: int = 0, reason: Any = None, host: str = "algo-1") -> None:
+        for states in self.states.values():
+            if host in states and states[host].state == "running":
+                states[host] = Seen("exited", code, reason, None, self.clock.now())
+
+    def lose(self) -> None:
+        for states in self.states.values():
+            states["algo-1"] = Seen("lost")
+
+    def stop(self, gang: str) -> None:
+        self.stopped.append(gang)
+        states = self.states.get(gang, {})
+        for host, seen in states.items():
+            if seen.state == "running":
+                states[host] = Seen("exited", -15, "Stopped", None, self.clock.now())
+
+    def forget(self, gang: str) -> None:
+        self.forgotten.append(gang)
+        self.states.pop(gang, None)
+
+    def adopt(self) -> tuple[str, ...]:
+        return tuple(self.states)
+
+    def doors(self, gang: str) -> None:
+        return None
+
+    def usage(self, gang: str) -> Mapping[str, Usage]:
+        seconds = (self.clock.now() - self.clock.start).total_seconds()  # type: ignore[attr-defined]
+        return {"algo-1": Usage(cpu_s=1.5 * seconds, memory_mib=1024)}
+
+    def share(self, cpus: float) -> int:
+        return 2
+
+    def capacity(self) -> Capacity:
+        return Capacity(2, 4096, 0, 0)
+
+
+class FakeDoors:
+    def __init__(self) -> None:
+        self.opened: set[str] = set()
+        self.closed: list[str] = []
+
+    async def open(self, gang: str, *, account: str, region: str, role_arn: str) -> None:
+        assert (account, region, role_arn) == (ACCOUNT, REGION, ROLE)
+        self.opened.add(gang)
+
+    async def close(self, gang: str) -> None:
+        self.closed.append(gang)
+
+
+class FakeCloudWatch:
+    def __init__(self) -> None:
+        self.data: list[Datum] = []
+
+    async def put(self, account: str, region: str, namespace: str, data: Sequence[Datum]) -> None:
+        assert (account, region, namespace) == (ACCOUNT, REGION, "/aws/sagemaker/TrainingJobs")
+        self.data += data
+
+
+class World:
+    """One platform's worth of a training loop."""
+
+    def __init__(self, home: Path) -> None:
+        self.clock = ManualClock()
+        self.clock.start = self.clock.now()  # type: ignore[attr-defined]
+        config = Config(home=Home(home), account=ACCOUNT)
+        config.home.bundle.parent.mkdir(parents=True)
+        config.home.bundle.write_text("")
+        self.store = Store.open(config.home.database, self.clock)
+        self.s3 = S3(self.store, config.home.blobs)
+        self.engine, self.doors, self.cloudwatch = (
+            FakeEngine(self.clock),
+            FakeDoors(),
+            FakeCloudWatch(),
+        )
+        self.sagemaker = SageMaker(
+            store=self.store,
+            engine=self.engine,  # type: ignore[arg-type]
+            s3=self.s3,
+            logs=Logs(self.store, config.home.logs),
+            cloudwatch=self.cloudwatch,  # type: ignore[arg-type]
+            identity=None,  # type: ignore[arg-type]
+            doors=self.doors,
+            config=config,
+        )
+        self.config = config
+        self.loop = TrainingJobs(self.sagemaker)
+
+    def close(self) -> None:
+        self.s3.close()
+        self.store.close()
+
+    async def bucket(self, **objects: str) -> None:
+        """Make the bucket, with a script and these objects (`__` stands for a slash)."""
+        await self.s3.create_bucket("bucket", ACCOUNT, REGION)
+        data = io.BytesIO()
+        with tarfile.open(fileobj=data, mode="w:gz") as tar:
+            tar.addfile(tarfile.TarInfo("hpo.py"))
+        await self.s3.put_bytes("bucket", "code/sourcedir.tar.gz", data.getvalue())
+        for name, text in objects.items():
+            await self.s3.put_bytes("bucket", name.replace("__", "/"), text.encode())
+
+    async def create(self, name: str = "job", **changes: Any) -> None:
+        """Record a job as CreateTrainingJob does after its checks."""
+        request = {
+            "HyperParameters": {
+                "sagemaker_program": '"hpo.py"',
+                "sagemaker_submit_directory": '"s3://bucket/code/sourcedir.tar.gz"',
+                "epochs": "3",
+            },
+            "AlgorithmSpecification": {"TrainingImage": IMAGE, "TrainingInputMode": "File"},
+            "RoleArn": ROLE,
+            "InputDataConfig": [],
+            "OutputDataConfig": {"S3OutputPath": "s3://bucket/out/"},
+            "ResourceConfig": {"InstanceType": "ml.m5.xlarge", "InstanceCount": 1},
+            "StoppingCondition": {"MaxRuntimeInSeconds": 60},
+            "EnableNetworkIsolation": False,
+        } | changes
+        now = self.clock.now()
+        progress = Progress(stream_s=to_ms(now) // 1000).go(SecondaryStatus.STARTING, now)
+        resource = Resource(
+            account=ACCOUNT,
+            region=REGION,
+            kind=TRAINING_JOB,
+            name=name,
+            arn=arn(ACCOUNT, REGION, TRAINING_JOB, name),
+            status=TrainingJobStatus.IN_PROGRESS,
+            created=now,
+            modified=now,
+            wish=wish(request, []),
+            document=progress.document(),
+        )
+        await self.store.insert(resource)
+        self.clock.advance(0.001)
+
+    def job(self, name: str = "job") -> TrainingJob:
+        resource = self.store.get(TRAINING_JOB, ACCOUNT, REGION, name)
+        assert resource is not None
+        return training_job(resource)
+
+    def restart(self) -> None:
+        """Forget what the loop remembers, as a new server would."""
+        self.loop = TrainingJobs(self.sagemaker)
+
+    async def step(self, *, restart: bool = False) -> None:
+        """Let the loop make one step for each job."""
+        if restart:
+            self.restart()
+        for resource in self.loop.load():
+            await self.loop.step(resource)
+        self.clock.time += timedelta(seconds=1)
+
+    async def until(
+        self, secondary: SecondaryStatus, name: str = "job", *, restart: bool = False
+    ) -> TrainingJob:
+        """Step until a job is there."""
+        for _ in range(20):
+            if self.job(name).secondary is secondary:
+                return self.job(name)
+            await self.step(restart=restart)
+        raise AssertionError(f"{name} is {self.job(name).secondary}, and not {secondary}")
+
+    def path(self, target: str, host: str = "algo-1") -> Path:
+        """Return what a host of the newest gang sees at `target`."""
+        spec = self.engine.specs[self.engine.launched[-1]]
+        process = next(p for p in spec.processes if p.name == host)
+        mounts = sorted(process.mounts, key=lambda m: -len(m.target))
+        mount = next(m for m in mounts if target == m.target or target.startswith(f"{m.target}/"))
+        return mount.source / target[len(mount.target) :].lstrip("/")
+
+    def log(self, text: str, host: str = "algo-1") -> None:
+        """Append lines to a host's log, as its supervisor does."""
+        spec = self.engine.specs[self.engine.launched[-1]]
+        path = next(p.log for p in spec.processes if p.name == host)
+        with path.open("a") as file:
+            for line in text.splitlines():
+                file.write(f"{to_ms(self.clock.now())} {line}\n")
+
+    def keys(self, prefix: str = "out/") -> list[str]:
+        return [stored.key for stored in self.s3.list("bucket", prefix)]
+
+    def read(self, key: str) -> bytes:
+        stored = self.s3.find("bucket", key)
+        assert stored is not None, key
+        return stored.path.read_bytes()
+
+    def tar(self, key: str) -> dict[str, bytes | None]:
+        """Return an archive's files; None for what is none."""
+        with tarfile.open(fileobj=io.BytesIO(self.read(key))) as tar:
+            found = {}
+            for member in tar.getmembers():
+                file = tar.extractfile(member) if member.isreg() else None
+                found[member.name] = file.read() if file else None
+            return found
+
+
+def channel(name: str, uri: str, **more: Any) -> dict[str, Any]:
+    source = {"S3DataType": "S3Prefix", "S3Uri": uri} | more
+    return {"ChannelName": name, "DataSource": {"S3DataSource": source}}
+
+
+def config_file(world: World, name: str, host: str = "algo-1") -> Any:
+    return json.loads(world.path(f"/opt/ml/input/config/{name}", host).read_text())
