@@ -38,6 +38,7 @@ from cloche.engine.sandbox import Claim, Machine, host_folder, plan
 
 START_WITHIN_S = 90.0
 ANSWER_WITHIN_S = 5.0
+INHERITED = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")  # some interpreters need it to start
 ENGINE_FOLDER = Path(__file__).resolve().parent
 SUPERVISOR = (
     "import sys; sys.path[:0] = [sys.argv.pop(1)]; from supervisor.main import main; main()"
@@ -94,9 +95,11 @@ class LocalEngine:
             self.claims[gang.name] = claim
         try:
             self._start(gang, folder, claim, lock)
-        except BaseException:
+        except BaseException as error:
             fcntl.flock(lock, fcntl.LOCK_UN)
             remove_tree(folder)
+            if isinstance(error, OSError | subprocess.SubprocessError):
+                raise EngineError(f"{gang.name}: {error}") from error
             raise
         finally:
             os.close(lock)
@@ -210,7 +213,7 @@ class LocalEngine:
                 pass_fds=descriptors,
                 stdin=subprocess.DEVNULL,
                 check=True,
-                env={},
+                env={name: os.environ[name] for name in INHERITED if name in os.environ},
                 timeout=START_WITHIN_S,
             )
             os.close(told)
@@ -234,7 +237,7 @@ class LocalEngine:
             (trial / "input").mkdir()
             mount = Mount(trial / "input", "/opt/ml/input", "overlay")
             process = ProcessSpec(
-                name="trial", argv=("/bin/true",), mounts=(mount,), log=trial / "log"
+                name="trial", argv=("/bin/true",), mounts=(mount,), log=trial / "log", memory_mib=0
             )
             gang = GangSpec(name=trial.name + "-run", processes=(process,), background=True)
             try:

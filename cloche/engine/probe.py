@@ -19,7 +19,7 @@ SYSTEM_ETC = (
     "ca-certificates",
     "ca-certificates.conf",
     "fonts",
-    "java-17-openjdk",
+    "java-*",
     "ld.so.cache",
     "ld.so.conf",
     "ld.so.conf.d",
@@ -31,13 +31,13 @@ SYSTEM_ETC = (
     "pki",
     "profile",
     "protocols",
-    "python3",
-    "python3.11",
+    "python3*",
     "services",
     "ssl",
     "terminfo",
     "timezone",
 )
+SYSTEM_SYS = ("cpu", "node")  # what numeric libraries read to lay out their threads
 # sysctl -> (the value that refuses namespaces, the command that mends it)
 SETTINGS = {
     "kernel/unprivileged_userns_clone": ("0", "sysctl -w kernel.unprivileged_userns_clone=1"),
@@ -110,9 +110,11 @@ def system_options(root: Path) -> list[tuple[str, str, str]]:
             options.append(("--symlink", os.readlink(folder), f"/{name}"))
         elif folder.is_dir():
             options.append(("--ro-bind", f"/{name}", f"/{name}"))
-    for name in SYSTEM_ETC:
-        if (root / "etc" / name).exists():
-            options.append(("--ro-bind", f"/etc/{name}", f"/etc/{name}"))
+    found = [path for pattern in SYSTEM_ETC for path in sorted((root / "etc").glob(pattern))]
+    found += [path for name in SYSTEM_SYS if (path := root / "sys/devices/system" / name).is_dir()]
+    for path in found:
+        target = f"/{path.relative_to(root)}"
+        options.append(("--ro-bind", target, target))
     return options
 
 

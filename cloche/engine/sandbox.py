@@ -180,9 +180,18 @@ def sandboxed(
         argv += ["--bind", f"{own}/etc/{name}", f"/etc/{name}"]
     argv += ["--proc", "/proc", "--dev", "/dev"]
     argv += ["--bind", f"{own}/tmp", "/tmp", "--bind", f"{own}/tmp", "/var/tmp"]
-    argv += ["--bind", f"{own}/root", env["HOME"]]
+    argv += ["--bind", f"{own}/root", "/root"]
     argv += [part for option in mounts(process, own, places) for part in option]
-    argv += ["--chdir", process.workdir, "--clearenv", "--setenv", "PATH", env["PATH"]]
+    argv += [
+        "--dir",
+        env["HOME"],
+        "--chdir",
+        process.workdir,
+        "--clearenv",
+        "--setenv",
+        "PATH",
+        env["PATH"],
+    ]
     argv += ["--", *command(process.argv, env)]
     return PlannedProcess(
         name=process.name, argv=argv, env={}, cwd="/", log=str(process.log), sandboxed=True

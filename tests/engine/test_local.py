@@ -22,7 +22,7 @@ RESOURCES = Resources(cpus=2, memory_mib=8192)
 
 
 def lab_of(folder: Path, machine: Machine) -> Iterator[Lab]:
-    root = folder / ("a-long-name-for-a-folder-" * 4) / "runs"  # beyond a unix socket's address
+    root = folder / ("a-long-name-for-a-földer-" * 4) / "runs"  # beyond a unix socket's address
 
     def make() -> LocalEngine:
         return LocalEngine(root, machine=machine, resources=RESOURCES)

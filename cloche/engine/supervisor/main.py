@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 START_WITHIN_S = 60.0
 KILL_AGAIN_S = 5.0
+WRITE_AGAIN_S = 1.0
 BACKLOG = 1024  # requests that wait at a door while the server is down
 
 
@@ -65,8 +66,10 @@ class Supervisor:
                 for process in self.processes:
                     if not process.ready and process.exit_code is not None:
                         raise StartError(f"{process.name}: {explain(process)}")
-                if self.stopping or time.monotonic() > until:
-                    raise StartError("the sandbox was not ready in time")
+                if self.stopping:
+                    raise StartError("the supervisor was told to end")
+                if time.monotonic() > until:
+                    raise StartError(f"a sandbox was not ready within {START_WITHIN_S:g} s")
             for process in self.processes:
                 process.learn_group()
             self._write_state()
@@ -158,7 +161,7 @@ class Supervisor:
         for process in self.processes:
             if not process.settled:
                 times.append(process.pump.flush_at)
-                times.append(None if process.exit_code is None else process.drain_until)
+                times.append(None if process.exit_code is None else process.settle_at)
         due = [at for at in times if at is not None]
         return max(0.0, min(due) - time.monotonic()) if due else None
 
@@ -181,8 +184,7 @@ class Supervisor:
         now = time.monotonic()
         for process in self.processes:
             process.pump.tick(now)
-            ended = process.exit_code is not None and (process.silent or now >= process.drain_until)
-            if ended and self.running and not process.settled:
+            if self.running and process.is_due(now):
                 self._settle(process)
         for request in requests:
             self._answer(request)
@@ -210,8 +212,12 @@ class Supervisor:
             self.stop("Stopped")
 
     def _settle(self, process: Process) -> None:
-        """Write the record of a process that ended: its log is complete."""
+        """Write the record of a process that ended: its log is complete.
+
+        On a full disk the process seems to run until there is space again.
+        """
         if not process.silent:
+            process.silent = True
             self.selector.unregister(process.output)
         process.pump.finish()
         record = {
@@ -219,8 +225,12 @@ class Supervisor:
             "reason": process.reason,
             "ended_ms": process.ended_ms,
         }
-        write_record(f"exit-{process.name}.json", record)
-        process.settled = True
+        try:
+            write_record(f"exit-{process.name}.json", record)
+        except OSError:
+            process.settle_at = time.monotonic() + WRITE_AGAIN_S
+        else:
+            process.settled = True
 
     def _answer(self, control: socket.socket) -> None:
         """Serve one request; a caller that went away is none of our business."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 READY = b"cloche: ready"  # the sandbox stands; the process's own output follows
 USERNS_FD, STATUS_FD = 4, 5  # where the sandbox's arguments expect them
 CHUNK = 256 * 1024
+DRAIN_S = 2.0  # for output that others still hold open after a process ended
 SIGNALS = frozenset(int(number) for number in signal.valid_signals())
 OOM_SCORE = "500"  # when memory runs out the kernel ends jobs before servers
 
@@ -35,7 +36,7 @@ class Process:
         self.reason: str | None = None
         self.exit_code: int | None = None
         self.ended_ms = 0
-        self.drain_until = 0.0
+        self.settle_at = 0.0  # monotonic: when to write the record of a process that ended
         self.silent = False  # its output has ended
         self.settled = False  # its record is written
         inside, self.stdin = os.pipe()
@@ -57,6 +58,7 @@ class Process:
                 return
             if not data:
                 self.silent = True
+                self.settle_at = now
             elif self.ready:
                 self.pump.feed(data, now)
             else:
@@ -80,6 +82,10 @@ class Process:
         key = '"child-pid":'
         start = text.index(key) + len(key)
         self.group = int(text[start:].replace("}", ",").split(",", 1)[0])
+
+    def is_due(self, now: float) -> bool:
+        """Tell whether its record is to be written: it ended, and its output did or had time to."""
+        return self.exit_code is not None and not self.settled and now >= self.settle_at
 
     def go(self) -> None:
         """Let the process run."""
@@ -112,7 +118,7 @@ class Process:
             code = 128 - code  # bubblewrap tells of signals as a shell does
         self.exit_code = code
         self.ended_ms = time.time_ns() // 1_000_000
-        self.drain_until = now + 2.0
+        self.settle_at = now if self.silent else now + DRAIN_S
         if not self.plan["sandboxed"]:
             try:
                 os.killpg(self.pid, signal.SIGKILL)  # what is left of its group

@@ -124,6 +124,7 @@ class Pump:
         self.log = log
         self.splitter = Splitter()
         self.flush_at: float | None = None  # monotonic
+        self.finished = False
 
     def feed(self, data: bytes, now: float) -> None:
         """Take what the process wrote."""
@@ -137,7 +138,10 @@ class Pump:
             self.flush_at = None
 
     def finish(self) -> None:
-        """Write what is left and close the log."""
+        """Write what is left and close the log; once is enough."""
+        if self.finished:
+            return
+        self.finished = True
         self.log.append(self.splitter.flush())
         self.flush_at = None
         self.log.close()
