@@ -1,0 +1,37 @@
+# `make tour` and `make test` are all a newcomer needs; each sets itself up first.
+.DELETE_ON_ERROR:
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.set-up
+
+.PHONY: help setup tour test check bench clean
+
+help:
+	@echo "make tour    see Cloche work: data, training, an endpoint, an answer, a report"
+	@echo "make test    run every check and test"
+	@echo "make setup   make .venv with all that both need (done by the two, once)"
+	@echo "make check   format, types, lint, import and size rules, docs in step"
+	@echo "make bench   measure"
+
+setup: $(STAMP)
+
+# Made anew when what it holds is declared differently.
+$(STAMP): pyproject.toml scripts/setup
+	@PYTHON="$(PYTHON)" scripts/setup
+	@touch $@
+
+# TOUR="--data DIR" passes options on.
+tour: setup
+	@$(BIN)/cloche tour $(TOUR)
+
+test: setup
+	@scripts/test
+
+check: setup
+	@scripts/check
+
+bench: setup
+	@$(BIN)/python -m bench
+
+clean:
+	rm -rf .venv .tour build cloche.egg-info .pytest_cache .mypy_cache .ruff_cache
