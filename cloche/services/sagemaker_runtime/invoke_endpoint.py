@@ -22,7 +22,7 @@ from cloche.services.sagemaker import (
 if TYPE_CHECKING:
     from cloche.services.sagemaker import SageMaker
 
-MAX_BODY = 6_291_456  # bytes, in and out (InvokeEndpoint's BodyBlob)
+MAX_BODY = 6_291_456  # bytes of an answer; the gateway holds requests to the same (BodyBlob)
 CUSTOM_ATTRIBUTES = "x-amzn-sagemaker-custom-attributes"
 TIMED_OUT = (
     "Your invocation timed out while waiting for a response from container primary. Review the "
@@ -46,8 +46,6 @@ async def invoke_endpoint(
     InferenceId: str | None = None,
 ) -> dict[str, Any]:
     """Return the model's answer."""
-    if len(Body) > MAX_BODY:
-        raise AwsError("413", f"HTTP content length exceeded {MAX_BODY} bytes.", 413)
     sent = (
         ("Content-Type", ContentType),
         ("Accept", Accept),

@@ -1,0 +1,506 @@
+"""Models, configurations and endpoints through boto3, on a whole platform; plain Python models."""
+
+import io
+import itertools
+import json
+import tarfile
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from cloche.testing.platform import Platform, start
+
+IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch-inference:1.8-cpu-py36"
+ARN = "arn:aws:sagemaker:us-east-1:123456789012"
+SETTLED_S = 60.0
+PLAIN = """
+import json, os
+def model_fn(model_dir):
+    return open(os.path.join(model_dir, "name")).read()
+def input_fn(body, content_type):
+    return json.loads(body)
+def predict_fn(data, model):
+    if data == "fail":
+        raise ValueError("no such breed")
+    if data == "crash":
+        os._exit(7)
+    if data == "pid":
+        return os.uname().nodename
+    return [model, data]
+"""
+
+
+def archive(files: dict[str, str]) -> bytes:
+    """Return a model.tar.gz as SDK 2.x repacks it: with a member for the root, of no name."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz") as members:
+        root = tarfile.TarInfo("")
+        root.type = tarfile.DIRTYPE
+        members.addfile(root)
+        for name, text in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(text.encode())
+            members.addfile(info, io.BytesIO(text.encode()))
+    return stream.getvalue()
+
+
+class Serving:
+    """A platform and short ways to put endpoints on it."""
+
+    def __init__(self, platform: Platform) -> None:
+        self.platform = platform
+        self.sagemaker = platform.client("sagemaker")
+        self.runtime = platform.client("sagemaker-runtime")
+        self.s3 = platform.client("s3")
+        self.role = platform.client("iam").list_roles()["Roles"][0]["Arn"]
+        self.numbers = itertools.count(1)
+
+    def model(self, name: str, code: str = PLAIN, **files: str) -> str:
+        """Make a model that answers [name, data]."""
+        code = textwrap.dedent(code)
+        contents = {"code/inference.py": code, "name": name, **files}
+        key = f"{name}/model.tar.gz"
+        self.s3.put_object(Bucket="models", Key=key, Body=archive(contents))
+        self.create_model(name, ModelDataUrl=f"s3://models/{key}")
+        return name
+
+    def create_model(self, name: str, **container: Any) -> None:
+        self.sagemaker.create_model(
+            ModelName=name,
+            PrimaryContainer={"Image": IMAGE, **container},
+            ExecutionRoleArn=self.role,
+        )
+
+    def config(self, *models: str, count: int = 1, **more: Any) -> str:
+        """Make a configuration with a variant for each model, named as it."""
+        name = f"config-{next(self.numbers)}"
+        variants = [
+            {
+                "VariantName": model,
+                "ModelName": model,
+                "InstanceType": "ml.m5.large",
+                "InitialInstanceCount": count,
+                **more,
+            }
+            for model in models
+        ]
+        self.sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=variants)
+        return name
+
+    def deploy(self, name: str, *models: str, **more: Any) -> dict[str, Any]:
+        config = self.config(*models, **more)
+        self.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=config)
+        return self.settled(name)
+
+    def settled(self, name: str) -> dict[str, Any]:
+        """Wait until nothing is on its way; return the description."""
+        busy = ("Creating", "Updating", "RollingBack", "Deleting")
+        return self.until(lambda: self.describe(name), lambda d: d["EndpointStatus"] not in busy)
+
+    def describe(self, name: str) -> dict[str, Any]:
+        described: dict[str, Any] = self.sagemaker.describe_endpoint(EndpointName=name)
+        return described
+
+    def until(self, look: Callable[[], Any], right: Callable[[Any], bool]) -> Any:
+        deadline = time.monotonic() + SETTLED_S
+        while not right(seen := look()):
+            assert time.monotonic() < deadline, seen
+            time.sleep(0.05)
+        return seen
+
+    def invoke(self, name: str, data: object, **more: Any) -> Any:
+        answer = self.runtime.invoke_endpoint(
+            EndpointName=name, Body=json.dumps(data), ContentType="application/json", **more
+        )
+        return json.loads(answer["Body"].read())
+
+    def gangs(self, endpoint: str) -> list[str]:
+        """Return the gangs of an endpoint's replicas, those that leave too."""
+        app = self.platform.app
+        record = app.store.find(f"{ARN}:endpoint/{endpoint.lower()}")
+        assert record is not None
+        document = record.document
+        replicas = (document["serving"] or {}).get("replicas", []) + list(document["leaving"])
+        return [f"endpoint-{replica['id']}" for replica in replicas]
+
+    def delete(self, name: str) -> None:
+        self.sagemaker.delete_endpoint(EndpointName=name)
+        self.until(lambda: self.exists(name), lambda there: not there)
+
+    def exists(self, name: str) -> bool:
+        return name in [e["EndpointName"] for e in self.sagemaker.list_endpoints()["Endpoints"]]
+
+
+@pytest.fixture(scope="module")
+def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    with start(tmp_path_factory.mktemp("serving") / "home") as platform:
+        made = Serving(platform)
+        made.s3.create_bucket(Bucket="models")
+        yield made
+
+
+def refusal(error: pytest.ExceptionInfo[ClientError]) -> tuple[str, str]:
+    given = error.value.response["Error"]
+    return given["Code"], given["Message"]
+
+
+# ---------------------------------------------------------------------- one endpoint's life
+
+
+def test_life_of_an_endpoint(serving: Serving) -> None:
+    serving.model("life")
+    config = serving.config("life")
+    made = serving.sagemaker.create_endpoint(
+        EndpointName="Life", EndpointConfigName=config, Tags=[{"Key": "team", "Value": "dogs"}]
+    )
+    assert made["EndpointArn"] == f"{ARN}:endpoint/life"
+    assert serving.describe("Life")["EndpointStatus"] == "Creating"
+    with pytest.raises(ClientError) as error:
+        serving.sagemaker.update_endpoint(EndpointName="Life", EndpointConfigName=config)
+    text = f'Cannot update in-progress endpoint "{ARN}:endpoint/life".'
+    assert refusal(error) == ("ValidationException", text)
+    described = serving.settled("Life")
+    assert described["EndpointStatus"] == "InService"
+    assert described["EndpointConfigName"] == config
+    [variant] = described["ProductionVariants"]
+    assert variant["VariantName"] == "life"
+    assert variant["DeployedImages"][0]["SpecifiedImage"] == IMAGE
+    assert (variant["CurrentWeight"], variant["DesiredWeight"]) == (1.0, 1.0)
+    assert (variant["CurrentInstanceCount"], variant["DesiredInstanceCount"]) == (1, 1)
+    tags = serving.sagemaker.list_tags(ResourceArn=made["EndpointArn"])["Tags"]
+    assert tags == [{"Key": "team", "Value": "dogs"}]
+
+    answer = serving.runtime.invoke_endpoint(
+        EndpointName="Life", Body=b"[1]", ContentType="application/json"
+    )
+    assert json.loads(answer["Body"].read()) == ["life", [1]]
+    assert answer["ContentType"] == "application/json"
+    assert answer["InvokedProductionVariant"] == "life"
+
+    # what it was made from may go
+    serving.sagemaker.delete_endpoint_config(EndpointConfigName=config)
+    serving.sagemaker.delete_model(ModelName="life")
+    assert serving.invoke("Life", 2) == ["life", 2]
+    [gang] = serving.gangs("Life")
+    folder = serving.platform.home.instances
+    assert [p for p in folder.iterdir() if p.name.startswith("Life")]
+    serving.delete("Life")
+    assert not [p for p in folder.iterdir() if p.name.startswith("Life")]
+    assert serving.platform.app.engine.see(gang) is None
+    for call in (serving.sagemaker.describe_endpoint, serving.sagemaker.delete_endpoint):
+        with pytest.raises(ClientError) as error:
+            call(EndpointName="Life")
+        text = f'Could not find endpoint "{ARN}:endpoint/life".'
+        assert refusal(error) == ("ValidationException", text)
+    with pytest.raises(ClientError) as error:
+        serving.invoke("Life", 2)
+    text = "Endpoint Life of account 123456789012 not found."
+    assert refusal(error) == ("ValidationError", text)
+
+
+def test_model_error_has_the_original_message_and_the_log(serving: Serving) -> None:
+    serving.deploy("raises", serving.model("raises"))
+    with pytest.raises(ClientError) as error:
+        serving.invoke("raises", "fail")
+    response: Any = error.value.response
+    assert response["ResponseMetadata"]["HTTPStatusCode"] == 424
+    assert response["Error"]["Code"] == "ModelError"
+    original = response["OriginalMessage"]
+    assert response["OriginalStatusCode"] == 500
+    assert original.splitlines()[0] == "no such breed"
+    assert original.splitlines()[-1] == "ValueError: no such breed"
+    assert response["Error"]["Message"] == (
+        f'Received server error (500) from primary with message "{original}". See '
+        "https://us-east-1.console.aws.amazon.com/cloudwatch/home?region=us-east-1"
+        "#logEventViewer:group=/aws/sagemaker/Endpoints/raises in account 123456789012 for more "
+        "information."
+    )
+    group, stream = response["LogStreamArn"].split(":log-group:")[1].split(":log-stream:")
+    assert (group, stream.split("/")[0]) == ("/aws/sagemaker/Endpoints/raises", "raises")
+    logs = serving.platform.client("logs")
+    serving.until(
+        lambda: [
+            event["message"]
+            for event in logs.get_log_events(
+                logGroupName=group, logStreamName=stream, startFromHead=True
+            )["events"]
+        ],
+        lambda lines: "ValueError: no such breed" in lines,
+    )
+    serving.delete("raises")
+
+
+def test_failing_model_fn_fails_the_endpoint_with_the_reason(serving: Serving) -> None:
+    code = "def model_fn(model_dir):\n    raise OSError('no weights here')\n"
+    described = serving.deploy("broken", serving.model("broken", code))
+    assert described["EndpointStatus"] == "Failed"
+    assert described["FailureReason"] == (
+        "The primary container for production variant broken did not pass the ping health check. "
+        "Please check CloudWatch logs for this endpoint. OSError: no weights here"
+    )
+    with pytest.raises(ClientError) as error:
+        serving.invoke("broken", 1)
+    assert refusal(error)[0] == "ValidationError"
+    serving.delete("broken")
+
+
+def test_archive_that_is_none_fails_the_endpoint(serving: Serving) -> None:
+    serving.s3.put_object(Bucket="models", Key="junk.tar.gz", Body=b"junk")
+    serving.create_model("junk", ModelDataUrl="s3://models/junk.tar.gz")
+    described = serving.deploy("junk", "junk")
+    assert described["EndpointStatus"] == "Failed"
+    assert described["FailureReason"].startswith(
+        'Failed to extract model data archive for container "container_1" from URL '
+        '"s3://models/junk.tar.gz". Please ensure that the object located at the URL is a valid '
+        "tar.gz archive."
+    )
+    serving.delete("junk")
+
+
+def test_uncompressed_model_is_linked_and_cannot_be_changed(serving: Serving) -> None:
+    code = PLAIN.replace(
+        'return open(os.path.join(model_dir, "name")).read()',
+        'p = os.path.join(model_dir, "name"); os.chmod(p, 0o777); open(p, "a").write("!"); '
+        "return open(p).read()",
+    )
+    for key, text in (("name", "plain"), ("code/inference.py", code)):
+        serving.s3.put_object(Bucket="models", Key=f"open/{key}", Body=text.encode())
+    source = {"S3Uri": "s3://models/open/", "S3DataType": "S3Prefix", "CompressionType": "None"}
+    serving.create_model("open", ModelDataSource={"S3DataSource": source})
+    serving.deploy("open", "open")
+    assert serving.invoke("open", 1) == ["plain!", 1]
+    assert serving.s3.get_object(Bucket="models", Key="open/name")["Body"].read() == b"plain"
+    serving.delete("open")
+
+
+# ---------------------------------------------------------------------- variants
+
+
+def test_two_endpoints_and_two_variants_side_by_side(serving: Serving) -> None:
+    serving.model("one")
+    serving.model("two")
+    serving.deploy("both", "one", "two")
+    serving.deploy("single", "one")
+    assert serving.invoke("single", 1) == ["one", 1]
+    assert serving.invoke("both", 1, TargetVariant="two") == ["two", 1]
+    assert {serving.invoke("both", 1)[0] for _ in range(60)} == {"one", "two"}
+    with pytest.raises(ClientError) as error:
+        serving.invoke("both", 1, TargetVariant="three")
+    assert refusal(error) == ("ValidationError", "Variant three not found for Request.")
+
+    serving.sagemaker.update_endpoint_weights_and_capacities(
+        EndpointName="both",
+        DesiredWeightsAndCapacities=[
+            {"VariantName": "one", "DesiredWeight": 0.0},
+            {"VariantName": "two", "DesiredInstanceCount": 2},
+        ],
+    )
+    described = serving.settled("both")
+    assert [v["CurrentInstanceCount"] for v in described["ProductionVariants"]] == [1, 2]
+    assert {serving.invoke("both", 1)[0] for _ in range(20)} == {"two"}
+    with pytest.raises(ClientError) as error:
+        serving.sagemaker.update_endpoint_weights_and_capacities(
+            EndpointName="both", DesiredWeightsAndCapacities=[{"VariantName": "three"}]
+        )
+    assert "three" in refusal(error)[1]
+    serving.delete("both")
+    serving.delete("single")
+
+
+# ---------------------------------------------------------------------- under load
+
+
+class Load:
+    """Clients that invoke an endpoint until told to stop; every error counts."""
+
+    def __init__(self, serving: Serving, endpoint: str, clients: int = 4) -> None:
+        self.stopped = threading.Event()
+        self.answers: list[Any] = []
+        self.errors: list[BaseException] = []
+
+        def client() -> None:
+            while not self.stopped.is_set():
+                try:
+                    self.answers.append(serving.invoke(endpoint, 1)[0])
+                except ClientError as error:
+                    self.errors.append(error)
+
+        self.pool = ThreadPoolExecutor(clients)
+        self.running = [self.pool.submit(client) for _ in range(clients)]
+
+    def stop(self) -> None:
+        self.stopped.set()
+        self.pool.shutdown()
+        for client in self.running:
+            client.result()
+
+
+def test_crashed_replica_is_replaced_without_a_failed_request(serving: Serving) -> None:
+    serving.deploy("sturdy", serving.model("sturdy"), count=2)
+    before = serving.gangs("sturdy")
+    load = Load(serving, "sturdy")
+    serving.until(lambda: len(load.answers), lambda n: n > 50)
+    with pytest.raises(ClientError) as error:  # it crashes both it is tried on: no third
+        serving.invoke("sturdy", "crash")
+    assert refusal(error)[0] == "ModelError"
+    assert "Worker died." in error.value.response["OriginalMessage"]  # type: ignore[typeddict-item]
+    serving.until(
+        lambda: serving.gangs("sturdy"), lambda now: len(now) == 2 and not set(now) & set(before)
+    )
+    many = len(load.answers)
+    serving.until(lambda: len(load.answers), lambda n: n > many + 50)
+    load.stop()
+    assert load.errors == []
+    assert serving.describe("sturdy")["EndpointStatus"] == "InService"
+    serving.delete("sturdy")
+
+
+def test_update_is_blue_green_without_a_failed_request(serving: Serving) -> None:
+    serving.deploy("moving", serving.model("blue"))
+    load = Load(serving, "moving")
+    serving.until(lambda: len(load.answers), lambda n: n > 20)
+    green = serving.config(serving.model("green"))
+    serving.sagemaker.update_endpoint(EndpointName="moving", EndpointConfigName=green)
+    described = serving.describe("moving")
+    assert described["EndpointStatus"] in ("Updating", "InService")
+    described = serving.settled("moving")
+    assert (described["EndpointStatus"], described["EndpointConfigName"]) == ("InService", green)
+    serving.until(lambda: load.answers[-1], lambda model: model == "green")
+    serving.until(lambda: len(serving.gangs("moving")), lambda n: n == 1)  # blue is gone
+
+    code = "def model_fn(model_dir):\n    raise OSError('red has no weights')\n"
+    red = serving.config(serving.model("red", code))
+    serving.sagemaker.update_endpoint(EndpointName="moving", EndpointConfigName=red)
+    described = serving.settled("moving")
+    load.stop()
+    assert load.errors == []
+    assert load.answers == sorted(load.answers)  # blue, then green; never red
+    assert (described["EndpointStatus"], described["EndpointConfigName"]) == ("InService", green)
+    assert described["FailureReason"].endswith("OSError: red has no weights")
+    serving.delete("moving")
+
+
+# ---------------------------------------------------------------------- limits and refusals
+
+
+def test_payload_limit(serving: Serving) -> None:
+    code = """
+    def model_fn(model_dir): return None
+    def transform_fn(model, body, content_type, accept): return str(len(body))
+    """
+    serving.deploy("sized", serving.model("sized", code))
+    most = 6_291_456
+    invoke = serving.runtime.invoke_endpoint
+    answer = invoke(EndpointName="sized", Body=b"x" * most, ContentType="image/jpeg")
+    assert answer["Body"].read() == str(most).encode()
+    with pytest.raises(ClientError) as error:
+        invoke(EndpointName="sized", Body=b"x" * (most + 1), ContentType="image/jpeg")
+    text = (
+        "1 validation error detected: Value at 'body' failed to satisfy constraint: "
+        f"Member must have length less than or equal to {most}"
+    )
+    assert refusal(error) == ("ValidationError", text)
+    serving.delete("sized")
+
+
+def test_refusals(serving: Serving) -> None:
+    serving.model("refuse")
+    cases: list[tuple[Callable[[], Any], str]] = [
+        (
+            lambda: serving.model("refuse"),
+            f'Cannot create already existing model "{ARN}:model/refuse".',
+        ),
+        (
+            lambda: serving.sagemaker.describe_model(ModelName="nobody"),
+            f'Could not find model "{ARN}:model/nobody".',
+        ),
+        (
+            lambda: serving.config("nobody"),
+            f'Could not find model "{ARN}:model/nobody".',
+        ),
+        (
+            lambda: serving.sagemaker.create_endpoint(
+                EndpointName="x", EndpointConfigName="nothing"
+            ),
+            f'Could not find endpoint configuration "{ARN}:endpoint-config/nothing".',
+        ),
+        (
+            lambda: serving.create_model("none", ModelDataUrl="s3://models/none.tar.gz"),
+            "Could not find model data at s3://models/none.tar.gz.",
+        ),
+        (
+            lambda: serving.create_model("multi", Mode="MultiModel"),
+            "Cloche does not support Mode MultiModel (multi-model endpoints).",
+        ),
+        (
+            lambda: serving.config("refuse", InstanceType="ml.p5.48xlarge"),
+            "Cloche does not support InstanceType ml.p5.48xlarge.",
+        ),
+        (
+            lambda: serving.config("refuse", ServerlessConfig={"MaxConcurrency": 1, "MemorySizeInMB": 1024}),
+            "Cloche does not support ServerlessConfig (serverless inference). "
+            "Name an InstanceType.",
+        ),
+    ]
+    for call, text in cases:
+        with pytest.raises(ClientError) as error:
+            call()
+        assert refusal(error) == ("ValidationException", text)
+
+
+def test_lists_filter_sort_and_paginate(serving: Serving) -> None:
+    for name in ("list-b", "list-a", "list-c"):
+        serving.model(name)
+    pages = serving.sagemaker.get_paginator("list_models").paginate(
+        NameContains="list-", SortBy="Name", SortOrder="Ascending", PaginationConfig={"PageSize": 2}
+    )
+    found = [[model["ModelName"] for model in page["Models"]] for page in pages]
+    assert found == [["list-a", "list-b"], ["list-c"]]
+    newest = serving.sagemaker.list_models(NameContains="list-", MaxResults=1)["Models"]
+    assert newest[0]["ModelName"] == "list-c"
+    container = serving.sagemaker.describe_model(ModelName="list-a")["PrimaryContainer"]
+    assert (container["Mode"], container["Image"]) == ("SingleModel", IMAGE)
+    config = serving.config("list-a")
+    listed = serving.sagemaker.list_endpoint_configs(NameContains=config)["EndpointConfigs"]
+    assert [c["EndpointConfigName"] for c in listed] == [config]
+    described = serving.sagemaker.describe_endpoint_config(EndpointConfigName=config)
+    assert described["ProductionVariants"][0]["InitialVariantWeight"] == 1.0
+
+
+# ---------------------------------------------------------------------- the server restarts
+
+
+def test_replicas_serve_on_when_the_server_restarts(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with start(home) as platform:
+        serving = Serving(platform)
+        serving.s3.create_bucket(Bucket="models")
+        code = PLAIN.replace("return [model, data]", "return os.environ['HOSTNAME'], PID").replace(
+            "import json, os", "import json, os, secrets\nPID = secrets.token_hex()"
+        )
+        code = code.replace("os.environ['HOSTNAME']", "model")
+        serving.deploy("lasting", serving.model("lasting", code))
+        first, port = serving.invoke("lasting", 1), platform.app.config.port
+        platform.stop(end_gangs=False)
+    with start(home, port=port) as platform:
+        serving = Serving(platform)
+        assert serving.invoke("lasting", 1) == first  # the same process answers, at once
+        assert serving.settled("lasting")["EndpointStatus"] == "InService"
+        metrics = platform.client("cloudwatch")
+        serving.until(
+            lambda: {
+                m["MetricName"]
+                for m in metrics.list_metrics(
+                    Dimensions=[{"Name": "EndpointName", "Value": "lasting"}]
+                )["Metrics"]
+            },
+            lambda names: {"Invocations", "ModelLatency", "MemoryUtilization"} <= names,
+        )
+        serving.delete("lasting")
