@@ -1,0 +1,169 @@
+"""What a tuning job searches: ParameterRanges as sent, and as Optuna's distributions.
+
+A value travels as text, as AWS keeps it: integers as digits, continuous ones as Python prints a
+float, categorical ones exactly as sent (the SDK 2.x sends them JSON-quoted, and expects them so).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+
+from cloche.core.errors import AwsError
+
+WIDE = 100  # Auto scales logarithmically when the highest is at least so many times the lowest
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """One hyperparameter. `low` and `high` are both within; `values` only of a categorical one.
+
+    scaling: as sent, `Auto` resolved. ReverseLogarithmic searches 1 - x logarithmically.
+    """
+
+    name: str
+    kind: Literal["Integer", "Continuous", "Categorical"]
+    low: float = 0.0
+    high: float = 0.0
+    values: tuple[str, ...] = ()
+    scaling: Literal["Linear", "Logarithmic", "ReverseLogarithmic"] = "Linear"
+
+    def distribution(self) -> BaseDistribution:
+        """Return what Optuna samples from."""
+        log = self.scaling != "Linear"
+        if self.kind == "Categorical":
+            return CategoricalDistribution(self.values)
+        if self.kind == "Integer":
+            return IntDistribution(int(self.low), int(self.high), log=log)
+        if self.scaling == "ReverseLogarithmic":
+            return FloatDistribution(1 - self.high, 1 - self.low, log=True)
+        return FloatDistribution(self.low, self.high, log=log)
+
+    def to_text(self, sampled: Any) -> str:
+        """Return a sampled value as the training job gets it."""
+        if self.kind == "Categorical":
+            return str(sampled)
+        if self.kind == "Integer":
+            return str(int(sampled))
+        value = 1 - sampled if self.scaling == "ReverseLogarithmic" else sampled
+        return repr(min(self.high, max(self.low, float(value))))
+
+    def to_sampled(self, text: str) -> Any:
+        """Return the value that Optuna would have sampled for `text`; KeyError when outside."""
+        if self.kind == "Categorical":
+            if text not in self.values:
+                raise KeyError(f"{text!r} is none of {self.values}")
+            return text
+        value = float(text)
+        if not self.low <= value <= self.high:
+            raise KeyError(f"{text} is not within {self.low} and {self.high}")
+        if self.kind == "Integer":
+            return int(value)
+        return 1 - value if self.scaling == "ReverseLogarithmic" else value
+
+
+@dataclass(frozen=True, slots=True)
+class SearchSpace:
+    """All ranges of a tuning job, in the order sent."""
+
+    ranges: tuple[Range, ...]
+
+    @classmethod
+    def parse(cls, sent: Mapping[str, Any]) -> SearchSpace:
+        """Return the space of `ParameterRanges`; an AwsError says which range is wrong and why."""
+        ranges = [
+            numeric_range("Integer", entry) for entry in sent.get("IntegerParameterRanges") or ()
+        ]
+        ranges += [
+            numeric_range("Continuous", entry)
+            for entry in sent.get("ContinuousParameterRanges") or ()
+        ]
+        for entry in sent.get("CategoricalParameterRanges") or ():
+            values = tuple(dict.fromkeys(entry["Values"]))
+            ranges.append(Range(entry["Name"], "Categorical", values=values))
+        names = [each.name for each in ranges]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise invalid(f"The hyperparameters {twice} are named in more than one range.")
+        return cls(tuple(ranges))
+
+    def distributions(self) -> dict[str, BaseDistribution]:
+        """Return Optuna's distributions by hyperparameter."""
+        return {each.name: each.distribution() for each in self.ranges}
+
+    def to_text(self, sampled: Mapping[str, Any]) -> dict[str, str]:
+        """Return sampled values as text."""
+        return {each.name: each.to_text(sampled[each.name]) for each in self.ranges}
+
+    def to_sampled(self, texts: Mapping[str, str]) -> dict[str, Any] | None:
+        """Return the values in Optuna's terms; None when one is missing or outside its range.
+
+        A parent's trials of a warm start may lie outside the new ranges.
+        """
+        try:
+            return {each.name: each.to_sampled(texts[each.name]) for each in self.ranges}
+        except KeyError:
+            return None
+
+
+def numeric_range(kind: Literal["Integer", "Continuous"], entry: Mapping[str, str]) -> Range:
+    """Return the range of one entry of Integer- or ContinuousParameterRanges."""
+    name, texts = entry["Name"], (entry["MinValue"], entry["MaxValue"])
+    low, high = (number(kind, name, text) for text in texts)
+    if low > high:
+        raise invalid(
+            f"The range of {name} has MinValue {texts[0]} and MaxValue {texts[1]}: "
+            "the first must not exceed the second."
+        )
+    scaling = entry.get("ScalingType") or "Auto"
+    if scaling == "Auto":
+        wide = low > 0 and high / low >= WIDE
+        return Range(name, kind, low, high, scaling="Logarithmic" if wide else "Linear")
+    if scaling == "Logarithmic" and low > 0:
+        return Range(name, kind, low, high, scaling="Logarithmic")
+    if scaling == "ReverseLogarithmic" and kind == "Continuous" and 0 <= low <= high < 1:
+        return Range(name, kind, low, high, scaling="ReverseLogarithmic")
+    if scaling == "Linear":
+        return Range(name, kind, low, high)
+    allowed = {
+        "Logarithmic": "ranges that have only values greater than 0",
+        "ReverseLogarithmic": "continuous ranges that are entirely within the range 0<=x<1.0",
+    }
+    raise invalid(
+        f"{scaling} scaling works only for {allowed[scaling]}; "
+        f"{name} ({kind}) ranges from {texts[0]} to {texts[1]}."
+    )
+
+
+def number(kind: str, name: str, text: str) -> float:
+    """Return the number that `text` spells; an AwsError when it is none of that kind."""
+    try:
+        value = float(int(text)) if kind == "Integer" else float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise invalid(f"{text!r} in the range of {name} is not a value of type {kind}.")
+    return value
+
+
+def grid(space: SearchSpace) -> Sequence[dict[str, str]]:
+    """Return every combination of a space of categorical ranges, the last one varying fastest."""
+    combinations: list[dict[str, str]] = [{}]
+    for each in space.ranges:
+        combinations = [
+            {**chosen, each.name: value} for chosen in combinations for value in each.values
+        ]
+    return combinations
+
+
+def invalid(message: str) -> AwsError:
+    """Return the refusal of a range."""
+    return AwsError("ValidationException", message)
