@@ -17,6 +17,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from cloche.tour.download import dogs
 from cloche.tour.errors import TourError
 from cloche.tour.folder import read_folder
+from cloche.tour.hints import go_on
 from cloche.tour.plan import Plan, tour_folder
 from cloche.tour.server import Server
 
@@ -46,7 +47,8 @@ def main(
     """
     console = Console()
     started = time.time()
-    signal.signal(signal.SIGTERM, interrupted)
+    for ending in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ending, interrupted)
     try:
         check_asked(data, dataset, epochs)
         source = find_example()
@@ -83,17 +85,18 @@ def run(console: Console, server: Server, plan: Plan, port: int | None) -> int:
         if not plan.stays_up:
             with console.status("Starting the platform"):
                 server.up(port)
-        return server.run([sys.executable, "-m", "cloche.tour.story", plan.to_json()])
+        return server.run([sys.executable, "-m", "cloche.tour", plan.to_json()])
     except KeyboardInterrupt:
         console.print("\nInterrupted.")
         raise
     finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # shutting down is seen through
         if not plan.stays_up:
             with console.status("Shutting the platform down"):
                 server.down()
             console.print(
                 f"The platform is down; everything is kept in {plan.home}\n"
-                f"To go on: [bold]cloche up --home {plan.home}[/]",
+                f"To go on: {go_on(plan.home)}",
                 highlight=False,
                 soft_wrap=True,
             )
@@ -158,5 +161,5 @@ def find_example() -> Path:
 
 
 def interrupted(signum: int, frame: FrameType | None) -> None:
-    """Let SIGTERM end the tour as Ctrl-C does."""
+    """Let other ways of ending the tour be as Ctrl-C."""
     raise KeyboardInterrupt

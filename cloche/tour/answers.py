@@ -117,11 +117,10 @@ def plain(label: str) -> str:
 
 def shown(answer: Answer) -> list[str]:
     """Return an answer as lines for the terminal."""
-    lines = [f"True class: [bold]{answer.truth}[/]"]
+    lines = [f"True class: {answer.truth}"]
     width = max(len(guess.name) for guess in answer.guesses)
     for place, guess in enumerate(answer.guesses, 1):
-        mark = "[green]✓[/]" if guess.name == answer.truth else " "
-        lines.append(
-            f"{place}. {guess.name:<{width}}  {guess.share:6.1%}  (score {guess.score:.2f}) {mark}"
-        )
+        mark = " ✓" if guess.name == answer.truth else ""
+        score = f"(score {guess.score:.2f})"
+        lines.append(f"{place}. {guess.name:<{width}}  {guess.share:6.1%}  {score}{mark}")
     return lines

@@ -41,7 +41,7 @@ def loss_chart(epochs: Sequence[Epoch]) -> str:
     curve(axes, numbers, [epoch.train_loss for epoch in epochs], FIRST, "training")
     curve(axes, numbers, [epoch.valid_loss for epoch in epochs], SECOND, "validation")
     axes.set_ylim(bottom=0)
-    by_epoch(axes)
+    by_epoch(axes, len(epochs))
     return svg(figure, "Loss by epoch")
 
 
@@ -53,7 +53,7 @@ def accuracy_chart(epochs: Sequence[Epoch]) -> str:
     curve(axes, numbers, [epoch.valid_accuracy for epoch in epochs], SECOND, "validation")
     axes.set_ylim(top=1)
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    by_epoch(axes)
+    by_epoch(axes, len(epochs))
     return svg(figure, "Accuracy by epoch")
 
 
@@ -89,9 +89,10 @@ def curve(
     axes.plot(numbers, values, color=colour, linewidth=2, marker="o", markersize=4.5, label=label)
 
 
-def by_epoch(axes: Axes) -> None:
+def by_epoch(axes: Axes, epochs: int) -> None:
     """Label a chart whose horizontal axis counts epochs."""
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_xlim(0.7, epochs + 0.3)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlabel("epoch")
     axes.legend(frameon=False, loc="best", labelcolor=INK)
 

@@ -38,7 +38,7 @@ class Journal:
         finally:
             step.seconds = time.monotonic() - begun
         for fact in step.facts:
-            self.console.print(f"   {fact}", highlight=False, soft_wrap=True)
+            self.console.print(f"   {fact}", markup=False, highlight=False, soft_wrap=True)
         self.console.print(f"   [dim]{duration(step.seconds)}[/]", highlight=False)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from cloche.tour.errors import TourError
 
 CLOCHE = (sys.executable, "-m", "cloche")
-UP_TIMEOUT_S = 120
+TIMEOUT_S = 180
 
 
 class Server:
@@ -56,17 +56,25 @@ class Server:
             raise
 
     def _cloche(self, command: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """Run a command to its end, even when Ctrl-C comes meanwhile: half a start is worse."""
+        child = subprocess.Popen(
+            [*CLOCHE, command, "--home", str(self.home), *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
         try:
-            return subprocess.run(
-                [*CLOCHE, command, "--home", str(self.home), *arguments],
-                capture_output=True,
-                text=True,
-                timeout=UP_TIMEOUT_S,
-                check=False,
-                stdin=subprocess.DEVNULL,
-            )
+            try:
+                said, complained = child.communicate(timeout=TIMEOUT_S)
+            except KeyboardInterrupt:
+                child.communicate(timeout=TIMEOUT_S)
+                raise
         except subprocess.TimeoutExpired as error:
-            raise TourError(f"`cloche {command}` gave no answer in {UP_TIMEOUT_S} s") from error
+            child.kill()
+            raise TourError(f"`cloche {command}` gave no answer in {TIMEOUT_S} s") from error
+        return subprocess.CompletedProcess(child.args, child.returncode, said, complained)
 
 
 def free_port() -> int:

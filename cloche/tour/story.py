@@ -1,7 +1,7 @@
 """The story itself, told to the platform through boto3 and the SageMaker SDK alone.
 
-Runs as `cloche run -- python -m cloche.tour.story PLAN`; nothing in it knows that it does not talk
-to AWS.
+Runs as `cloche run -- python -m cloche.tour PLAN`; nothing in it knows that it does not talk to
+AWS.
 """
 
 import io
@@ -9,10 +9,10 @@ import json
 import logging
 import random
 import shutil
-import sys
 import tarfile
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -31,6 +31,7 @@ from cloche.tour.digits import write_digits
 from cloche.tour.errors import TourError
 from cloche.tour.facts import Epoch, Facts
 from cloche.tour.folder import ImageFolder, read_folder
+from cloche.tour.hints import next_steps, where_to_look
 from cloche.tour.journal import Journal, duration
 from cloche.tour.observations import cpu_use, memory_use
 from cloche.tour.plan import Plan
@@ -200,10 +201,7 @@ class Story:
         """Step 4: photographs, as bytes and by address."""
         classes = json.loads(self.output_file("output/model.tar.gz", "model.json"))["classes"]
         with self.journal.step("A question") as step:
-            picked = random.Random(self.stamp)
-            pictures = picked.sample(
-                folder.pictures["test"], min(ASKED, len(folder.pictures["test"]))
-            )
+            pictures = choose(folder, random.Random(self.stamp))
             keys = [f"data/{path.relative_to(folder.root).as_posix()}" for path in pictures]
             url = self.s3.generate_presigned_url(
                 "get_object", Params={"Bucket": self.bucket, "Key": keys[0]}, ExpiresIn=600
@@ -223,7 +221,7 @@ class Story:
             self.facts.memory = memory_use(cloudwatch, description)
             page = self.plan.folder / f"report-{self.stamp}.html"
             self.facts.kept = self.kept(page)
-            self.facts.next_steps = self.next_steps()
+            self.facts.next_steps = next_steps(self.plan, self.bucket, str(self.job))
             self.facts.steps = [(s.title, s.seconds, s.facts) for s in self.journal.steps[:-1]]
             self.facts.seconds = time.time() - self.plan.started
             write_page(self.facts, page)
@@ -242,37 +240,6 @@ class Story:
             "Home folder": self.plan.home,
         }
 
-    def next_steps(self) -> list[tuple[str, str]]:
-        """Return what to try now, with the command for it."""
-        run = f"cloche run --home {self.plan.home} --"
-        group = "/aws/sagemaker/TrainingJobs"
-        steps = [
-            (
-                "List what is in the bucket",
-                f"{run} aws s3 ls --recursive s3://{self.bucket}/training/",
-            ),
-            (
-                "Look at the job",
-                f"{run} aws sagemaker describe-training-job --training-job-name {self.job}",
-            ),
-            (
-                "Read its log",
-                f"{run} aws logs tail {group} --log-stream-name-prefix {self.job} --since 1d",
-            ),
-            ("Work from Python with boto3 and the SageMaker SDK", f"{run} python"),
-            ("The same with your own pictures", "cloche tour --data DIR"),
-            ("The same with 133 breeds of dogs (1.1 GB)", "cloche tour --dataset dogs"),
-        ]
-        if not self.plan.stays_up:
-            return [
-                (
-                    "Start the platform again, with all of this",
-                    f"cloche up --home {self.plan.home}",
-                ),
-                *steps,
-            ]
-        return steps
-
     def stop_what_runs(self) -> None:
         """Ask the training job to stop if it is under way: nobody waits for it any more."""
         if self.job is None:
@@ -288,18 +255,22 @@ class Story:
         reason = str(error) or type(error).__name__
         self.console.print(f"\n[red bold]{where} failed:[/] ", end="")
         self.console.print(reason, markup=False, highlight=False, soft_wrap=True)
-        self.console.print("Logs of the platform, its jobs and its endpoints are kept in:")
-        self.console.print(f"   {self.plan.home}", markup=False, highlight=False, soft_wrap=True)
-        run = f"cloche run --home {self.plan.home} --"
-        for name, group in (
-            (self.job, "TrainingJobs"),
-            (self.endpoint, f"Endpoints/{self.endpoint}"),
-        ):
-            if name is not None:
-                self.console.print(
-                    f"   {run} aws logs tail /aws/sagemaker/{group} --since 1d",
-                    markup=False, highlight=False, soft_wrap=True,
-                )  # fmt: skip
+        for purpose, place in where_to_look(self.plan, self.job, self.endpoint):
+            for line in (f"{purpose}:", f"   {place}"):
+                self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def choose(folder: ImageFolder, draw: random.Random) -> list[Path]:
+    """Return some test pictures to ask about, of as many classes as can be."""
+    pictures = draw.sample(folder.pictures["test"], len(folder.pictures["test"]))
+    turn: Counter[str] = Counter()
+    rounds = []
+    for picture in pictures:
+        label = folder.label(picture)
+        rounds.append((turn[label], picture))
+        turn[label] += 1
+    rounds.sort(key=lambda pair: pair[0])
+    return [picture for _, picture in rounds[:ASKED]]
 
 
 def is_small(folder: ImageFolder) -> bool:
@@ -313,7 +284,7 @@ def is_small(folder: ImageFolder) -> bool:
 
 def quiet() -> None:
     """Keep the SDK's notices about its own configuration off the terminal."""
-    for name in ("sagemaker.config", "sagemaker.image_uris", "botocore.credentials"):
+    for name in ("sagemaker.config", "sagemaker.image_uris", "botocore"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
@@ -340,7 +311,3 @@ def main(argument: str) -> int:
     finally:
         shutil.rmtree(story.source.parent, ignore_errors=True)
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
