@@ -1,0 +1,519 @@
+"""Training jobs, end to end: boto3 -> gateway -> loop -> sandbox -> S3, logs, metrics."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import json
+import socket
+import tarfile
+import threading
+import zipfile
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from training_client import BUCKET, Trainer, channel, source, wait_for
+
+from cloche.engine.accounts import Accounts, Resources
+from cloche.testing.platform import Platform, free_port, start
+
+
+@pytest.fixture(scope="module")
+def trainer(platform: Platform) -> Trainer:
+    return Trainer(platform)
+
+
+LITERAL = """
+import json, os, sys
+base = '/opt/ml'
+print('input', sorted(os.listdir(base + '/input/data/training')))
+print('config', sorted(os.listdir(base + '/input/config')))
+with open(base + '/input/config/hyperparameters.json') as f:
+    print('epochs', json.load(f)['epochs'])
+open(base + '/model/model.pth', 'w').write('weights')
+open(base + '/output/data/curve.csv', 'w').write('1,2')
+for loss in (0.5, 0.25):
+    print('Testing Loss: %s' % loss)
+"""
+
+
+def test_script_with_literal_paths(trainer: Trainer) -> None:
+    metrics = [{"Name": "loss", "Regex": "Testing Loss: ([0-9.]+)"}]
+    job = trainer.train(
+        LITERAL,
+        HyperParameters={"epochs": "3"},
+        AlgorithmSpecification={"MetricDefinitions": metrics},
+    )
+    name = job["TrainingJobName"]
+    log = trainer.log(name)
+    assert job["TrainingJobStatus"] == job["SecondaryStatus"] == "Completed", log
+    for line in (
+        "input ['a.txt', 'sub']",
+        "config ['hyperparameters.json', 'inputdataconfig.json', 'resourceconfig.json']",
+        "epochs 3",
+        f"Testing Loss: {0.25}",
+    ):
+        assert line in log.splitlines()
+    assert [(t["Status"], t["StatusMessage"]) for t in job["SecondaryStatusTransitions"]] == [
+        ("Starting", "Starting the training job"),
+        ("Downloading", "Downloading input data"),
+        ("Training", "Training image download completed. Training in progress."),
+        ("Uploading", "Uploading generated training model"),
+        ("Completed", "Training job completed"),
+    ]
+    assert all(t["EndTime"] >= t["StartTime"] for t in job["SecondaryStatusTransitions"])
+    assert (
+        job["ModelArtifacts"]["S3ModelArtifacts"] == f"s3://{BUCKET}/out/{name}/output/model.tar.gz"
+    )
+    with tarfile.open(fileobj=io.BytesIO(trainer.get(f"out/{name}/output/model.tar.gz"))) as tar:
+        assert tar.getnames() == ["model.pth"]
+    assert trainer.keys(f"out/{name}/") == [
+        f"out/{name}/output/model.tar.gz",
+        f"out/{name}/output/output.tar.gz",
+    ]
+    assert job["TrainingTimeInSeconds"] >= 1 and job["BillableTimeInSeconds"] >= 1
+    assert job["OutputDataConfig"]["KmsKeyId"] == ""
+    assert job["LastModifiedTime"] >= job["TrainingEndTime"] >= job["TrainingStartTime"]
+    (final,) = job["FinalMetricDataList"]
+    assert (final["MetricName"], final["Value"]) == ("loss", 0.25)
+    statistics = trainer.cloudwatch.get_metric_statistics(
+        Namespace="/aws/sagemaker/TrainingJobs",
+        MetricName="loss",
+        Dimensions=[{"Name": "TrainingJobName", "Value": name}],
+        StartTime=job["TrainingStartTime"] - timedelta(minutes=1),
+        EndTime=job["TrainingEndTime"] + timedelta(minutes=1),
+        Period=60,
+        Statistics=["Average", "SampleCount", "Minimum"],
+    )["Datapoints"]
+    assert sum(point["SampleCount"] for point in statistics) == 2
+    assert min(point["Minimum"] for point in statistics) == 0.25
+
+
+MEDDLE = """
+import os, shutil
+base = '/opt/ml/input/data/training'
+os.chmod(base + '/a.txt', 0o777)
+open(base + '/a.txt', 'w').write('changed')
+open(base + '/new.txt', 'w').write('new')
+os.link(base + '/sub/b.txt', base + '/hard.txt')
+open(base + '/hard.txt', 'a').write('more')
+shutil.rmtree(base + '/sub')
+print('left', sorted(os.listdir(base)), open(base + '/a.txt').read())
+"""
+
+
+def test_script_that_meddles_with_its_input_changes_nothing_in_s3(trainer: Trainer) -> None:
+    before = {k: trainer.get(k) for k in trainer.keys("in/")}
+    log = trainer.completed(MEDDLE)
+    assert "left ['a.txt', 'hard.txt', 'new.txt'] changed" in log.splitlines()
+    assert {k: trainer.get(k) for k in trainer.keys("in/")} == before
+    assert sorted(before) == ["in/a.txt", "in/sub/b.txt"]
+
+
+MEET = """
+import os, time
+me = os.environ['TRAINING_JOB_NAME']
+for folder in ('/opt/ml/model', '/tmp', '/dev/shm'):
+    open(f'{folder}/{me}', 'w').write(me)
+print('READY', flush=True)
+time.sleep(float(os.environ['HOLD_S']))
+for folder in ('/opt/ml/model', '/tmp', '/dev/shm'):
+    print(folder, os.listdir(folder))
+print('pids', sum(p.isdigit() for p in os.listdir('/proc')))
+"""
+
+
+def test_two_jobs_at_once_do_not_see_each_other(
+    trainer: Trainer, platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    roomy = Accounts(Resources(cpus=8, memory_mib=100_000))
+    monkeypatch.setattr(platform.app.engine, "accounts", roomy)
+    names = [trainer.start(MEET, Environment={"HOLD_S": "1.5"}) for _ in range(2)]
+    for name in names:
+        trainer.says(name, "READY")
+    assert {trainer.describe(name)["SecondaryStatus"] for name in names} == {"Training"}
+    for name in names:
+        assert trainer.ended(name)["TrainingJobStatus"] == "Completed", trainer.log(name)
+        log = trainer.log(name).splitlines()
+        for folder in ("/opt/ml/model", "/tmp", "/dev/shm"):
+            assert f"{folder} ['{name}']" in log
+        pids = next(line for line in log if line.startswith("pids"))
+        assert int(pids.split()[1]) < 10
+
+
+def test_job_waits_for_its_turn(trainer: Trainer) -> None:
+    everything = {"InstanceType": "ml.m5.24xlarge", "InstanceCount": 1, "VolumeSizeInGB": 1}
+    first = trainer.start(MEET, Environment={"HOLD_S": "1"}, ResourceConfig=everything)
+    trainer.says(first, "READY")
+    second = trainer.start("print('at last')", ResourceConfig=everything)
+    wait_for(lambda: trainer.describe(second)["SecondaryStatus"] == "Pending")
+    message = trainer.describe(second)["SecondaryStatusTransitions"][-1]["StatusMessage"]
+    assert message.startswith("Waiting for capacity: ") and " of " in message
+    ends = [trainer.ended(name) for name in (first, second)]
+    assert [job["TrainingJobStatus"] for job in ends] == ["Completed", "Completed"]
+    started = ends[1]["SecondaryStatusTransitions"][3]
+    assert started["Status"] == "Training"
+    assert started["StartTime"] >= ends[0]["SecondaryStatusTransitions"][2]["EndTime"]
+
+
+REACH = """
+import os, socket, urllib.request
+port, home = int(os.environ['PORT']), os.environ['PLACE']
+try:
+    socket.create_connection(('127.0.0.1', port), 2)
+    print('REACHED the machine')
+except OSError as error:
+    print('refused', type(error).__name__)
+for place in (home, os.path.dirname(home) + '/'):
+    print('sees', os.path.exists(place) and os.listdir(place))
+try:
+    socket.create_connection(('1.1.1.1', 53), 2)
+    print('REACHED the internet straight')
+except OSError as error:
+    print('no way out', type(error).__name__)
+import boto3
+print('caller', boto3.client('sts').get_caller_identity()['Arn'])
+found = boto3.client('s3').get_object(Bucket=os.environ['BUCKET'], Key='in/a.txt')
+print('body', found['Body'].read())
+"""
+
+
+@pytest.fixture
+def listener() -> Iterator[tuple[int, list[object]]]:
+    """A service of the machine on its loopback, and who connected."""
+    connected: list[object] = []
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+
+        def accept() -> None:
+            try:
+                connected.append(server.accept())
+            except OSError:
+                return
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield server.getsockname()[1], connected
+
+
+def test_job_reaches_the_platform_and_nothing_else_of_the_machine(
+    trainer: Trainer, platform: Platform, listener: tuple[int, list[object]]
+) -> None:
+    port, connected = listener
+    home = str(platform.home.path)
+    environment = {"PORT": str(port), "PLACE": home, "BUCKET": BUCKET}
+    log = trainer.completed(REACH, Environment=environment).splitlines()
+    assert "refused ConnectionRefusedError" in log
+    assert [line for line in log if line.startswith("sees")] == ["sees False"] * 2
+    assert any(line.startswith("no way out") for line in log)
+    assert not connected
+    account = platform.app.config.account
+    role = trainer.role.rsplit("/", 1)[1]
+    (caller,) = [line for line in log if line.startswith("caller")]
+    assert caller.startswith(f"caller arn:aws:sts::{account}:assumed-role/{role}/")
+    assert "body b'A'" in log
+
+
+ISOLATED = """
+import os, socket
+print([n for n in os.environ if 'PROXY' in n.upper() or n.startswith('AWS_ENDPOINT')])
+for port in (int(os.environ['GATEWAY']), int(os.environ['GATEWAY']) + 1):
+    s = socket.socket(); s.settimeout(2)
+    try:
+        s.connect(('127.0.0.1', port)); s.send(b'GET /_cloche/health HTTP/1.0\\r\\n\\r\\n')
+        print('answer', s.recv(10))
+    except OSError as error:
+        print('nothing', type(error).__name__)
+"""
+
+
+def test_isolated_job_reaches_nothing(trainer: Trainer, platform: Platform) -> None:
+    gateway = str(platform.app.config.port)
+    log = trainer.completed(
+        ISOLATED, EnableNetworkIsolation=True, Environment={"GATEWAY": gateway}
+    ).splitlines()
+    assert "[]" in log
+    assert len([line for line in log if line.startswith("nothing")]) == 2, log
+
+
+def test_fast_file_mode_and_manifest(trainer: Trainer) -> None:
+    manifest = [{"prefix": f"s3://{BUCKET}/in/"}, "a.txt", "sub/b.txt"]
+    uri = trainer.put("manifests/one", json.dumps(manifest))
+    trainer.put("mani-other", "x")
+    log = trainer.completed(
+        "import os\nfor c in ('fast', 'listed', 'named'):\n"
+        "  print(c, sorted(os.path.relpath(os.path.join(d, f), '/opt/ml/input/data/' + c)"
+        " for d, _, fs in os.walk('/opt/ml/input/data/' + c) for f in fs))\n"
+        "print(os.environ['SM_INPUT_DATA_CONFIG'])",
+        InputDataConfig=[
+            channel("fast", f"s3://{BUCKET}/in/", InputMode="FastFile", ContentType="text/plain"),
+            channel("listed", uri, "ManifestFile"),
+            channel("named", f"s3://{BUCKET}/mani"),
+        ],
+    ).splitlines()
+    assert "fast ['a.txt', 'sub/b.txt']" in log
+    assert "listed ['a.txt', 'sub/b.txt']" in log
+    assert "named ['mani-other', 'manifests/one']" in log
+    config = next(json.loads(line) for line in log if line.startswith('{"fast"'))
+    assert config["fast"]["TrainingInputMode"] == "FastFile"
+    assert config["fast"]["ContentType"] == "text/plain"
+
+
+def test_failure_reason(trainer: Trainer) -> None:
+    job = trainer.train(
+        "def f():\n  raise ValueError('no such thing')\nf()", HyperParameters={"b": "2"}
+    )
+    assert job["TrainingJobStatus"] == job["SecondaryStatus"] == "Failed"
+    reason = job["FailureReason"]
+    assert reason.startswith(
+        "AlgorithmError: ExecuteUserScriptError:\nExitCode 1\n"
+        'ErrorMessage "ValueError: no such thing"\nCommand "'
+    )
+    assert reason.endswith(' hpo.py -b 2", exit code: 1')
+    statuses = [t["Status"] for t in job["SecondaryStatusTransitions"]]
+    assert statuses[-2:] == ["Uploading", "Failed"]
+    assert "Traceback (most recent call last):" in trainer.log(job["TrainingJobName"])
+
+
+def test_entrypoint_with_literal_paths(trainer: Trainer) -> None:
+    """As the 3.x SDK sends it: a driver in a channel, run by bash."""
+    trainer.put("drivers/train.sh", "\n#!/bin/bash\npython3 -c 'print(6*7)'; cat $1; exit 3\n")
+    job = trainer.train(
+        HyperParameters={},
+        InputDataConfig=[
+            channel("training", f"s3://{BUCKET}/in"),
+            channel("drivers", f"s3://{BUCKET}/drivers"),
+        ],
+        AlgorithmSpecification={
+            "ContainerEntrypoint": ["/bin/bash"],
+            "ContainerArguments": [
+                "-c",
+                "chmod +x /opt/ml/input/data/drivers/train.sh && "
+                "/opt/ml/input/data/drivers/train.sh /opt/ml/input/data/training/a.txt",
+            ],
+        },
+    )
+    assert job["FailureReason"] == "AlgorithmError: , exit code: 3"
+    assert trainer.log(job["TrainingJobName"]).splitlines()[-2:] == ["42", "A"]
+
+
+STOPPABLE = """
+import os, signal, sys, time
+def end(*_):
+    open('/opt/ml/model/last', 'w').write('kept')
+    os.write(1, b'ended politely\\n')
+    sys.exit(0)
+signal.signal(signal.SIGTERM, end)
+print('READY', flush=True)
+while True:
+    time.sleep(0.1)
+"""
+
+
+def test_stop_keeps_the_artifacts(trainer: Trainer) -> None:
+    name = trainer.start(STOPPABLE)
+    trainer.says(name, "READY")
+    trainer.sagemaker.stop_training_job(TrainingJobName=name)
+    assert trainer.describe(name)["TrainingJobStatus"] in ("Stopping", "Stopped")
+    job = trainer.ended(name)
+    assert job["TrainingJobStatus"] == job["SecondaryStatus"] == "Stopped"
+    assert [t["Status"] for t in job["SecondaryStatusTransitions"]][-3:] == [
+        "Stopping", "Uploading", "Stopped",
+    ]  # fmt: skip
+    assert "ended politely" in trainer.log(name)
+    assert trainer.keys(f"out/{name}/") == [f"out/{name}/output/model.tar.gz"]
+    with pytest.raises(trainer.sagemaker.exceptions.ClientError) as error:
+        trainer.sagemaker.stop_training_job(TrainingJobName=name)
+    assert error.value.response["Error"] == {
+        "Code": "ValidationException",
+        "Message": "The request was rejected because the training job is in status Stopped.",
+    }
+
+
+def test_max_runtime(trainer: Trainer) -> None:
+    job = trainer.train(STOPPABLE, StoppingCondition={"MaxRuntimeInSeconds": 1})
+    assert (job["TrainingJobStatus"], job["SecondaryStatus"]) == ("Stopped", "MaxRuntimeExceeded")
+    name = job["TrainingJobName"]
+    assert trainer.keys(f"out/{name}/") == [f"out/{name}/output/model.tar.gz"]
+
+
+TWO = """
+import os, socket, json, time
+me, hosts = os.environ['SM_CURRENT_HOST'], json.loads(os.environ['SM_HOSTS'])
+if me == os.environ['MASTER_ADDR']:
+    server = socket.create_server((me, int(os.environ['MASTER_PORT'])))
+    peer, _ = server.accept()
+    print('from the other:', peer.recv(100).decode())
+else:
+    for _ in range(100):
+        try:
+            with socket.create_connection((hosts[0], 7777)) as s:
+                s.sendall(me.encode())
+            break
+        except OSError:
+            time.sleep(0.1)
+open('/opt/ml/model/' + me, 'w').write(me)
+"""
+
+
+def test_two_hosts_reach_one_another(trainer: Trainer) -> None:
+    resources = {"InstanceType": "ml.m5.large", "InstanceCount": 2, "VolumeSizeInGB": 1}
+    job = trainer.train(TWO, ResourceConfig=resources)
+    name = job["TrainingJobName"]
+    assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
+    assert "from the other: algo-2" in trainer.log(name, "algo-1").splitlines()
+    with tarfile.open(fileobj=io.BytesIO(trainer.get(f"out/{name}/output/model.tar.gz"))) as tar:
+        assert sorted(tar.getnames()) == ["algo-1", "algo-2"]
+
+
+def test_listing(trainer: Trainer) -> None:
+    first, second = trainer.start("print(1)"), trainer.start("raise SystemExit(1)")
+    ended = {name: trainer.ended(name) for name in (first, second)}
+
+    def names(**filters: Any) -> list[str]:
+        answer = trainer.sagemaker.list_training_jobs(**filters)
+        return [job["TrainingJobName"] for job in answer["TrainingJobSummaries"]]
+
+    since = ended[first]["CreationTime"] - timedelta(milliseconds=1)
+    assert names(CreationTimeAfter=since, SortBy="CreationTime") == [first, second]
+    assert names(CreationTimeAfter=since, SortBy="Name", SortOrder="Descending") == sorted(
+        [first, second], reverse=True
+    )
+    assert names(CreationTimeAfter=since, StatusEquals="Failed") == [second]
+    assert names(CreationTimeAfter=since, NameContains=second.upper()) == [second]
+    assert names(CreationTimeBefore=since, NameContains=first + "x") == []
+    later = ended[second]["LastModifiedTime"]
+    assert second not in names(LastModifiedTimeAfter=later, MaxResults=100)
+    page = trainer.sagemaker.list_training_jobs(CreationTimeAfter=since, MaxResults=1)
+    assert [job["TrainingJobName"] for job in page["TrainingJobSummaries"]] == [first]
+    (summary,) = page["TrainingJobSummaries"]
+    assert summary["TrainingJobStatus"] == "Completed" and summary["TrainingEndTime"]
+    assert names(CreationTimeAfter=since, NextToken=page["NextToken"]) == [second]
+    with pytest.raises(trainer.sagemaker.exceptions.ClientError, match="NextToken"):
+        names(NextToken="not one of ours")
+
+
+def test_delete_and_run_again_under_the_same_name(trainer: Trainer) -> None:
+    request = trainer.request("print('first')")
+    name = request["TrainingJobName"]
+    trainer.sagemaker.create_training_job(**request)
+    with pytest.raises(trainer.sagemaker.exceptions.ResourceInUse) as error:
+        trainer.sagemaker.create_training_job(**request)
+    arn = trainer.describe(name)["TrainingJobArn"]
+    assert error.value.response["Error"]["Message"] == (
+        "Training job names must be unique within an AWS account and region, and a training job "
+        f"with this name already exists ({arn})"
+    )
+    trainer.ended(name)
+    trainer.sagemaker.delete_training_job(TrainingJobName=name)
+    with pytest.raises(trainer.sagemaker.exceptions.ClientError) as gone:
+        trainer.describe(name)
+    assert gone.value.response["Error"] == {
+        "Code": "ValidationException",
+        "Message": "Requested resource not found.",
+    }
+    trainer.sagemaker.create_training_job(**request)
+    assert trainer.ended(name)["TrainingJobStatus"] == "Completed"
+
+
+def test_running_job_is_not_deleted(trainer: Trainer) -> None:
+    name = trainer.start(STOPPABLE)
+    with pytest.raises(trainer.sagemaker.exceptions.ResourceInUse):
+        trainer.sagemaker.delete_training_job(TrainingJobName=name)
+    trainer.sagemaker.stop_training_job(TrainingJobName=name)
+    assert trainer.ended(name)["TrainingJobStatus"] == "Stopped"
+
+
+def test_tags(trainer: Trainer) -> None:
+    name = trainer.start("pass", Tags=[{"Key": "a", "Value": "1"}])
+    arn = trainer.describe(name)["TrainingJobArn"]
+    tags = trainer.sagemaker.add_tags(
+        ResourceArn=arn, Tags=[{"Key": "b", "Value": "2"}, {"Key": "a", "Value": "3"}]
+    )["Tags"]
+    assert tags == [{"Key": "a", "Value": "3"}, {"Key": "b", "Value": "2"}]
+    trainer.sagemaker.delete_tags(ResourceArn=arn, TagKeys=["a", "nothing"])
+    assert trainer.sagemaker.list_tags(ResourceArn=arn)["Tags"] == [{"Key": "b", "Value": "2"}]
+    more = [{"Key": f"k{n:02}", "Value": ""} for n in range(49)]
+    trainer.sagemaker.add_tags(ResourceArn=arn, Tags=more)
+    pages = trainer.sagemaker.get_paginator("list_tags").paginate(
+        ResourceArn=arn, PaginationConfig={"PageSize": 50}
+    )
+    assert len([tag for page in pages for tag in page["Tags"]]) == 50
+    with pytest.raises(trainer.sagemaker.exceptions.ClientError, match="limit of 50"):
+        trainer.sagemaker.add_tags(ResourceArn=arn, Tags=[{"Key": "x", "Value": ""}])
+    with pytest.raises(trainer.sagemaker.exceptions.ClientError, match="aws: prefixed"):
+        trainer.sagemaker.add_tags(ResourceArn=arn, Tags=[{"Key": "aws:x", "Value": ""}])
+    trainer.ended(name)
+    assert len(trainer.sagemaker.list_tags(ResourceArn=arn)["Tags"]) == 50
+
+
+def wheel() -> bytes:
+    """A package that pip can install without building it or asking an index."""
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as file:
+        file.writestr("clochetestwheel.py", "VALUE = 42\n")
+        info = "clochetestwheel-1.0.dist-info"
+        file.writestr(
+            f"{info}/METADATA", "Metadata-Version: 2.1\nName: clochetestwheel\nVersion: 1.0\n"
+        )
+        file.writestr(
+            f"{info}/WHEEL",
+            "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        )
+        file.writestr(f"{info}/RECORD", "clochetestwheel.py,,\n")
+    return data.getvalue()
+
+
+def test_requirements_change_nothing_outside(trainer: Trainer) -> None:
+    name = "clochetestwheel-1.0-py3-none-any.whl"
+    trainer.put(f"wheels/{name}", wheel())
+    uri = trainer.put(
+        "req/sourcedir.tar.gz",
+        source(
+            {
+                "hpo.py": "import clochetestwheel; print('VALUE', clochetestwheel.VALUE)",
+                "requirements.txt": f"--no-index\n/opt/ml/input/data/wheels/{name}\n",
+            }
+        ),
+    )
+    log = trainer.completed(
+        HyperParameters={"sagemaker_program": "hpo.py", "sagemaker_submit_directory": uri},
+        InputDataConfig=[channel("wheels", f"s3://{BUCKET}/wheels/")],
+    )
+    assert log.index("pip install -r requirements.txt") < log.index("VALUE 42")
+    assert importlib.util.find_spec("clochetestwheel") is None
+
+
+def test_platform_that_restarts_finds_its_job(tmp_path: Path) -> None:
+    script = (
+        "import sys, time\nfor n in range(25):\n    print('line', n, flush=True); time.sleep(0.1)\n"
+        "open('/opt/ml/model/m', 'w').write('m')"
+    )
+    port = free_port()
+    with start(tmp_path / "home", port=port) as first:
+        name = Trainer(first).start(script)
+        Trainer(first).says(name, "line 3")
+        first.stop(end_gangs=False)
+    with start(tmp_path / "home", port=port) as second:
+        trainer = Trainer(second)
+        job = trainer.ended(name)
+        assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
+        lines = [line for line in trainer.log(name).splitlines() if line.startswith("line ")]
+        assert lines == [f"line {n}" for n in range(25)]
+        assert [t["Status"] for t in job["SecondaryStatusTransitions"]] == [
+            "Starting", "Downloading", "Training", "Uploading", "Completed",
+        ]  # fmt: skip
+        assert trainer.keys(f"out/{name}/") == [f"out/{name}/output/model.tar.gz"]
+
+
+@pytest.mark.torch
+def test_torch_is_there_and_uses_the_share_of_the_machine(trainer: Trainer) -> None:
+    log = trainer.completed(
+        "import os, torch\nshare = int(os.environ['SM_NUM_CPUS'])\n"
+        "print('threads', torch.get_num_threads() == share)\n"
+        "print('sum', torch.ones(3).sum().item())"
+    )
+    assert "threads True" in log.splitlines() and "sum 3.0" in log.splitlines()
