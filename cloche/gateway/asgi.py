@@ -142,7 +142,7 @@ def read_head(scope: Scope) -> Request:
         name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
         headers[name] = f"{headers[name]},{value}" if name in headers else value
     query_string = scope["query_string"].decode("latin-1")
-    pairs = parse_qsl(query_string, keep_blank_values=True, errors="surrogateescape")
+    pairs = parse_qsl(query_string, keep_blank_values=True)
     return Request(
         method=scope["method"],
         path=scope["raw_path"].decode("latin-1").partition("?")[0] or "/",

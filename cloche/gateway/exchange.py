@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import unquote_to_bytes
 
 import cloche.gateway.json as json_protocol
 from cloche.core.clock import Clock
@@ -93,6 +94,7 @@ class Exchange:
         except AwsError as error:
             return self.stranger().refuse(NO_API, error, request_id)
         try:
+            check_uri(self.request)
             return await self.call(target, request_id)
         except AwsError as error:
             return target.protocol.refuse(target.api, worded(error, target), request_id)
@@ -238,6 +240,18 @@ class Exchange:
             raise unsupported_action(f"{request.method} {request.path}", target)
         supported = (name for name in found if name in target.service.operations)
         return next(supported, found[0]), labels
+
+
+def check_uri(request: Request) -> None:
+    """Raise when path or query are not percent-encoded UTF-8."""
+    try:
+        for text in (request.path, request.query_string):
+            if not text.isascii():
+                raise ValueError(text)
+            if "%" in text:
+                unquote_to_bytes(text).decode()
+    except ValueError as error:
+        raise AwsError("InvalidURI", "Couldn't parse the specified URI.") from error
 
 
 def worded(error: AwsError, target: Target) -> AwsError:

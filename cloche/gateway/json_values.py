@@ -29,20 +29,22 @@ NAMES: Mapping[Kind, str] = {
     "blob": "a Blob",
 }
 
+ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
+
 
 def load(body: bytes) -> Any:
     """Return the JSON value that a body holds; an empty body is an empty object."""
     if not body:
         return {}
     try:
-        return json.loads(body)
+        return json.loads(body.decode())
     except (ValueError, RecursionError) as error:
         raise AwsError("SerializationException", f"The body is not JSON: {error}") from error
 
 
 def dump(value: object) -> bytes:
     """Return a value as UTF-8 JSON without spaces."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+    return ENCODER.encode(value).encode()
 
 
 def read(shape: Shape, value: Any) -> Any:
@@ -92,7 +94,17 @@ def read_string(shape: Shape, value: Any) -> str:
     """Return a string."""
     if not isinstance(value, str):
         raise mismatch(shape, value)
+    if not value.isascii():
+        check_text(value)
     return value
+
+
+def check_text(value: str) -> None:
+    """Raise when text has half of a surrogate pair (`"\\ud800"`), which no UTF-8 can hold."""
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise AwsError("SerializationException", f"The text is not Unicode: {error}") from error
 
 
 def read_integer(shape: Shape, value: Any) -> int:

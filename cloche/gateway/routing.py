@@ -76,7 +76,7 @@ class RestRouter:
             same = [r for r in found if (r.constants, r.query) == (first.constants, first.query)]
             same = [r for r in same if r.headers == first.headers]
             same.sort(key=lambda route: route.deprecated)
-            values = (unquote(v, errors="surrogateescape") for v in match.groups())
+            values = (unquote(v) for v in match.groups())
             labels = dict(zip(template.labels, values, strict=True))
             return tuple(r.action for r in same), labels
         return (), {}
