@@ -67,7 +67,7 @@ class LocalEngine:
         self.lock = threading.RLock()
         self.claims: dict[str, Claim] = {}
         self._find_claims()
-        self.machine = machine or self._tried(probe())
+        self.machine = machine or self.tried(probe(), root)
 
     @property
     def isolation(self) -> str:
@@ -78,7 +78,7 @@ class LocalEngine:
 
     def launch(self, gang: GangSpec) -> Placed | InsufficientCapacity:
         """Start all processes of the gang; EngineError says why they can't be started."""
-        folder = self._folder(gang.name)
+        folder = self.folder(gang.name)
         if await_start(folder):
             return Placed()
         claim = self.accounts.claim(gang)
@@ -107,7 +107,7 @@ class LocalEngine:
 
     def see(self, gang: str) -> Mapping[str, Seen] | None:
         """Return each process of the gang by name; None when the gang is not known."""
-        folder = self._folder(gang)
+        folder = self.folder(gang)
         state = read_record(folder / "state.json")
         if state is None:
             return None
@@ -129,7 +129,7 @@ class LocalEngine:
 
     def forget(self, gang: str) -> None:
         """Remove the run directory and what its processes left in overlays, /tmp and home."""
-        folder = self._folder(gang)
+        folder = self.folder(gang)
         if not folder.exists():
             return
         seen = self.see(gang) or {}
@@ -161,7 +161,7 @@ class LocalEngine:
 
     def usage(self, gang: str) -> Mapping[str, Usage]:
         """Return what each running process of the gang, with all that it started, uses."""
-        folder = self._folder(gang)
+        folder = self.folder(gang)
         state = read_record(folder / "state.json")
         if state is None or not held(folder):
             return {}
@@ -227,28 +227,29 @@ class LocalEngine:
         if answer != "ok":
             raise EngineError(f"{gang}: {answer or 'the supervisor died at its start'}")
 
-    def _tried(self, machine: Machine) -> Machine:
+    @classmethod
+    def tried(cls, machine: Machine, root: Path) -> Machine:
         """Return `machine` if a trial run works with it, else one without isolation and why."""
         if machine.isolation != "full":
             return machine
-        self.machine = machine
-        with tempfile.TemporaryDirectory(prefix=".trial-", dir=self.root) as name:
+        engine = cls(root, machine=machine)
+        with tempfile.TemporaryDirectory(prefix=".trial-", dir=root) as name:
             trial = Path(name)
             (trial / "input").mkdir()
             mount = Mount(trial / "input", "/opt/ml/input", "overlay")
             process = ProcessSpec(
                 name="trial", argv=("/bin/true",), mounts=(mount,), log=trial / "log", memory_mib=0
             )
-            gang = GangSpec(name=trial.name + "-run", processes=(process,), background=True)
+            gang = GangSpec(name=trial.name, processes=(process,), background=True)
             try:
-                self.launch(gang)
+                engine.launch(gang)
             except EngineError as error:
                 return reduced(*diagnose(str(error)))
-            await_end(self._folder(gang.name))
-            self.forget(gang.name)
+            await_end(engine.folder(gang.name))
+            engine.forget(gang.name)
         return machine
 
-    def _folder(self, gang: str) -> Path:
+    def folder(self, gang: str) -> Path:
         """Return the gang's run directory: its name, made safe for a file system."""
         name = quote(gang, safe="")
         return self.root / (name.replace(".", "%2E", 1) if name.startswith(".") else name)
@@ -270,7 +271,7 @@ class LocalEngine:
 
     def _claims(self) -> list[Claim]:
         """Return the claims of the gangs that run; those that ended are dropped."""
-        for name in [name for name in self.claims if not held(self._folder(name))]:
+        for name in [name for name in self.claims if not held(self.folder(name))]:
             del self.claims[name]
         return list(self.claims.values())
 
@@ -279,7 +280,7 @@ class LocalEngine:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(ANSWER_WITHIN_S)
             try:
-                with short_path(self._folder(gang)) as folder:
+                with short_path(self.folder(gang)) as folder:
                     connection.connect(f"{folder}/control")
                 connection.sendall(request)
                 return socket.recv_fds(connection, 16, 2)[1]

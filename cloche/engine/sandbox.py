@@ -246,6 +246,6 @@ def etc_files(gang: GangSpec, process: ProcessSpec) -> dict[str, str]:
         "hostname": process.name + "\n",
         "passwd": PASSWD,
         "group": GROUP,
-        "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
+        "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\n",
         "resolv.conf": "# The way out is the platform's proxy, which resolves names itself.\n",
     }

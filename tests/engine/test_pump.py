@@ -1,0 +1,95 @@
+"""Lines in, records out."""
+
+import os
+import resource
+import time
+from pathlib import Path
+
+import pytest
+
+from cloche.engine.supervisor.pump import LONGEST_LINE, PARTIAL_AFTER_S, LogFile, Pump, Splitter
+
+
+@pytest.mark.parametrize(
+    ("chunks", "lines", "rest"),
+    [
+        ([b"a\nb\n"], [b"a", b"b"], b""),
+        ([b"a", b"b\nc"], [b"ab"], b"c"),
+        ([b"\n\n"], [b"", b""], b""),
+        ([b"1%\r2%\r3%"], [b"1%", b"2%"], b"3%"),
+        ([b"\r1%", b"\r2%", b"\n"], [b"1%", b"2%"], b""),
+        ([b"a\r\nb\r\n"], [b"a", b"b"], b""),
+        ([b"a\r", b"\nb\n"], [b"a", b"b"], b""),
+        ([b"a\r", b"\n", b"\n"], [b"a", b""], b""),
+        ([b"\r\n"], [b""], b""),
+        ([b"\r\r\r"], [], b""),
+        ([b""], [], b""),
+    ],
+)
+def test_splitting(chunks: list[bytes], lines: list[bytes], rest: bytes) -> None:
+    splitter = Splitter()
+    assert [line for chunk in chunks for line in splitter.feed(chunk)] == lines
+    assert splitter.flush() == ([rest] if rest else [])
+    assert splitter.flush() == []
+
+
+@pytest.mark.parametrize("end", [b"", b"\n", b"\r"])
+@pytest.mark.parametrize("text", ["x" * 700_000, "é" * 350_000, "x" + "€" * 200_000])
+def test_long_lines_are_split_between_characters(text: str, end: bytes) -> None:
+    splitter = Splitter()
+    lines = splitter.feed(text.encode() + end) + splitter.flush()
+    assert "".join(line.decode() for line in lines) == text
+    assert max(map(len, lines)) <= LONGEST_LINE and len(lines) == -(-len(text.encode()) // 262140)
+
+
+def test_bytes_that_are_no_text_are_split_as_they_come() -> None:
+    splitter = Splitter()
+    lines = splitter.feed(b"\x80" * 600_000 + b"\n")
+    assert b"".join(lines) == b"\x80" * 600_000 and max(map(len, lines)) <= LONGEST_LINE
+
+
+def records(path: Path) -> list[str]:
+    return [line.split(" ", 1)[1] for line in path.read_text().splitlines()]
+
+
+def test_an_unfinished_line_waits_a_moment(tmp_path: Path) -> None:
+    pump = Pump(LogFile(str(tmp_path / "log")))
+    pump.feed(b"half", 100.0)
+    pump.tick(100.0 + PARTIAL_AFTER_S / 2)
+    assert records(tmp_path / "log") == []
+    pump.tick(100.0 + PARTIAL_AFTER_S)
+    assert records(tmp_path / "log") == ["half"]
+    pump.feed(b" done\nlast", 102.0)
+    pump.finish()
+    pump.finish()
+    assert records(tmp_path / "log") == ["half", " done", "last"]
+
+
+def test_records_carry_the_time_and_are_appended(tmp_path: Path) -> None:
+    for text in (b"one", b"two\xff"):
+        before = time.time_ns() // 1_000_000
+        log = LogFile(str(tmp_path / "log"))
+        log.append([text])
+        log.close()
+    lines = (tmp_path / "log").read_text().splitlines()
+    assert [line.split(" ", 1)[1] for line in lines] == ["one", "two\ufffd"]
+    assert before <= int(lines[1].split()[0]) <= before + 60_000
+
+
+def test_a_full_disk_loses_lines_and_says_so(tmp_path: Path) -> None:
+    """A file-size limit stands for the full disk: writes fail half way in."""
+    path = tmp_path / "log"
+    log = LogFile(str(path))
+    log.append([b"before"])
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 10, limits[1]))
+    try:
+        log.append([b"lost", b"lost too"])
+        log.append([b"and this"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert records(path) == ["before"], "no torn record stays"
+    log.append([b"after"])
+    log.close()
+    note = f"[cloche] 3 log lines were lost here: {os.strerror(27)}"
+    assert records(path) == ["before", note, "after"]
