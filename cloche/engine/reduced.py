@@ -69,5 +69,9 @@ def translate(text: str, real: dict[str, str]) -> str:
     """Return `text` with each key of `real`, where it stands as a whole, replaced."""
     if not real:
         return text
-    keys = "|".join(re.escape(key) for key in sorted(real, key=len, reverse=True))
-    return re.sub(rf"(?<![\w./-])({keys})(?![\w.-])", lambda found: real[found[1]], text)
+    keys = []
+    for key in sorted(real, key=len, reverse=True):
+        before = r"(?<![\w./-])" if key.startswith("/") else r"(?<![\w.])"
+        keys.append(before + re.escape(key))
+    pattern = rf"(?:{'|'.join(keys)})(?![\w.-])"
+    return re.sub(pattern, lambda found: real[found[0]], text)

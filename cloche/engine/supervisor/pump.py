@@ -31,7 +31,8 @@ class Splitter:
             lines += visible(line) or [b""]
         if b"\r" in self.rest:
             *done, self.rest = self.rest.split(b"\r")
-            lines += [part for part in done if part]
+            for part in done:
+                lines += visible(part)
         while len(self.rest) > LONGEST_LINE:
             at = character_start(self.rest, LONGEST_LINE)
             lines.append(self.rest[:at])
