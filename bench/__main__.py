@@ -1,0 +1,31 @@
+"""`python -m bench [NAME …]`: run all benchmarks, or those named, one after the other."""
+
+import importlib
+import importlib.util
+import sys
+import time
+
+from bench.harness import cores
+
+BENCHES = ("control_plane", "s3", "engine", "training", "serving", "images")
+
+
+def main(names: list[str]) -> int:
+    unknown = [name for name in names if name not in BENCHES]
+    if unknown:
+        print(f"There is no benchmark {', '.join(unknown)}. There are: {', '.join(BENCHES)}")
+        return 2
+    print(f"Python {sys.version.split()[0]}, {cores()} CPUs")
+    for name in names or BENCHES:
+        if importlib.util.find_spec(f"bench.{name}") is None:
+            print(f"\n== {name}: not there")
+            continue
+        print(f"\n== {name}", flush=True)
+        start = time.monotonic()
+        importlib.import_module(f"bench.{name}").main()
+        print(f"   ({time.monotonic() - start:.0f} s)", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
