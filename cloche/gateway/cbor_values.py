@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from cloche.core.errors import AwsError
+from cloche.gateway import scalars
 from cloche.gateway.scalars import Malformed, read_timestamp
 from cloche.gateway.shapes import Shape
 
@@ -200,14 +201,17 @@ def read(shape: Shape, value: Any) -> Any:
         "blob": bytes,
     }
     found = expect(value, types[kind], shape)
-    if kind == "integer" and isinstance(found, bool):
-        raise wrong_type(shape)
+    if kind == "integer":
+        try:
+            return scalars.read_integer(shape, found)
+        except Malformed as error:
+            raise wrong_type(shape) from error
     return found
 
 
 def expect(value: Any, kind: type, shape: Shape) -> Any:
     """Return a value of that Python type; SerializationException when it is another."""
-    if not isinstance(value, kind):
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise wrong_type(shape)
     return value
 

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from cloche.core.errors import AwsError
+from cloche.gateway import scalars
 from cloche.gateway.scalars import (
     Malformed,
     read_blob,
@@ -112,8 +113,8 @@ def read_integer(shape: Shape, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise mismatch(shape, value)
     try:
-        return int(value)
-    except (ValueError, OverflowError) as error:
+        return scalars.read_integer(shape, int(value))
+    except (Malformed, ValueError, OverflowError) as error:
         raise mismatch(shape, value) from error
 
 

@@ -25,9 +25,16 @@ def read_timestamp(value: object) -> datetime:
             return datetime.fromtimestamp(float(text), UTC)
         read = datetime.fromisoformat if text[:1].isdigit() else parsedate_to_datetime
         moment = read(text)
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     except (ValueError, OverflowError, OSError) as error:
         raise Malformed(f"{value!r} is not a timestamp") from error
-    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def read_integer(shape: Shape, value: int) -> int:
+    """Return an integer that fits its type (32 or 64 bits); Malformed when it does not."""
+    if not -(1 << shape.bits - 1) <= value < 1 << shape.bits - 1:
+        raise Malformed(f"{str(value)[:40]} does not fit {shape.bits} bits")
+    return value
 
 
 def write_timestamp(value: datetime, form: str) -> str | int | float:
@@ -53,7 +60,7 @@ def read_text(shape: Shape, text: str) -> object:
         return text
     try:
         if kind == "integer":
-            return int(text)
+            return read_integer(shape, int(text))
         if kind == "float":
             return float(text)
     except ValueError as error:

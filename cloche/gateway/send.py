@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -11,6 +12,8 @@ from cloche.operation import FileSlice
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 # Below this a read from the page cache costs less than handing it to a thread.
 INLINE_BYTES = 256 * 1024
+# What a header must not hold, though a stored name or a client's wish may.
+CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 CHUNK_BYTES = 1024 * 1024
 
 
@@ -43,7 +46,7 @@ async def send_response(send: Send, response: Response, method: str) -> None:
 async def start(send: Send, response: Response) -> None:
     """Send status and headers."""
     headers = [
-        (name.encode("latin-1"), value.encode("latin-1", "replace"))
+        (name.encode("latin-1"), CONTROL.sub(" ", value).encode("latin-1", "replace"))
         for name, value in response.headers.items()
     ]
     await send({"type": "http.response.start", "status": response.status, "headers": headers})

@@ -62,6 +62,7 @@ class Shape:
     flattened: bool = False
     payload: str | None = None
     timestamp_format: str | None = None
+    bits: int = 64  # of an integer
     plain: bool = False  # JSON has the same value: nothing to convert inside
 
 
@@ -96,7 +97,6 @@ class Action:
     output: Shape | None
     result_wrapper: str | None
     deprecated: bool
-    unsigned_payload: bool
 
     @property
     def streams(self) -> bool:
@@ -159,7 +159,6 @@ class Api:
             output=self._shape(raw["output"]) if "output" in raw else None,
             result_wrapper=raw.get("output", {}).get("resultWrapper"),
             deprecated=bool(raw.get("deprecated")),
-            unsigned_payload=raw.get("authtype") == "v4-unsigned-body",
         )
 
     def _shape(self, ref: Mapping[str, Any]) -> Shape:
@@ -179,6 +178,7 @@ class Api:
             flattened=bool(traits.get("flattened")),
             payload=traits.get("payload"),
             timestamp_format=traits.get("timestampFormat"),
+            bits=32 if raw["type"] == "integer" else 64,
             plain=kind in ("string", "integer", "boolean", "document"),
         )
         if kind == "structure":

@@ -28,6 +28,7 @@ SKEW = timedelta(minutes=15)
 LONGEST_PRESIGN_S = 604800
 DATE = "%Y%m%dT%H%M%SZ"
 STAMP = re.compile(r"\d{8}T\d{6}Z", re.ASCII)
+REGION = re.compile(r"[a-z][a-z0-9-]{1,40}")
 SCOPE = re.compile(r"Credential=[^/,]*/[^/,]*/[^/,]*/([^/,]*)/")
 UNRESERVED = "-_.~"
 # The query parameters that a SigV2 signature covers.
@@ -346,13 +347,23 @@ def signing_key(secret: str, date: str, region: str, service: str) -> bytes:
     return key
 
 
-def check_v4(claim: Claim, request: Request, secret: str, payload: str, family: Family) -> None:
-    """Raise when a SigV4 signature is not that of `secret`; `payload` is the hash it covers."""
+def check_scope(claim: Claim, family: Family) -> None:
+    """Raise when a credential's scope names no region or another day than the request's."""
+    if not REGION.fullmatch(claim.region):
+        if family is S3:
+            text = f"The authorization header is malformed; the region '{claim.region}' is wrong"
+            raise AwsError("AuthorizationHeaderMalformed", text)
+        raise family.refuse_signature("Credential should be scoped to a valid region.")
     if claim.stamp[:8] != claim.date:
         raise family.refuse_signature(
             f"Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date "
             f"from HTTP: '{claim.date}' != '{claim.stamp[:8]}', from '{claim.stamp}'."
         )
+
+
+def check_v4(claim: Claim, request: Request, secret: str, payload: str, family: Family) -> None:
+    """Raise when a SigV4 signature is not that of `secret`; `payload` is the hash it covers."""
+    check_scope(claim, family)
     if "host" not in claim.signed_headers:
         raise family.refuse_signature(
             "'Host' or ':authority' must be a 'SignedHeader' in the AWS Authorization."

@@ -18,6 +18,9 @@ from raw_http import send, signed
 
 from cloche.core.errors import AwsError, unsupported
 from cloche.gateway import LocalRequest, Response
+from cloche.gateway.exchange import PROTOCOLS
+from cloche.gateway.message import Request
+from cloche.gateway.shapes import api
 from cloche.operation import Reply
 
 SEEN: dict[str, Any] = {}
@@ -319,6 +322,32 @@ def test_wrong_type_where_a_list_belongs(served: Served, tags: Any) -> None:
     headers = signed(served.url, "sagemaker", "POST", "/", KEY, headers=target, body=body)
     answer = send(served.url, "POST", "/", headers, body)
     assert (answer.status, json.loads(answer.body)["__type"]) == (400, "SerializationException")
+
+
+@pytest.mark.parametrize("number", [1 << 31, 1 << 70, -(1 << 31) - 1, 1e30, "5"])
+def test_integers_that_do_not_fit(number: Any) -> None:
+    action = api("sagemaker").action("ListEndpoints")
+    assert action is not None
+    with pytest.raises(AwsError) as caught:
+        body = json.dumps({"MaxResults": number}).encode()
+        PROTOCOLS["json"].parse(action, Request(method="POST", path="/", body=body), {})
+    kind = "STRING_VALUE" if number == "5" else "NUMBER_VALUE"
+    assert caught.value.message == f"{kind} can not be converted to an Integer"
+
+
+def test_region_that_is_none(served: Served) -> None:
+    client = SESSION.client(
+        "sagemaker",
+        endpoint_url=served.url,
+        region_name="us-east-1",
+        aws_access_key_id=KEY.access_key_id,
+        aws_secret_access_key=KEY.secret_access_key,
+    )
+    client.meta.events.register(
+        "before-sign.*", lambda request, **_: request.context.update(signing={"region": "..%2f"})
+    )
+    with pytest.raises(ClientError, match="Credential should be scoped to a valid region"):
+        client.describe_endpoint(EndpointName="x")
 
 
 def test_unknown_and_null_members_are_ignored(served: Served) -> None:
