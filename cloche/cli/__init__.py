@@ -20,6 +20,7 @@ app = typer.Typer(
     name="cloche",
     no_args_is_help=True,
     add_completion=False,
+    pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
     help=(
@@ -240,3 +241,6 @@ def main() -> None:
     except Stop as stop:
         err.print(str(stop), markup=False)
         sys.exit(stop.code)
+    except homes.HomeError as error:
+        err.print(str(error), markup=False)
+        sys.exit(1)

@@ -4,6 +4,7 @@ import os
 import signal
 import time
 
+import psutil
 from botocore.exceptions import BotoCoreError, ClientError
 
 from cloche.cli.client import Client, home_option
@@ -30,7 +31,7 @@ def down(home: Home, *, stop_jobs: bool) -> None:
         stop_all(client, running)
         running = []
     os.kill(server.pid, signal.SIGTERM)
-    wait_until_free(home, server.pid)
+    wait_until_gone(home, server.pid)
     said = "Cloche is down; everything is kept"
     if running:
         it = "it" if len(running) == 1 else "them"
@@ -67,10 +68,18 @@ def stop_all(client: Client, jobs: list[str]) -> None:
         time.sleep(0.2)
 
 
-def wait_until_free(home: Home, pid: int) -> None:
-    """Return once the server has let go of the home folder."""
+def wait_until_gone(home: Home, pid: int) -> None:
+    """Return once the server has let go of the home folder and ended."""
     deadline = time.monotonic() + ENDS_WITHIN_S
-    while homes.is_held(home):
+    while homes.is_held(home) or is_alive(pid):
         if time.monotonic() > deadline:
             raise Stop(f"The server (pid {pid}) does not end. Nothing is lost by: kill -9 {pid}")
         time.sleep(0.05)
+
+
+def is_alive(pid: int) -> bool:
+    """Return whether the process runs; one that nobody has waited for yet does not."""
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False

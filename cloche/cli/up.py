@@ -46,13 +46,10 @@ def up(wish: Wish, *, detach: bool) -> None:
     check(wish)
     if said_up_already(wish):
         return
-    try:
-        asked = settings_of(wish)
-        if detach:
-            start_detached(wish, asked)
-            return
-    except homes.HomeError as error:
-        raise Stop(str(error)) from None
+    asked = settings_of(wish)
+    if detach:
+        start_detached(wish, asked)
+        return
     # The server takes this process over: Ctrl-C and the terminal are its own.
     os.execv(SERVER[0], [*SERVER, json.dumps({**asked, "log": None})])
 

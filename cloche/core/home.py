@@ -1,6 +1,5 @@
 """The home folder as a whole: its format, who holds it, and the server that is up."""
 
-import errno
 import fcntl
 import json
 import os
@@ -54,14 +53,14 @@ def read_settings(home: Home) -> Settings | None:
     try:
         kept = json.loads(settings_file(home).read_text())
         found = int(kept["format"])
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         if home.database.exists():
             raise HomeError(
                 f"{home.path} has records but no {settings_file(home).name}, so its version is "
                 "not known. Nothing was changed."
             ) from None
         return None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, PermissionError) as error:
         raise HomeError(
             f"{settings_file(home)} can't be read ({error}). Nothing was changed."
         ) from None
@@ -110,11 +109,9 @@ class Lock:
         file = self.path.open("a")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError:
             file.close()
-            if error.errno in (errno.EAGAIN, errno.EACCES):
-                return False
-            raise
+            return False
         self.file = file
         return True
 
@@ -127,23 +124,27 @@ class Lock:
 
 def is_held(home: Home) -> bool:
     """Return whether a server uses the home folder now."""
-    lock = Lock(home)
-    if not lock.path.exists():
+    try:
+        # To ask takes no right to write.
+        with (home.path / "lock").open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except (FileNotFoundError, NotADirectoryError):
         return False
-    if not lock.take():
+    except BlockingIOError:
         return True
-    lock.release()
     return False
 
 
 def read_server(home: Home) -> Server | None:
     """Return the server that is up; None when none is, or it has not come up yet."""
     try:
-        kept = json.loads(home.server.read_text())
-    except (FileNotFoundError, ValueError):
+        server = Server(**json.loads(home.server.read_text()))
+    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):
         return None
+    except PermissionError:
+        raise HomeError(f"{home.path} is another user's home folder") from None
     # After a kill -9 the file is there and the lock is free.
-    return Server(**kept) if is_held(home) else None
+    return server if is_held(home) else None
 
 
 def write_server(home: Home, server: Server) -> None:
