@@ -1,0 +1,92 @@
+"""The SageMaker Python SDK 2.x trains, unpatched, in the environment that `cloche env` exports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import boto3
+import pytest
+
+from cloche.testing.platform import Platform
+
+sagemaker = pytest.importorskip("sagemaker")
+pytorch = pytest.importorskip("sagemaker.pytorch")
+analytics = pytest.importorskip("sagemaker.analytics")
+
+SCRIPT = """
+import argparse, os, time
+parser = argparse.ArgumentParser()
+parser.add_argument('--learning_rate', type=float)
+parser.add_argument('--backend')
+parser.add_argument('--data', default=os.environ['SM_CHANNEL_TRAINING'])
+args = parser.parse_args()
+print('arguments', args.learning_rate, args.backend, sorted(os.listdir(args.data)))
+for epoch in range(3):
+    print(f'Testing Loss: {1 / (epoch + 1):.4f}')
+with open(os.environ['SM_MODEL_DIR'] + '/model.pth', 'w') as file:
+    file.write('weights')
+"""
+
+
+@pytest.fixture
+def session(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
+    """What a user of `cloche run` gets."""
+    for name, value in platform.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
+    yield sagemaker.Session()
+
+
+def test_fit_with_logs_attach_and_analytics(
+    session: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "hpo.py").write_text(SCRIPT)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/a.txt").write_text("a")
+    bucket = session.default_bucket()  # type: ignore[attr-defined]
+    inputs = session.upload_data(str(tmp_path / "data"), bucket, "data")  # type: ignore[attr-defined]
+    estimator = pytorch.PyTorch(
+        entry_point="hpo.py",
+        source_dir=str(tmp_path),
+        role=sagemaker.get_execution_role(),
+        framework_version="1.8",
+        py_version="py36",
+        instance_count=1,
+        instance_type="ml.m5.2xlarge",
+        hyperparameters={"learning_rate": 0.1, "backend": "gloo"},
+        metric_definitions=[{"Name": "test loss", "Regex": "Testing Loss: ([0-9.]+)"}],
+        tags=[{"Key": "who", "Value": "me"}],
+    )
+    estimator.fit({"training": inputs}, logs=True)
+    printed = capsys.readouterr().out
+    assert "arguments 0.1 gloo ['a.txt']" in printed
+    assert "Testing Loss: 0.3333" in printed
+    assert "Training job completed" in printed and "Billable seconds:" in printed
+    name = estimator.latest_training_job.name
+    assert estimator.model_data.endswith(f"/{name}/output/model.tar.gz")
+
+    attached = pytorch.PyTorch.attach(name)
+    assert attached.hyperparameters()["learning_rate"] == "0.1"
+    assert attached.model_data == estimator.model_data
+    assert {"Key": "who", "Value": "me"} in attached.tags
+
+    frame = analytics.TrainingJobAnalytics(name, ["test loss"]).dataframe()
+    assert list(frame.columns) == ["timestamp", "metric_name", "value"]
+    assert set(frame.metric_name) == {"test loss"}
+    assert frame.value.between(0.33, 1).all() and len(frame)
+
+
+def test_failure_is_raised_with_its_reason(session: object, tmp_path: Path) -> None:
+    (tmp_path / "hpo.py").write_text("raise ValueError('no such breed')")
+    estimator = pytorch.PyTorch(
+        entry_point="hpo.py",
+        source_dir=str(tmp_path),
+        role=sagemaker.get_execution_role(),
+        framework_version="2.1",
+        py_version="py310",
+        instance_count=1,
+        instance_type="ml.m5.large",
+    )
+    with pytest.raises(Exception, match="ValueError: no such breed"):
+        estimator.fit(logs=False)
