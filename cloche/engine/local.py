@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import quote, unquote
@@ -38,6 +39,7 @@ from cloche.engine.sandbox import Claim, Machine, host_folder, plan
 
 START_WITHIN_S = 90.0
 ANSWER_WITHIN_S = 5.0
+STALE_AFTER_S = 60.0  # folders that are made and removed in a moment were left by a killed server
 INHERITED = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")  # some interpreters need it to start
 ENGINE_FOLDER = Path(__file__).resolve().parent
 SUPERVISOR = (
@@ -73,7 +75,8 @@ class LocalEngine:
     def isolation(self) -> str:
         """Say in a sentence how far processes are isolated here, and what would change that."""
         if self.machine.isolation == "full":
-            return "Full isolation: private files, processes and network for every job."
+            full = "Full isolation: private files, processes and network for every job."
+            return " ".join((full, *self.machine.advice))
         return " ".join(("Reduced isolation: jobs see this machine.", *self.machine.advice))
 
     def launch(self, gang: GangSpec) -> Placed | InsufficientCapacity:
@@ -88,10 +91,7 @@ class LocalEngine:
             refusal = self.accounts.refusal(claim, self._claims())
             if refusal is not None:
                 return InsufficientCapacity(f"{gang.name} {refusal}")
-            remove_tree(folder)
-            folder.mkdir(mode=0o700)
-            lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            lock = self._make_folder(folder)
             self.claims[gang.name] = claim
         try:
             self._start(gang, folder, claim, lock)
@@ -165,11 +165,11 @@ class LocalEngine:
         state = read_record(folder / "state.json")
         if state is None or not held(folder):
             return {}
+        family = children_by_parent()
         used: dict[str, Usage] = {}
         for name, process in state["processes"].items():
             if not (folder / f"exit-{name}.json").exists():
-                with suppress(psutil.NoSuchProcess):
-                    used[name] = tree_usage(psutil.Process(process["pid"]))
+                used[name] = tree_usage(process["pid"], family)
         return used
 
     def share(self, cpus: float) -> int:
@@ -180,6 +180,15 @@ class LocalEngine:
         """Return what the machine has and what is taken."""
         with self.lock:
             return self.accounts.capacity(self._claims())
+
+    def _make_folder(self, folder: Path) -> int:
+        """Make the run directory, and return its lock, held: it is never there without."""
+        remove_tree(folder)
+        new = Path(tempfile.mkdtemp(prefix=".new-", dir=self.root))
+        lock = os.open(new / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        new.rename(folder)
+        return lock
 
     def _start(self, gang: GangSpec, folder: Path, claim: Claim, lock: int) -> None:
         """Prepare the run directory, start the supervisor, wait until all processes run."""
@@ -234,19 +243,27 @@ class LocalEngine:
             return machine
         engine = cls(root, machine=machine)
         with tempfile.TemporaryDirectory(prefix=".trial-", dir=root) as name:
-            trial = Path(name)
-            (trial / "input").mkdir()
-            mount = Mount(trial / "input", "/opt/ml/input", "overlay")
+            log, source = Path(name) / "log", Path(name) / "input"
+            source.mkdir()
+            (source / "object").touch(0o444)
             process = ProcessSpec(
-                name="trial", argv=("/bin/true",), mounts=(mount,), log=trial / "log", memory_mib=0
+                name="trial",
+                argv=("/bin/sh", "-c", "echo changed > /input/object"),
+                mounts=(Mount(source, "/input", "overlay"),),
+                log=log,
+                memory_mib=0,
             )
-            gang = GangSpec(name=trial.name, processes=(process,), background=True)
+            gang = Path(name).name
             try:
-                engine.launch(gang)
+                engine.launch(GangSpec(name=gang, processes=(process,), background=True))
             except EngineError as error:
                 return reduced(*diagnose(str(error)))
-            await_end(engine.folder(gang.name))
-            engine.forget(gang.name)
+            await_end(engine.folder(gang))
+            seen = engine.see(gang) or {}
+            engine.forget(gang)
+        if seen["trial"].exit_code != 0:
+            advice = "Scripts can't change their input here: that takes id-mapped mounts (Linux 6)."
+            return replace(machine, advice=(advice,))
         return machine
 
     def folder(self, gang: str) -> Path:
@@ -259,15 +276,19 @@ class LocalEngine:
 
     def _find_claims(self) -> None:
         """Take stock after a restart, and clear away what a killed server left half done."""
-        for folder in self.root.iterdir():
+        for folder in self._folders():
             if held(folder):
                 planned = read_record(folder / "plan.json")
                 if planned is not None:
                     self.claims[unquote(folder.name)] = Claim(
                         planned["cpus"], planned["memory_mib"], planned["background"]
                     )
-            elif folder.name.startswith(".") or not (folder / "state.json").exists():
+            elif not (folder / "state.json").exists():
                 remove_tree(folder)
+        for folder in self.root.glob(".*"):
+            with suppress(FileNotFoundError):
+                if folder.stat().st_mtime < time.time() - STALE_AFTER_S and not held(folder):
+                    remove_tree(folder)
 
     def _claims(self) -> list[Claim]:
         """Return the claims of the gangs that run; those that ended are dropped."""
@@ -349,13 +370,25 @@ def read_record(path: Path) -> dict[str, Any] | None:
         return None
 
 
-def tree_usage(process: psutil.Process) -> Usage:
+def children_by_parent() -> dict[int, list[psutil.Process]]:
+    """Return all processes of the machine by their parent."""
+    family: dict[int, list[psutil.Process]] = {}
+    for process in psutil.process_iter(["ppid"]):
+        family.setdefault(process.info["ppid"], []).append(process)
+    return family
+
+
+def tree_usage(pid: int, family: Mapping[int, list[psutil.Process]]) -> Usage:
     """Return what a process and all that it started use.
 
     CPU counts children that ended, too. Memory that processes share is counted once.
     """
     cpu_s, own, shared = 0.0, 0, 0
-    for member in (process, *process.children(recursive=True)):
+    members = []
+    with suppress(psutil.NoSuchProcess):
+        members.append(psutil.Process(pid))
+    for member in members:  # it grows while we walk down the tree
+        members += family.get(member.pid, [])
         with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
             times, memory = member.cpu_times(), member.memory_info()
             cpu_s += times.user + times.system

@@ -26,6 +26,8 @@ class Splitter:
         self.after_return = data.endswith(b"\r")
         whole = (self.rest + data).replace(b"\r\n", b"\n")
         *ended, self.rest = whole.split(b"\n")
+        if b"\r" not in whole and len(whole) <= LONGEST_LINE:
+            return ended
         lines: list[bytes] = []
         for line in ended:
             lines += visible(line) or [b""]
@@ -83,15 +85,20 @@ class LogFile:
         """Write the lines with the time that it is now; never raises."""
         if not lines:
             return
-        now = str(time.time_ns() // 1_000_000)
+        now = b"%d " % (time.time_ns() // 1_000_000)
         if self.lost:
-            note = f"[cloche] {self.lost} log lines were lost here: {self.why}"
-            if not self._write(f"{now} {note}\n".encode()):
+            note = f"[cloche] {self.lost} log lines were lost here: {self.why}\n"
+            if not self._write(now + note.encode()):
                 self.lost += len(lines)
                 return
             self.lost = 0
-        texts = [line.decode("utf-8", "replace") for line in lines]
-        if not self._write("".join(f"{now} {text}\n" for text in texts).encode()):
+        text = b"\n".join(lines)
+        try:
+            text.decode()
+        except UnicodeDecodeError:
+            parts = [line.decode("utf-8", "replace").encode() for line in lines]
+            text = b"\n".join(parts)
+        if not self._write(now + text.replace(b"\n", b"\n" + now) + b"\n"):
             self.lost += len(lines)
 
     def _write(self, data: bytes) -> bool:
