@@ -1,0 +1,140 @@
+"""Keys and sessions: issued, found, kept over a restart, swept."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from cloche.core.clock import ManualClock
+from cloche.core.identity import Credential
+from cloche.records.store import Store
+from cloche.services.iam import Identity
+
+ACCOUNT, REGION = "123456789012", "us-east-1"
+
+
+@dataclass
+class Place:
+    folder: Path
+    clock: ManualClock
+    store: Store
+
+    def identity(self) -> Identity:
+        return Identity(self.store, self.clock)
+
+    def restarted(self) -> Identity:
+        self.store.close()
+        self.store = Store.open(self.folder / "cloche.db", self.clock)
+        return self.identity()
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    clock = ManualClock()
+    place = Place(tmp_path, clock, Store.open(tmp_path / "cloche.db", clock))
+    yield place
+    place.store.close()
+
+
+async def bootstrapped(identity: Identity, *keys: str | None) -> tuple[Credential, str]:
+    first, second = keys if keys else (None, None)
+    made = await identity.bootstrap(ACCOUNT, REGION, first, second, identity.clock.now())
+    return made.root, made.role_arn
+
+
+async def test_bootstrap_makes_root_and_the_execution_role(place: Place) -> None:
+    identity = place.identity()
+    root, role_arn = await bootstrapped(identity)
+    assert (root.principal.kind, root.principal.arn) == ("root", f"arn:aws:iam::{ACCOUNT}:root")
+    assert root.access_key_id.startswith("AKIA") and len(root.access_key_id) == 20
+    assert len(root.secret_access_key) == 40
+    name = "service-role/AmazonSageMaker-ExecutionRole-20211128T172600"
+    assert role_arn == f"arn:aws:iam::{ACCOUNT}:role/{name}"
+    role = identity.role_by_arn(role_arn)
+    assert role is not None and "sagemaker.amazonaws.com" in role.trust
+    assert role.policies == ["arn:aws:iam::aws:policy/AmazonSageMakerFullAccess"]
+
+
+async def test_bootstrap_again_changes_nothing(place: Place) -> None:
+    first = await bootstrapped(place.identity())
+    place.clock.advance(1000)
+    assert await bootstrapped(place.restarted()) == first
+
+
+async def test_chosen_root_keys_replace_those_that_were_drawn(place: Place) -> None:
+    identity = place.identity()
+    drawn, _ = await bootstrapped(identity)
+    assert identity.find(drawn.access_key_id) == drawn
+    chosen, _ = await bootstrapped(identity, "AKIACHOSEN0000000000", "s" * 40)
+    assert (chosen.access_key_id, chosen.secret_access_key) == ("AKIACHOSEN0000000000", "s" * 40)
+    assert identity.find(drawn.access_key_id) is None
+    changed, _ = await bootstrapped(identity, "AKIACHOSEN0000000000", "t" * 40)
+    found = identity.find("AKIACHOSEN0000000000")
+    assert found == changed and found is not None and found.secret_access_key == "t" * 40
+    assert (await bootstrapped(identity))[0] == changed
+
+
+async def test_session_survives_a_restart(place: Place) -> None:
+    identity = place.identity()
+    _, role_arn = await bootstrapped(identity)
+    issued = await identity.session(role_arn, "me", 3600, place.clock.now())
+    assert issued.access_key_id.startswith("ASIA") and issued.session_token is not None
+    assert issued.expires == place.clock.now() + timedelta(hours=1)
+    role_name = role_arn.rsplit("/", 1)[-1]
+    assert issued.principal.arn == f"arn:aws:sts::{ACCOUNT}:assumed-role/{role_name}/me"
+    assert issued.principal.role_arn == role_arn
+    assert place.restarted().find(issued.access_key_id) == issued
+
+
+async def test_session_of_no_role_is_refused(place: Place) -> None:
+    with pytest.raises(KeyError):
+        await place.identity().session(
+            f"arn:aws:iam::{ACCOUNT}:role/nobody", "me", 3600, place.clock.now()
+        )
+
+
+async def test_expired_sessions_are_told_apart_for_a_day_then_swept(place: Place) -> None:
+    identity = place.identity()
+    _, role_arn = await bootstrapped(identity)
+    old = await identity.session(role_arn, "old", 900, place.clock.now())
+    place.clock.advance(24 * 3600)
+    await identity.session(role_arn, "new", 900, place.clock.now())
+    assert identity.find(old.access_key_id) == old
+    place.clock.advance(24 * 3600)
+    new = await identity.session(role_arn, "newer", 900, place.clock.now())
+    assert identity.find(old.access_key_id) is None
+    assert identity.find(new.access_key_id) == new
+    names = [record.name for record in place.store.each("session")]
+    assert new.access_key_id in names and old.access_key_id not in names
+
+
+async def test_sessions_end_with_their_role(place: Place) -> None:
+    identity = place.identity()
+    role = await identity.create_role(ACCOUNT, "temporary", "{}", now=place.clock.now())
+    issued = await identity.session(role.arn, "me", 900, place.clock.now())
+    assert identity.find(issued.access_key_id) == issued
+    await identity.delete_role(role)
+    assert identity.find(issued.access_key_id) is None
+    again = await identity.create_role(ACCOUNT, "temporary", "{}", now=place.clock.now())
+    assert again.id != role.id
+
+
+async def test_unknown_keys_fill_no_memory(place: Place) -> None:
+    identity = place.identity()
+    for number in range(50):
+        assert identity.find(f"AKIAGUESS{number:011d}") is None
+    assert identity.known == {}
+
+
+async def test_find_is_quick(place: Place) -> None:
+    """The hot path of every request: 20 microseconds are allowed, a dictionary takes one."""
+    identity = place.identity()
+    root, _ = await bootstrapped(identity)
+    identity.find(root.access_key_id)
+    start = time.process_time()
+    for _ in range(10_000):
+        identity.find(root.access_key_id)
+    assert (time.process_time() - start) / 10_000 < 20e-6
