@@ -1,11 +1,15 @@
 """`python -m cloche.tour PLAN`: the story's own process, started by `cloche tour`."""
 
 import importlib
+import logging
 import sys
 
 
 def main() -> int:
     """Tell the story; importing what it needs takes seconds, in which Ctrl-C must work too."""
+    # Before the SDK is imported: it tells of its own configuration files while it is.
+    for name in ("sagemaker.config", "sagemaker.image_uris", "botocore"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     try:
         code: int = importlib.import_module("cloche.tour.story").main(sys.argv[1])
     except KeyboardInterrupt:

@@ -6,7 +6,6 @@ AWS.
 
 import io
 import json
-import logging
 import random
 import shutil
 import tarfile
@@ -32,7 +31,7 @@ from cloche.tour.errors import TourError
 from cloche.tour.facts import Epoch, Facts
 from cloche.tour.folder import ImageFolder, read_folder
 from cloche.tour.hints import next_steps, where_to_look
-from cloche.tour.journal import Journal, duration
+from cloche.tour.journal import Journal
 from cloche.tour.observations import cpu_use, memory_use
 from cloche.tour.plan import Plan
 from cloche.tour.report import print_report, write_page
@@ -282,24 +281,12 @@ def is_small(folder: ImageFolder) -> bool:
     return sorted(sides)[len(sides) // 2] <= SMALL
 
 
-def quiet() -> None:
-    """Keep the SDK's notices about its own configuration off the terminal."""
-    for name in ("sagemaker.config", "sagemaker.image_uris", "botocore"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-
-
 def main(argument: str) -> int:
     """Tell the story of the plan; returns the exit code."""
-    quiet()
     plan = Plan.from_json(argument)
     console = Console()
     story = Story(plan, console)
-    console.print(
-        f"[bold]Cloche tour[/]: {plan.data_name}, {duration(time.time() - plan.started)} "
-        f"after the start\n{plan.home}",
-        highlight=False,
-        soft_wrap=True,
-    )
+    console.print(f"[bold]Cloche tour[/]: {plan.data_name}, in {plan.home}", highlight=False)
     try:
         story.tell()
     except KeyboardInterrupt:

@@ -18,15 +18,25 @@ def example() -> Path:
 
 
 @pytest.fixture(scope="session")
-def inference() -> Iterator[ModuleType]:
-    """The serving script, imported as a model server imports it: from its own folder."""
+def on_path() -> Iterator[None]:
+    """The example's folder, where its scripts find each other."""
     sys.path.insert(0, str(EXAMPLE))
-    try:
-        yield importlib.import_module("inference")
-    finally:
-        sys.path.remove(str(EXAMPLE))
-        for name in ("inference", "network", "pictures"):
-            sys.modules.pop(name, None)
+    yield
+    sys.path.remove(str(EXAMPLE))
+    for name in ("hpo", "inference", "network", "pictures"):
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture(scope="session")
+def inference(on_path: None) -> ModuleType:
+    """The serving script, imported as a model server imports it."""
+    return importlib.import_module("inference")
+
+
+@pytest.fixture(scope="session")
+def hpo(on_path: None) -> ModuleType:
+    """The training script, as a module."""
+    return importlib.import_module("hpo")
 
 
 def draw(shape: str, shade: int) -> Image.Image:
