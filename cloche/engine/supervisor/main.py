@@ -315,8 +315,7 @@ def main() -> None:
         os.set_inheritable(int(fd), False)
     os.chdir(folder)
     detach()
-    if sys.platform == "linux":
-        namespaces.become_subreaper()
+    namespaces.become_subreaper()
     try:
         with open("plan.json", encoding="utf-8") as file:
             plan: Plan = json.load(file)

@@ -7,6 +7,7 @@ import fcntl
 import os
 import socket
 import struct
+import sys
 
 CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWNET = 0x20000, 0x10000000, 0x40000000
 MS_REC, MS_PRIVATE = 0x4000, 0x40000
@@ -46,13 +47,15 @@ def unshare(flags: int) -> None:
 
 
 def become_subreaper() -> None:
-    """Have orphans among the descendants handed to this process instead of to init."""
-    libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    """Have orphans among the descendants handed to this process instead of to init (Linux)."""
+    if sys.platform == "linux":
+        libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def die_with_parent() -> None:
-    """Have the kernel kill this process when its parent ends."""
-    libc.prctl(PR_SET_PDEATHSIG, 9, 0, 0, 0)
+    """Have the kernel kill this process when its parent ends (Linux)."""
+    if sys.platform == "linux":
+        libc.prctl(PR_SET_PDEATHSIG, 9, 0, 0, 0)
 
 
 def enter_own_user_namespace() -> None:
