@@ -16,12 +16,14 @@ from cloche.records.store import Store
 from cloche.services.sagemaker.invoking import invoke
 from cloche.services.sagemaker.loops.endpoint import EndpointLoop
 from cloche.services.sagemaker.loops.training_job import TrainingJobs
+from cloche.services.sagemaker.loops.tuning_job import TuningJobs
 from cloche.services.sagemaker.operations import (
     endpoint,
     endpoint_config,
     model,
     tags,
     training_job,
+    tuning_job,
 )
 from cloche.services.sagemaker.router import (
     Answered,
@@ -49,8 +51,8 @@ __all__ = [
     "UnknownVariant",
     "service",
 ]
-OPERATIONS = (training_job, model, endpoint_config, endpoint, tags)
-LOOPS: tuple[Callable[[SageMaker], Any], ...] = (TrainingJobs, EndpointLoop)
+OPERATIONS = (training_job, tuning_job, model, endpoint_config, endpoint, tags)
+LOOPS: tuple[Callable[[SageMaker], Any], ...] = (TrainingJobs, TuningJobs, EndpointLoop)
 
 
 @dataclass

@@ -130,7 +130,8 @@ class Progress:
     """What was made of a training job so far (the resource's document).
 
     `ending` is how the job will end: known when its processes have ended, and not changed after.
-    `read` is, for each host, up to where its log was searched for metrics.
+    `read` is, for each host, up to where its log was searched for metrics. `curve` is every value
+    of the metric that a tuning job's objective is, in the order of the log.
     """
 
     transitions: tuple[Transition, ...] = ()
@@ -142,6 +143,7 @@ class Progress:
     uploaded: bool = False
     metrics: Mapping[str, Metric] = field(default_factory=dict)
     read: Mapping[str, int] = field(default_factory=dict)
+    curve: tuple[float, ...] = ()
 
     def go(self, status: SecondaryStatus, now: datetime, message: str | None = None) -> Progress:
         """Return this with `status` as the newest transition.
@@ -224,7 +226,11 @@ def training_job(resource: Resource) -> TrainingJob:
     ending = document.pop("ending")
     metrics = {name: Metric(**m) for name, m in document.pop("metrics").items()}
     progress = Progress(
-        transitions=transitions, ending=S(ending) if ending else None, metrics=metrics, **document
+        transitions=transitions,
+        ending=S(ending) if ending else None,
+        metrics=metrics,
+        curve=tuple(document.pop("curve", ())),
+        **document,
     )
     return TrainingJob(resource, progress)
 

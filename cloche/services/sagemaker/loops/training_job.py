@@ -29,6 +29,7 @@ from cloche.services.sagemaker.records import (
     TrainingJobStatus,
     training_job,
 )
+from cloche.services.sagemaker.records_tuning import OBJECTIVE
 from cloche.services.sagemaker.training import hosts as h
 from cloche.services.sagemaker.training.channels import DownloadError, split_uri
 from cloche.services.sagemaker.training.decide import (
@@ -293,7 +294,8 @@ class TrainingJobs:
         if found:
             await self.put_data(job, metric_data(job.resource.name, found))
         kept.read.update(read)
-        return with_metrics(job.progress, found, read) if found else job.progress
+        objective = job.request.get("HyperParameters", {}).get(OBJECTIVE)
+        return with_metrics(job.progress, found, read, objective) if found else job.progress
 
     async def sample(self, job: TrainingJob) -> None:
         """Put what the hosts use to CloudWatch, when it is time."""

@@ -6,24 +6,22 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from cloche.core.clock import to_ms
 from cloche.core.errors import AwsError, unsupported
 from cloche.operation import Call, operation
-from cloche.records.store import AlreadyExists, Conflict, Resource
+from cloche.records.store import AlreadyExists, Conflict
 from cloche.services.sagemaker.paging import DESCENDING, listing, turn
 from cloche.services.sagemaker.records import (
     TRAINING_JOB,
-    Progress,
     Request,
-    SecondaryStatus,
     TrainingJob,
     TrainingJobStatus,
     arn,
     moment,
     training_job,
-    wish,
 )
 from cloche.services.sagemaker.tags import checked
+from cloche.services.sagemaker.training import record
+from cloche.services.sagemaker.training.record import new_training_job
 from cloche.services.sagemaker.training.request import validated
 
 if TYPE_CHECKING:
@@ -111,21 +109,9 @@ async def insert(
     call: Call[SageMaker], name: str, request: Request, tags: Sequence[Mapping[str, str]]
 ) -> None:
     """Add the record of a new job, which the loop then finds."""
-    progress = Progress(stream_s=to_ms(call.now) // 1000).go(SecondaryStatus.STARTING, call.now)
-    resource = Resource(
-        account=call.account,
-        region=call.region,
-        kind=TRAINING_JOB,
-        name=name,
-        arn=arn(call.account, call.region, TRAINING_JOB, name),
-        status=TrainingJobStatus.IN_PROGRESS,
-        created=call.now,
-        modified=call.now,
-        wish=wish(request, tags),
-        document=progress.document(),
-    )
+    resource, message = new_training_job((call.account, call.region), name, request, tags, call.now)
     try:
-        await call.store.insert(resource, progress.transitions[-1].message)
+        await call.store.insert(resource, message)
     except AlreadyExists as error:
         raise AwsError(
             "ResourceInUse",
@@ -162,6 +148,7 @@ def describe_training_job(call: Call[SageMaker], *, TrainingJobName: str) -> dic
     }
     answer |= {name: request[name] for name in ECHOED if name in request}
     answer |= present(
+        TuningJobArn=job.resource.wish.get("TuningJobArn"),
         TrainingStartTime=moment(progress.started_ms),
         TrainingEndTime=moment(progress.ended_ms),
         FailureReason=progress.failure,
@@ -221,26 +208,13 @@ def list_training_jobs(
 @operation(resource="training-job/{TrainingJobName}")
 async def stop_training_job(call: Call[SageMaker], *, TrainingJobName: str) -> None:
     """Record that the job shall stop; its loop ends the processes and keeps the artifacts."""
-    while True:
-        job = find(call, TrainingJobName)
-        if job.status is not TrainingJobStatus.IN_PROGRESS:
-            raise AwsError(
-                "ValidationException",
-                f"The request was rejected because the training job is in status {job.status}.",
-            )
-        progress = job.progress
-        if progress.ending is None:
-            progress = progress.go(SecondaryStatus.STOPPING, call.now)
-        try:
-            await call.store.update(
-                job.resource,
-                status=TrainingJobStatus.STOPPING,
-                document=progress.document(),
-                message=progress.transitions[-1].message,
-            )
-        except Conflict:
-            continue
-        return
+    job = find(call, TrainingJobName)
+    if job.status is not TrainingJobStatus.IN_PROGRESS:
+        raise AwsError(
+            "ValidationException",
+            f"The request was rejected because the training job is in status {job.status}.",
+        )
+    await record.stop_training_job(call.store, job.resource, call.now)
 
 
 @operation(resource="training-job/{TrainingJobName}")

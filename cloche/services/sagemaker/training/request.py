@@ -62,6 +62,11 @@ def validated(given: Mapping[str, Any], sagemaker: SageMaker, account: str, regi
     check_channels(given["InputDataConfig"], algorithm["TrainingInputMode"])
     for channel in given["InputDataConfig"]:
         check_objects(channel["DataSource"]["S3DataSource"], sagemaker, region, given["RoleArn"])
+    return with_defaults(given)
+
+
+def with_defaults(given: Mapping[str, Any]) -> Request:
+    """Return a request that was found valid as it is kept, defaults filled in."""
     request = {name: value for name, value in given.items() if value is not None}
     request["ResourceConfig"] = check_resources(given["ResourceConfig"])
     request["StoppingCondition"] = check_stopping(given["StoppingCondition"] or {})

@@ -50,13 +50,20 @@ def find_metrics(
     return found
 
 
-def with_metrics(progress: Progress, found: Iterable[Found], read: Mapping[str, int]) -> Progress:
-    """Return progress with the last value of each metric and how far the logs were read."""
-    metrics = dict(progress.metrics)
+def with_metrics(
+    progress: Progress, found: Iterable[Found], read: Mapping[str, int], objective: str | None
+) -> Progress:
+    """Return progress with the last value of each metric and how far the logs were read.
+
+    All values of `objective` are kept: a tuning job's rules look at the curve.
+    """
+    metrics, curve = dict(progress.metrics), list(progress.curve)
     for one in found:
+        if one.name == objective:
+            curve.append(one.value)
         if one.name not in metrics or metrics[one.name].at_ms <= one.at_ms:
             metrics[one.name] = Metric(value=one.value, at_ms=one.at_ms)
-    return replace(progress, metrics=metrics, read={**progress.read, **read})
+    return replace(progress, metrics=metrics, read={**progress.read, **read}, curve=tuple(curve))
 
 
 def metric_data(job: str, found: Iterable[Found]) -> list[Datum]:

@@ -1,0 +1,121 @@
+from dataclasses import replace
+
+import pytest
+
+from cloche.services.sagemaker.tuning.decide import (
+    ALL_FAILED,
+    NO_SUCCESS,
+    Plan,
+    Rules,
+    Situation,
+    decide,
+    not_improving,
+)
+from cloche.services.sagemaker.tuning.strategies import Trial
+
+RULES = Rules(max_jobs=12, max_parallel=3)
+
+
+def trial(number, state, objective=None, curve=()):
+    return Trial(number=number, parameters={}, state=state, objective=objective, curve=curve)
+
+
+def at(*trials, rules=RULES, **more):
+    numbers = [each.number for each in trials]
+    return Situation(
+        rules=rules,
+        trials=trials,
+        minimize=dict.fromkeys(numbers, True),
+        groups=dict.fromkeys(numbers, ""),
+        **more,
+    )
+
+
+def many(count, state, objective=None, first=1):
+    return [trial(n, state, objective) for n in range(first, first + count)]
+
+
+@pytest.mark.parametrize(
+    ("situation", "plan"),
+    [
+        (at(), Plan(start=3)),
+        (at(*many(2, "running")), Plan(start=1)),
+        (at(*many(3, "running")), Plan()),
+        (at(*many(11, "completed", 1.0), trial(12, "running")), Plan()),
+        (at(*many(10, "completed", 1.0), trial(11, "running")), Plan(start=1)),
+        (at(*many(12, "completed", 1.0)), Plan(ending="Completed")),
+        (at(*many(11, "failed"), trial(12, "stopped", 1.0)), Plan(ending="Completed")),
+        (at(*many(4, "failed")), Plan(start=3)),
+        (at(*many(5, "failed")), Plan(ending="Failed", reason=NO_SUCCESS)),
+        (
+            at(*many(5, "failed"), trial(6, "running")),
+            Plan(stop=(6,), ending="Failed", reason=NO_SUCCESS),
+        ),
+        (
+            at(*many(2, "failed"), rules=replace(RULES, max_jobs=2)),
+            Plan(ending="Failed", reason=ALL_FAILED),
+        ),
+        (at(*many(2, "running"), stop_requested=True), Plan(stop=(1, 2), ending="Stopped")),
+        (
+            at(*many(2, "running"), stop_requested=True, stopping=frozenset({1})),
+            Plan(stop=(2,), ending="Stopped"),
+        ),
+        (
+            at(trial(1, "running"), rules=replace(RULES, max_runtime_s=120), age_s=120.0),
+            Plan(stop=(1,), ending="Completed"),
+        ),
+        (
+            at(trial(1, "completed", 0.5), trial(2, "running"), rules=replace(RULES, target=0.5)),
+            Plan(stop=(2,), ending="Completed"),
+        ),
+        (at(trial(1, "running", 0.4), rules=replace(RULES, target=0.5)), Plan(start=2)),
+        (
+            at(*many(4, "completed", 1.0), rules=replace(RULES, not_improving=3)),
+            Plan(ending="Completed"),
+        ),
+        (at(*many(3, "completed", 1.0), rules=replace(RULES, not_improving=3)), Plan(start=3)),
+        (
+            at(*many(11, "completed", 1.0), rules=replace(RULES, convergence=True)),
+            Plan(ending="Completed", converged=True),
+        ),
+        (
+            at(
+                trial(1, "completed", 1.0, (2.0, 1.0)),
+                trial(2, "running", 3.0, (3.0,)),
+                rules=replace(RULES, early_stopping=True),
+            ),
+            Plan(stop=(2,), start=2),
+        ),
+        (
+            at(
+                trial(1, "completed", 1.0, (2.0, 1.0)),
+                trial(2, "running", 3.0, (3.0,)),
+                rules=replace(RULES, early_stopping=True),
+                stopping=frozenset({2}),
+            ),
+            Plan(start=2),
+        ),
+        (
+            at(trial(1, "completed", 1.0, (2.0,)), trial(2, "running", 3.0, (3.0,))),
+            Plan(start=2),
+        ),
+    ],
+)
+def test_decide(situation, plan):
+    assert decide(situation) == plan
+
+
+def test_never_more_at_a_time_than_allowed_whatever_is_seen():
+    for running in range(4):
+        for done in range(12 - running):
+            trials = [*many(done, "completed", 1.0), *many(running, "running", first=done + 1)]
+            plan = decide(at(*trials))
+            assert running + plan.start <= 3
+            assert len(trials) + plan.start <= 12
+
+
+def test_an_improvement_of_one_percent_or_less_is_none():
+    values = (1.0, 0.995, 0.98, 0.99, 0.5)
+    trials = [trial(n, "completed", value) for n, value in enumerate(values, 1)]
+    counts = [not_improving(at(*trials[:n])) for n in range(1, 6)]
+    assert counts == [0, 1, 0, 1, 0]
