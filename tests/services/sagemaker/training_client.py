@@ -7,9 +7,7 @@ import json
 import tarfile
 import time
 from collections.abc import Callable
-from typing import Any
-
-from cloche.testing.platform import Platform
+from typing import Any, Protocol
 
 IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch-training:1.8-cpu-py36"
 BUCKET = "training-bucket"
@@ -37,11 +35,16 @@ def source(files: dict[str, str]) -> bytes:
     return data.getvalue()
 
 
+class Platform(Protocol):
+    """Whatever makes boto3 clients."""
+
+    def client(self, service: str) -> Any: ...
+
+
 class Trainer:
     """A user of the platform who trains."""
 
     def __init__(self, platform: Platform) -> None:
-        self.platform = platform
         self.s3, self.sagemaker = platform.client("s3"), platform.client("sagemaker")
         self.logs, self.cloudwatch = platform.client("logs"), platform.client("cloudwatch")
         self.role = platform.client("iam").list_roles()["Roles"][0]["Arn"]
