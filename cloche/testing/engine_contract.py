@@ -293,6 +293,29 @@ class EngineContract:
         assert outcomes(lab.finished()) == {"h": (4, None)}
         assert lab.log("h") == [f"line {i}" for i in range(200)]
 
+    def test_a_server_killed_while_it_launches(self, lab: Lab) -> None:
+        """Whenever it is killed: the next one launches again, and the gang runs once."""
+        delays_ms = range(0, 240, 20)
+        for delay_ms in delays_ms:
+            process = lab.process(f"h{delay_ms}", "echo once")
+            gang = GangSpec(name=f"gang-{delay_ms}", processes=(process,), background=True)
+            server = os.fork()
+            if server == 0:
+                signal.signal(signal.SIGALRM, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+                signal.setitimer(signal.ITIMER_REAL, (delay_ms + 0.01) / 1000)
+                try:
+                    lab.make().launch(gang)
+                    signal.pause()
+                finally:
+                    os._exit(1)
+            assert os.waitpid(server, 0)[1] == signal.SIGKILL
+            lab.engine = lab.make()
+            lab.place(gang)
+        for delay_ms in delays_ms:
+            name = f"h{delay_ms}"
+            assert outcomes(lab.finished(f"gang-{delay_ms}")) == {name: (0, None)}
+            assert lab.log(name) == ["once"]
+
     def test_lost_when_the_supervisor_is_killed(self, lab: Lab) -> None:
         """Nobody knows how the gang ended, and nothing of it goes on."""
         marker = unique()

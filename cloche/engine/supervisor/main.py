@@ -11,6 +11,7 @@ A run directory holds
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import selectors
@@ -322,8 +323,14 @@ def main() -> None:
         supervisor = Supervisor(plan, [socket.socket(fileno=int(fd)) for fd in doors])
         supervisor.start()
     except BaseException as error:
-        os.write(int(report), str(error).encode()[:60_000])
+        tell(int(report), str(error))
         raise
-    os.write(int(report), b"ok")
-    os.close(int(report))
+    tell(int(report), "ok")
     supervisor.run()
+
+
+def tell(report: int, answer: str) -> None:
+    """Answer the server that waits, if it lives."""
+    with contextlib.suppress(BrokenPipeError):
+        os.write(report, answer.encode()[:60_000])
+    os.close(report)
