@@ -22,7 +22,7 @@ from cloche.gateway.authority import Authority
 from cloche.gateway.doors import CREDENTIALS_PATH, Doorkeeper
 from cloche.gateway.egress import Fenced, Open, networks, upstream_of
 from cloche.gateway.listener import Listener
-from cloche.gateway.owner import SESSION_PATH, Owner
+from cloche.gateway.owner import END_PATH, SESSION_PATH, Owner
 from cloche.gateway.proxy import Proxy
 from cloche.operation import Service
 from cloche.reconciler import Reconciler
@@ -92,6 +92,18 @@ class Platform:
             "failure": None if self.ended is None else repr(self.ended),
         }
         return Response(200, {"content-type": "application/json"}, json.dumps(content).encode())
+
+    async def end_processes(self, request: LocalRequest) -> Response:
+        """Answer `POST /_cloche/end-processes`: ask every process of user code to end.
+
+        The loops are stopped first, or they would start them again: the server is to go down next.
+        """
+        self.owner.check(request)
+        await self._end_reconciler()
+        gangs = await asyncio.to_thread(self.engine.adopt)
+        for gang in gangs:
+            await asyncio.to_thread(self.engine.stop, gang)
+        return Response(200, {"content-type": "application/json"}, b"{}")
 
     async def _start(self, log: str | None) -> None:
         config, closing = self.config, self.closing
@@ -208,8 +220,9 @@ class Platform:
             now=self.clock.now(),
         )
         token = ids.secret_access_key()
-        owner = Owner(self.identity, self.clock, made.role_arn, token)
-        self.gateway.local[SESSION_PATH] = owner.session
+        self.owner = Owner(self.identity, self.clock, made.role_arn, token)
+        self.gateway.local[SESSION_PATH] = self.owner.session
+        self.gateway.local[END_PATH] = self.end_processes
         homes.write_json(
             config.home.credentials,
             {

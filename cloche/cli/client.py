@@ -62,10 +62,16 @@ class Client:
         """Return the keys of a new session of the execution role, as containers on AWS get them:
         AccessKeyId, SecretAccessKey, Token, Expiration.
         """
+        return self._tell("/_cloche/session")
+
+    def end_processes(self) -> None:
+        """Have every process of user code end; the server is to go down next."""
+        self._tell("/_cloche/end-processes")
+
+    def _tell(self, path: str) -> dict[str, Any]:
         headers = {"Authorization": f"Bearer {self.credentials().token}"}
-        request = urllib.request.Request(
-            f"{self.server.address}/_cloche/session", headers=headers, method="POST"
-        )
+        url = self.server.address + path
+        request = urllib.request.Request(url, headers=headers, method="POST")
         return self._ask(request, ANSWER_WITHIN_S)
 
     def _ask(self, request: urllib.request.Request, timeout_s: float) -> dict[str, Any]:

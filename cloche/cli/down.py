@@ -27,9 +27,13 @@ def down(home: Home, *, stop_jobs: bool) -> None:
         return
     client = Client(home, server)
     running = what_runs(client)
-    if stop_jobs and running:
+    if stop_jobs:
         stop_all(client, running)
         running = []
+        try:
+            client.end_processes()
+        except (OSError, ValueError) as error:
+            raise Stop(f"The processes can't be ended: {error}. The server is still up.") from None
     os.kill(server.pid, signal.SIGTERM)
     wait_until_gone(home, server.pid)
     said = "Cloche is down; everything is kept"
@@ -52,6 +56,8 @@ def what_runs(client: Client) -> list[str]:
 
 def stop_all(client: Client, jobs: list[str]) -> None:
     """Ask every job to stop and wait until all have."""
+    if not jobs:
+        return
     sagemaker = client.aws("sagemaker")
     out.print(f"Stopping {count(len(jobs), 'job')}: {', '.join(jobs)}", markup=False)
     for job in jobs:

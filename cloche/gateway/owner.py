@@ -14,7 +14,7 @@ from cloche.gateway.asgi import LocalRequest
 from cloche.gateway.doors import SESSION_NAME, Sessions, container_credentials
 from cloche.gateway.message import Response
 
-SESSION_PATH = "/_cloche/session"
+SESSION_PATH, END_PATH = "/_cloche/session", "/_cloche/end-processes"
 SESSION_S = 12 * 3600
 
 
@@ -27,13 +27,17 @@ class Owner:
     role_arn: str
     token: str
 
-    async def session(self, request: LocalRequest) -> Response:
-        """Answer `POST /_cloche/session` (`Authorization: Bearer TOKEN`): keys for 12 hours."""
+    def check(self, request: LocalRequest) -> None:
+        """Raise AccessDenied unless the request is a POST with the token."""
         if request.method != "POST":
-            raise AwsError("MethodNotAllowed", f"{SESSION_PATH} takes POST", 405)
+            raise AwsError("MethodNotAllowed", f"{request.path} takes POST", 405)
         said = request.headers.get("authorization", "").encode()
         if not hmac.compare_digest(said, f"Bearer {self.token}".encode()):
             raise AwsError("AccessDenied", "The token is not the one in credentials.json", 403)
+
+    async def session(self, request: LocalRequest) -> Response:
+        """Answer `POST /_cloche/session` (`Authorization: Bearer TOKEN`): keys for 12 hours."""
+        self.check(request)
         now = self.clock.now()
         try:
             made = await self.sessions.session(self.role_arn, SESSION_NAME, SESSION_S, now)
