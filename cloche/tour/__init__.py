@@ -8,10 +8,13 @@ import importlib.util
 import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from cloche.tour.download import dogs
@@ -46,37 +49,47 @@ def main(
     epochs: how often training goes over the pictures. port: the platform's; a free one without it.
     """
     console = Console()
+    try:
+        with endings():
+            return story(console, home.resolve(), data, dataset, epochs, port)
+    except TourError as error:
+        console.print(f"[red]{escape(str(error))}[/]", highlight=False, soft_wrap=True)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def story(
+    console: Console,
+    home: Path,
+    data: Path | None,
+    dataset: str | None,
+    epochs: int,
+    port: int | None,
+) -> int:
+    """Prepare the data, then run the platform and the story on it; returns the exit code."""
     started = time.time()
-    for ending in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(ending, interrupted)
     try:
         check_asked(data, dataset, epochs)
         source = find_example()
         folder = prepare(console, home, data, dataset)
     except TourError as error:
-        console.print(f"[red]{error}[/]", highlight=False)
+        console.print(f"[red]{escape(str(error))}[/]", highlight=False, soft_wrap=True)
         return 2
     except KeyboardInterrupt:
         console.print("\nInterrupted; what was downloaded is kept.")
-        return 130
-    server = Server(home.resolve())
-    try:
-        stays_up = server.is_up()
-        plan = Plan(
-            home=str(home.resolve()),
-            data=str(folder) if folder else None,
-            data_name=name_of(folder, dataset),
-            source=str(source),
-            epochs=epochs,
-            started=started,
-            stays_up=stays_up,
-        )
-        return run(console, server, plan, port)
-    except TourError as error:
-        console.print(f"[red]{error}[/]", highlight=False)
-        return 1
-    except KeyboardInterrupt:
-        return 130
+        raise
+    server = Server(home)
+    plan = Plan(
+        home=str(home),
+        data=str(folder) if folder else None,
+        data_name=name_of(folder, dataset),
+        source=str(source),
+        epochs=epochs,
+        started=started,
+        stays_up=server.is_up(),
+    )
+    return run(console, server, plan, port)
 
 
 def run(console: Console, server: Server, plan: Plan, port: int | None) -> int:
@@ -90,7 +103,8 @@ def run(console: Console, server: Server, plan: Plan, port: int | None) -> int:
         console.print("\nInterrupted.")
         raise
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # shutting down is seen through
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)  # shutting down is seen through
         if not plan.stays_up:
             with console.status("Shutting the platform down"):
                 server.down()
@@ -131,7 +145,7 @@ def prepare(console: Console, home: Path, data: Path | None, dataset: str | None
             first = progress.add_task("Downloading dogImages.zip", total=None)
             second = progress.add_task("Unpacking", total=None, visible=False)
             data = dogs(
-                tour_folder(home.resolve()),
+                tour_folder(home),
                 lambda done, total: progress.update(first, completed=done, total=total),
                 lambda done, total: progress.update(
                     second, completed=done, total=total, visible=True
@@ -160,6 +174,20 @@ def find_example() -> Path:
     return source
 
 
+@contextmanager
+def endings() -> Iterator[None]:
+    """Let other ways of ending the tour be as Ctrl-C, until the block ends."""
+    before = {
+        number: signal.signal(number, interrupted) for number in (signal.SIGTERM, signal.SIGHUP)
+    }
+    before[signal.SIGINT] = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def interrupted(signum: int, frame: FrameType | None) -> None:
-    """Let other ways of ending the tour be as Ctrl-C."""
+    """End the tour as Ctrl-C does."""
     raise KeyboardInterrupt
