@@ -7,7 +7,7 @@ import time
 
 from bench.harness import cores
 
-BENCHES = ("control_plane", "s3", "engine", "training", "serving", "images")
+BENCHES = ("wire", "control_plane", "s3", "engine", "training", "serving", "images")
 
 
 def main(names: list[str]) -> int:

@@ -49,8 +49,7 @@ def write_timestamp(value: datetime, form: str) -> str | int | float:
     if form == "rfc822":
         return format_datetime(moment.replace(microsecond=0), usegmt=True)
     exact = moment.microsecond or form == "milliseconds"
-    fraction = f".{moment.microsecond // 1000:03d}" if exact else ""
-    return f"{moment:%Y-%m-%dT%H:%M:%S}{fraction}Z"
+    return moment.isoformat(timespec="milliseconds" if exact else "seconds")[:-6] + "Z"
 
 
 def read_text(shape: Shape, text: str) -> object:

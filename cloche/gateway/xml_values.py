@@ -1,6 +1,8 @@
 """Values of the API as XML: what query, ec2 and rest-xml have in common."""
 
+import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
@@ -12,6 +14,7 @@ from cloche.gateway.shapes import Field, Shape
 DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
 # Characters that an XML reader would change on the way.
 ENTITIES = {"\r": "&#13;"}
+SPECIAL = re.compile(r"[&<>\r]")
 
 
 def load(body: bytes) -> Element:
@@ -103,11 +106,7 @@ def read_entries(shape: Shape, nodes: Sequence[Element]) -> dict[str, Any]:
 def write(shape: Shape, value: Any, name: str, form: str = "iso8601") -> str:
     """Return a value as an element called `name`; `form` is how timestamps are written."""
     if shape.kind == "structure":
-        attributes = namespace(shape) + "".join(
-            f" {f.wire}={quoteattr(write_text(f.shape, value[f.name]))}"
-            for f in shape.fields
-            if f.shape.traits.get("xmlAttribute") and value.get(f.name) is not None
-        )
+        attributes = namespace(shape) + write_attributes(shape, value)
         return f"<{name}{attributes}>{write_members(shape, value, form)}</{name}>"
     if shape.kind == "list":
         assert shape.item is not None
@@ -119,28 +118,53 @@ def write(shape: Shape, value: Any, name: str, form: str = "iso8601") -> str:
         if shape.flattened:
             return write_entries(shape, value, name, form)
         return f"<{name}{namespace(shape)}>{write_entries(shape, value, 'entry', form)}</{name}>"
-    return f"<{name}>{escape(write_text(shape, value, form), ENTITIES)}</{name}>"
+    text = value if type(value) is str else write_text(shape, value, form)
+    return f"<{name}>{escape(text, ENTITIES) if SPECIAL.search(text) else text}</{name}>"
 
 
 def write_members(shape: Shape, value: Mapping[str, Any], form: str = "iso8601") -> str:
     """Return the elements of a structure's members that lie in the body."""
-    unknown = value.keys() - shape.by_name.keys()
-    if unknown:
-        raise KeyError(f"{shape.name} has no member {sorted(unknown)}")
+    if not value.keys() <= shape.by_name.keys():
+        raise KeyError(f"{shape.name} has no member {sorted(value.keys() - shape.by_name.keys())}")
     return "".join(
-        write(f.shape, value[f.name], f.wire, form)
-        for f in shape.fields
-        if value.get(f.name) is not None
-        and f.shape.location is None
-        and not f.shape.traits.get("xmlAttribute")
+        [
+            write(field.shape, value[field.name], field.wire, form)
+            for field in in_body(shape)
+            if value.get(field.name) is not None
+        ]
     )
+
+
+@cache
+def in_body(shape: Shape) -> tuple[Field, ...]:
+    """Return the members that are elements of the body."""
+    return tuple(
+        f
+        for f in shape.fields
+        if f.shape.location is None and not f.shape.traits.get("xmlAttribute")
+    )
+
+
+def write_attributes(shape: Shape, value: Mapping[str, Any]) -> str:
+    """Return the members that are attributes."""
+    return "".join(
+        f" {f.wire}={quoteattr(write_text(f.shape, value[f.name]))}"
+        for f in attributes_of(shape)
+        if value.get(f.name) is not None
+    )
+
+
+@cache
+def attributes_of(shape: Shape) -> tuple[Field, ...]:
+    """Return the members that are attributes."""
+    return tuple(f for f in shape.fields if f.shape.traits.get("xmlAttribute"))
 
 
 def write_items(shape: Shape, value: Sequence[Any], name: str, form: str) -> str:
     """Return a list's items as elements called `name`."""
     assert shape.item is not None
     item = shape.item
-    return "".join(write(item, one, name, form) for one in value)
+    return "".join([write(item, one, name, form) for one in value])
 
 
 def write_entries(shape: Shape, value: Mapping[str, Any], name: str, form: str) -> str:
