@@ -96,6 +96,10 @@ class Store:
     def close(self) -> None:
         """Write what waits, then close."""
         self.writer.close()
+        reader: Connection | None = getattr(self.local, "connection", None)
+        if reader is not None:
+            reader.close()
+            del self.local.connection
         self.engine.dispose()
 
     # ------------------------------------------------------------------ any table
@@ -125,7 +129,7 @@ class Store:
         return future.result()
 
     def on_change(self, listener: Callable[[str], None]) -> None:
-        """Call `listener(kind)` after a resource of that kind changed, on the writing thread."""
+        """Call `listener(kind)` after a resource of that kind changed, where it is awaited."""
         self.listeners.append(listener)
 
     # ------------------------------------------------------------------ resources

@@ -43,7 +43,7 @@ bucket = sa.Table(
     "bucket",
     metadata,
     # One namespace for all accounts and regions, as on AWS.
-    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("name", S3Key, primary_key=True),
     sa.Column("account", sa.Text, nullable=False),
     sa.Column("region", sa.Text, nullable=False),
     sa.Column("created", sa.BigInteger, nullable=False),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -41,7 +42,12 @@ def test_migrations_make_the_tables_that_the_code_has(tmp_path: Path) -> None:
     with fresh.connect() as connection:
         rows = connection.exec_driver_sql("SELECT name, sql FROM sqlite_master WHERE sql NOTNULL")
         for name, sql in rows:
-            assert ("WITHOUT ROWID" in sql) == ("WITHOUT ROWID" in made[name]), name
+            # Alembic compares neither this, nor what of a column is in its definition alone.
+            assert plain(sql) == plain(made[name]), name
+
+
+def plain(sql: str) -> str:
+    return re.sub(r"\s+", " ", sql)
 
 
 def test_opening_twice_keeps_everything(tmp_path: Path) -> None:

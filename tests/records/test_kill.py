@@ -12,7 +12,7 @@ from pathlib import Path
 from cloche.records.store import Store
 
 WRITE = Path(__file__).parent / "write.py"
-ROUNDS = 6
+ROUNDS = 4
 
 
 def test_kill_9_loses_nothing_acknowledged(tmp_path: Path) -> None:
