@@ -15,6 +15,7 @@ import json
 import os
 import queue
 import signal
+import socket
 import sys
 import threading
 import traceback
@@ -91,6 +92,7 @@ class Server:
 
     def start(self) -> None:
         """Listen; returns once the socket answers."""
+        self.socket = listen(Path(self.path))
         self.thread.start()
         self.listening.wait()
 
@@ -104,8 +106,7 @@ class Server:
         self.loop.run_until_complete(self._serve())
 
     async def _serve(self) -> None:
-        Path(self.path).unlink(missing_ok=True)
-        server = await asyncio.start_unix_server(self._connection, self.path, limit=MAX_HEAD)
+        server = await asyncio.start_unix_server(self._connection, sock=self.socket, limit=MAX_HEAD)
         self.listening.set()
         await self.stopped.wait()
         server.close()
@@ -173,6 +174,18 @@ class Server:
             print(f"Worker unresponsive for {self.timeout_s:g} s: it ends and is replaced")
             sys.stdout.flush()
             os._exit(UNRESPONSIVE)  # the main thread is stuck in user code: nothing else ends it
+
+
+def listen(path: Path) -> socket.socket:
+    """Return a socket bound to the path, which may be longer than an address holds (107 bytes)."""
+    path.unlink(missing_ok=True)
+    listening, before = socket.socket(socket.AF_UNIX), Path.cwd()
+    os.chdir(path.parent)
+    try:
+        listening.bind(path.name)
+    finally:
+        os.chdir(before)
+    return listening
 
 
 def serve(server: Server, model: handlers.Model) -> None:

@@ -35,7 +35,7 @@ class Replica:
     """A model server in a process of its own."""
 
     def __init__(self, code: str | None, **environment: str) -> None:
-        self.run = Path(tempfile.mkdtemp(prefix="srv"))
+        self.run = self.root = Path(tempfile.mkdtemp(prefix="srv"))
         self.model = self.run / "model"
         self.model.mkdir()
         if code is not None:
@@ -88,7 +88,7 @@ class Replica:
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
-        shutil.rmtree(self.run)
+        shutil.rmtree(self.root)
 
 
 @pytest.fixture
@@ -131,6 +131,15 @@ async def test_connection_is_kept_and_other_paths_are_refused(replicas: list[Rep
     assert (await connection.send(request_head("GET", "/nope", 0, []), b"")).status == 404
     assert (await connection.send(request_head("GET", "/invocations", 0, []), b"")).status == 405
     connection.close()
+
+
+async def test_socket_path_may_be_long(replicas: list[Replica]) -> None:
+    replica = make(replicas)
+    replica.run = replica.run / ("x" * 120)
+    replica.run.mkdir()
+    replica.environment["CLOCHE_SOCKET"] = str(replica.run / "serve.sock")
+    await replica.ready()
+    assert (await replica.invoke(b"[1]", Content_Type="application/json")).body == b"[2]"
 
 
 async def test_exception_is_500_with_message_and_traceback(replicas: list[Replica]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from cloche.services.sagemaker.records_serving import Replica, Variant
 
 HOST = "model"  # the host name inside
 LIBRARY = "/opt/cloche/lib"  # where `import cloche.runtime` finds the model server inside
+PACKAGE = Path(cloche.runtime.__path__[0])
 RUN = "/run/cloche"
 STOP_GRACE_S = 30.0  # SIGTERM to SIGKILL; what runs was drained before (hosting: 30 s)
 
@@ -57,6 +59,10 @@ class Folders:
         """Return the folder with the replica's socket and what it left when it failed."""
         return self.replica(replica) / "run"
 
+    def library(self, replica: Replica) -> Path:
+        """Return the folder with the replica's own copy of the model server."""
+        return self.replica(replica) / "lib"
+
     def failure(self, replica: Replica) -> Path:
         """Return where a replica leaves the traceback that ended it."""
         return self.run(replica) / "failure"
@@ -87,7 +93,7 @@ def gang_spec(
         "CLOCHE_FAILURE": f"{RUN}/failure",
     }
     own = (
-        Mount(Path(cloche.runtime.__path__[0]), f"{LIBRARY}/cloche/runtime"),
+        Mount(folders.library(replica), LIBRARY),
         Mount(folders.run(replica), RUN, "rw"),
         Mount(folders.ml(replica), "/opt/ml", "rw"),
         Mount(folders.model(replica.deployment, variant.name), "/opt/ml/model", "overlay"),
@@ -111,13 +117,21 @@ def gang_spec(
 
 
 def prepare(replica: Replica, folders: Folders) -> None:
-    """Make the folders that the replica's mounts need."""
+    """Make the folders that the replica's mounts need.
+
+    The model server is copied, not mounted: an upgrade of Cloche does not change what runs, and
+    without a sandbox (where mounts become plain paths) it is a package as well.
+    """
     (folders.ml(replica) / "model").mkdir(parents=True, exist_ok=True)
     configuration = folders.ml(replica) / "input" / "config"
     configuration.mkdir(parents=True, exist_ok=True)
     resources = {"current_host": HOST, "hosts": [HOST], "network_interface_name": "eth0"}
     (configuration / "resourceconfig.json").write_text(json.dumps(resources))
     folders.run(replica).mkdir(parents=True, exist_ok=True)
+    package = folders.library(replica) / "cloche"
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(PACKAGE, package / "runtime", ignore=ignored, dirs_exist_ok=True)
+    (package / "__init__.py").touch()
 
 
 def last_line(path: Path) -> str:

@@ -220,7 +220,7 @@ def startup_failure(variant: Variant, sight: Sight, reason: str) -> str:
     """Return the FailureReason of a replica that did not start: AWS's text, and the cause."""
     text = PING_FAILED.format(container="primary", variant=variant.name)
     if sight.trace:
-        return f"{text} {sight.trace}"[:1024]
+        return f"{text} {sight.trace}"
     if reason == NOT_STARTED:
         return f"{text} It did not answer within {variant.startup_timeout_s} seconds."
     if sight.exit_code is None:

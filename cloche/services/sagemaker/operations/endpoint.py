@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from cloche.services.sagemaker import SageMaker
 
 E = EndpointStatus
+MAX_REASON = 1024  # characters of a FailureReason
 
 
 @operation(resource="endpoint/{EndpointName}")
@@ -72,7 +73,7 @@ def describe_endpoint(call: Call[SageMaker], *, EndpointName: str) -> dict[str, 
             ],
         }
     if state.failure is not None:
-        answer["FailureReason"] = state.failure
+        answer["FailureReason"] = state.failure[:MAX_REASON]
     return answer
 
 
