@@ -292,7 +292,7 @@ class LocalEngine:
 
     def _claims(self) -> list[Claim]:
         """Return the claims of the gangs that run; those that ended are dropped."""
-        for name in [name for name in self.claims if not held(self.folder(name))]:
+        for name in [name for name in self.claims if not runs(self.folder(name))]:
             del self.claims[name]
         return list(self.claims.values())
 
@@ -339,6 +339,16 @@ def held(folder: Path) -> bool:
     finally:
         os.close(lock)
     return False
+
+
+def runs(folder: Path) -> bool:
+    """Tell whether a gang is starting or a process of it runs."""
+    if not held(folder):
+        return False
+    state = read_record(folder / "state.json")
+    return state is None or not all(
+        (folder / f"exit-{name}.json").exists() for name in state["processes"]
+    )
 
 
 def await_start(folder: Path) -> bool:

@@ -142,7 +142,7 @@ class Supervisor:
             place, sources = self.plan["place"], self.plan["sources"]
             namespaces.enter_private_mounts(place, sources, set(self.plan["mapped"]), ids)
             os.close(ids)
-        namespaces.raise_loopback()
+        namespaces.set_up_network()
         for port in self.plan["ports"]:
             door = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
             door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -16,7 +17,9 @@ SYS_OPEN_TREE, SYS_MOVE_MOUNT, SYS_MOUNT_SETATTR = 428, 429, 442  # the same on 
 OPEN_TREE_CLONE, OPEN_TREE_CLOEXEC, MOVE_MOUNT_F_EMPTY_PATH = 1, 0x80000, 4
 AT_FDCWD, AT_EMPTY_PATH, AT_RECURSIVE = -100, 0x1000, 0x8000
 MOUNT_ATTR_IDMAP = 0x100000
-SIOCSIFFLAGS, IFF_UP, IFF_RUNNING = 0x8914, 0x1, 0x40
+SIOCSIFFLAGS, SIOCSIFADDR, SIOCSIFNETMASK, IFF_UP, IFF_RUNNING = 0x8914, 0x8916, 0x891C, 0x1, 0x40
+RTM_NEWLINK, NLM_F_NEW = 16, 0x1 | 0x4 | 0x200 | 0x400  # request, acknowledge, create, exclusive
+IFLA_IFNAME, IFLA_LINKINFO, IFLA_INFO_KIND = 3, 18, 1
 ID_COUNT = 65536
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -151,15 +154,58 @@ def mount(
     checked(result, f"mount {target}")
 
 
-def raise_loopback() -> None:
-    """Bring this network namespace's `lo` up, and let anyone inside listen on any port."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as request:
-        interface = struct.pack("16sH22x", b"lo", IFF_UP | IFF_RUNNING)
-        fcntl.ioctl(request, SIOCSIFFLAGS, interface)
-    try:
+def set_up_network() -> None:
+    """Bring this network namespace's `lo` up, and let anyone inside listen on any port.
+
+    Instances on AWS have an `eth0`, and scripts name it (GLOO_SOCKET_IFNAME): there is one here,
+    with an address and no way to anywhere, where the kernel has a kind for that.
+    """
+    raise_interface("lo")
+    for kind, ends in (("dummy", ("eth0",)), ("veth", ("eth0", "veth0"))):
+        with contextlib.suppress(OSError):  # a kernel without that kind
+            add_interface("eth0", kind)
+            set_address("eth0", SIOCSIFADDR, "10.0.0.1")
+            set_address("eth0", SIOCSIFNETMASK, "255.255.255.255")
+            for end in ends:
+                raise_interface(end)
+            break
+    with contextlib.suppress(OSError):  # /proc/sys is read-only in some containers
         write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0")
-    except OSError:  # /proc/sys is read-only in some containers
-        return
+
+
+def raise_interface(name: str) -> None:
+    """Bring a network interface up."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as request:
+        flags = struct.pack("16sH22x", name.encode(), IFF_UP | IFF_RUNNING)
+        fcntl.ioctl(request, SIOCSIFFLAGS, flags)
+
+
+def set_address(name: str, what: int, address: str) -> None:
+    """Set the address, or the mask, of a network interface."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as request:
+        packed = socket.inet_aton(address)
+        setting = struct.pack("16sH2x4s16x", name.encode(), socket.AF_INET, packed)
+        fcntl.ioctl(request, what, setting)
+
+
+def add_interface(name: str, kind: str) -> None:
+    """Make a network interface by rtnetlink(7); a `veth`'s other end is named by the kernel."""
+    attributes = netlink_attribute(IFLA_IFNAME, name.encode() + b"\0")
+    information = netlink_attribute(IFLA_INFO_KIND, kind.encode() + b"\0")
+    attributes += netlink_attribute(IFLA_LINKINFO, information)
+    message = struct.pack("=BxHiII", 0, 0, 0, 0, 0) + attributes
+    header = struct.pack("=IHHII", 16 + len(message), RTM_NEWLINK, NLM_F_NEW, 1, 0)
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as kernel:
+        kernel.send(header + message)
+        (error,) = struct.unpack_from("=i", kernel.recv(4096), 16)
+    if error:
+        raise OSError(-error, f"{name}: {os.strerror(-error)}")
+
+
+def netlink_attribute(number: int, value: bytes) -> bytes:
+    """Return a netlink attribute, padded to four bytes."""
+    head = struct.pack("=HH", 4 + len(value), number)
+    return head + value + b"\0" * (-len(value) % 4)
 
 
 def write(path: str, text: str) -> None:
