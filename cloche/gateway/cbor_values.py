@@ -13,7 +13,7 @@ from cloche.gateway.shapes import Shape
 
 INDEFINITE = 31
 BREAK = 0xFF
-LONGEST_NEST = 200
+LONGEST_NEST = 100
 SIMPLE: Mapping[int, object] = {20: False, 21: True, 22: None, 23: None}
 FLOATS: Mapping[int, tuple[str, int]] = {25: (">e", 2), 26: (">f", 4), 27: (">d", 8)}
 

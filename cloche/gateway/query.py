@@ -12,7 +12,8 @@ from cloche.gateway.scalars import Malformed, read_text
 from cloche.gateway.shapes import Action, Api, Field, Shape
 from cloche.gateway.xml_values import DECLARATION, write_members
 
-Tree = dict[str, Any]  # names to subtrees; a node's own text under ""
+Tree = dict[str | None, Any]  # names to subtrees; a node's own text under None
+LONGEST_NUMBER = 9  # digits of a place in a list
 
 
 def form_of(request: Request) -> tuple[tuple[str, str], ...]:
@@ -31,7 +32,7 @@ def tree(pairs: Iterable[tuple[str, str]]) -> Tree:
         node = root
         for part in name.split("."):
             node = node.setdefault(part, {})
-        node[""] = value
+        node[None] = value
     return root
 
 
@@ -58,7 +59,7 @@ def read(shape: Shape, node: Tree, path: str, ec2: bool) -> Any:
     if shape.kind == "map":
         return read_map(shape, node, path, ec2)
     try:
-        return read_text(shape, node.get("", ""))
+        return read_text(shape, node.get(None, ""))
     except Malformed as error:
         raise AwsError(
             "MalformedInput", f"Value ({node.get('', '')}) at {path} is malformed: {error}"
@@ -105,7 +106,7 @@ def read_map(shape: Shape, node: Tree, path: str, ec2: bool) -> dict[str, Any]:
         node, path = node.get("entry", {}), f"{path}.entry"
     key, value = shape.key.wire or "key", shape.item.wire or "value"
     return {
-        node[i].get(key, {}).get("", ""): read(
+        node[i].get(key, {}).get(None, ""): read(
             shape.item, node[i].get(value, {}), f"{path}.{i}.{value}", ec2
         )
         for i in numbers(node)
@@ -114,7 +115,8 @@ def read_map(shape: Shape, node: Tree, path: str, ec2: bool) -> dict[str, Any]:
 
 def numbers(node: Tree) -> list[str]:
     """Return the names of a node that are numbers, in their order."""
-    return sorted((name for name in node if name.isdecimal()), key=int)
+    names = [name for name in node if name is not None and len(name) <= LONGEST_NUMBER]
+    return sorted((name for name in names if name.isdecimal()), key=int)
 
 
 # ---------------------------------------------------------------------- responses

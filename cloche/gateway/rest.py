@@ -24,6 +24,7 @@ class Places:
     query: tuple[Field, ...]
     query_map: Field | None
     header: tuple[tuple[str, Field], ...]  # lower-cased names
+    header_of: Mapping[str, str]  # by the member's name
     prefixes: tuple[tuple[str, Field], ...]  # lower-cased
     status: Field | None
     body: tuple[Field, ...]
@@ -41,6 +42,7 @@ def places(shape: Shape) -> Places:
         query=tuple(f for f in query if f.shape.kind != "map"),
         query_map=next((f for f in query if f.shape.kind == "map"), None),
         header=tuple((f.wire.lower(), f) for f in by.get("header", ())),
+        header_of={f.name: f.wire.lower() for f in by.get("header", ())},
         prefixes=tuple(((f.shape.wire or "").lower(), f) for f in by.get("headers", ())),
         status=next(iter(by.get("statusCode", ())), None),
         body=tuple(by.get(None, ())),
@@ -148,10 +150,10 @@ def write_places(
 ) -> int:
     """Add the headers of a result; return the HTTP status, which a member may give."""
     where = places(shape)
-    for name, field in where.header:
-        value = result.get(field.name)
-        if value is not None:
-            headers[name] = write_header(field.shape, value)
+    for name, value in result.items():
+        header = where.header_of.get(name)
+        if header is not None and value is not None:
+            headers[header] = write_header(shape.by_name[name].shape, value)
     for prefix, field in where.prefixes:
         for key, value in (result.get(field.name) or {}).items():
             headers[prefix + key.lower()] = value

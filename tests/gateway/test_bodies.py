@@ -280,6 +280,16 @@ async def test_file_slice_past_the_end_is_an_error(tmp_path: Path) -> None:
         await send_response(nowhere, Response(200, {}, part), "GET")
 
 
+async def test_headers_hold_no_line_ends() -> None:
+    sent: list[Any] = []
+
+    async def take(event: Any) -> None:
+        sent.append(event)
+
+    await send_response(take, Response(200, {"x": "a\r\nset-cookie: b\x00é☃"}, b""), "GET")
+    assert sent[0]["headers"][0] == (b"x", b"a  set-cookie: b \xe9?")
+
+
 def test_streamed_response(served: Served) -> None:
     body = served.client("s3").get_object(Bucket="stream", Key="x")["Body"]
     assert body.read() == b"012"

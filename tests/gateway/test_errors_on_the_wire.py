@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import pytest
 from botocore.exceptions import ClientError
@@ -65,6 +66,16 @@ def get_object(call: Any, *, Bucket: str, Key: str, **_: Any) -> Reply:
     raise AwsError("NotModified", "Not Modified", 304)
 
 
+def delete_objects(call: Any, *, Bucket: str, Delete: Any) -> dict[str, Any]:
+    return {}
+
+
+def create_role(
+    call: Any, *, RoleName: str, AssumeRolePolicyDocument: str, Tags: Any = None
+) -> None:
+    raise AwsError("MalformedPolicyDocument", "no")
+
+
 def describe_alarms(call: Any) -> None:
     raise AwsError("ResourceNotFound", "No such alarm")
 
@@ -86,8 +97,12 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     handlers: dict[str, dict[str, Any]] = {
         "sagemaker": {"DescribeEndpoint": describe_endpoint, "CreateModel": create_model},
         "sagemaker-runtime": {"InvokeEndpoint": invoke_endpoint},
-        "iam": {"GetRole": get_role},
-        "s3": {"GetObject": get_object, "HeadObject": get_object},
+        "iam": {"GetRole": get_role, "CreateRole": create_role},
+        "s3": {
+            "GetObject": get_object,
+            "HeadObject": get_object,
+            "DeleteObjects": delete_objects,
+        },
         "cloudwatch": {"DescribeAlarms": describe_alarms, "ListMetrics": list_metrics},
         "lambda": {"GetFunction": get_function},
         "ec2": {"DescribeVpcs": describe_vpcs},
@@ -393,7 +408,14 @@ def test_cloudwatch_in_all_its_protocols(served: Served) -> None:
     assert answer.status == 200
     assert answer.body == b"\xa1\x67Metrics\x81\xa1\x69Namespace\x61n"
     assert answer.headers["smithy-protocol"] == "rpc-v2-cbor"
-    for bad in (b"\xa1", b"\x9f\x9f", b"\xff", b"\xa1\x69Namespace\x01", b"\x1b" + b"\xff" * 8):
+    for bad in (
+        b"\xa1",
+        b"\x9f\x9f",
+        b"\xff",
+        b"\xa1\x69Namespace\x01",
+        b"\x1b" + b"\xff" * 8,
+        b"\x81" * 5000,
+    ):
         headers = signed(served.url, "monitoring", "POST", path, KEY, headers=asked, body=bad)
         answer = send(served.url, "POST", path, headers, bad)
         assert (answer.status, b"SerializationException" in answer.body) == (400, True)
@@ -519,6 +541,39 @@ def test_no_json_makes_the_server_fail(served: Served, value: Any) -> None:
     target = {"X-Amz-Target": "SageMaker.CreateModel"}
     headers = signed(served.url, "sagemaker", "POST", "/", KEY, headers=target, body=body)
     assert send(served.url, "POST", "/", headers, body).status in (200, 400)
+
+
+PARTS = st.sampled_from(["Tags", "member", "1", "2", "", "Key", "Value", "Action", "9" * 5000, "²"])
+
+
+@FUZZ
+@given(
+    st.lists(st.tuples(st.lists(PARTS, min_size=1, max_size=5), st.text(max_size=5)), max_size=6)
+)
+def test_no_form_makes_the_server_fail(served: Served, pairs: list[tuple[list[str], str]]) -> None:
+    form = [("Action", "CreateRole"), ("Version", "2010-05-08"), ("RoleName", "r")]
+    form += [(".".join(parts), value) for parts, value in pairs]
+    body = urlencode(form).encode()
+    asked = {"Content-Type": "application/x-www-form-urlencoded"}
+    headers = signed(served.url, "iam", "POST", "/", KEY, headers=asked, body=body)
+    assert send(served.url, "POST", "/", headers, body).status == 400
+
+
+XML = st.recursive(
+    st.text("<>&;a1 \r", max_size=5) | st.sampled_from(["<Key>a</Key>", "<Quiet>maybe</Quiet>"]),
+    lambda inner: st.tuples(
+        st.sampled_from(["Delete", "Object", "Key", "Size", "LastModifiedTime"]), inner
+    ).map(lambda pair: f"<{pair[0]}>{pair[1]}</{pair[0]}>"),
+    max_leaves=6,
+)
+
+
+@FUZZ
+@given(XML)
+def test_no_xml_makes_the_server_fail(served: Served, text: str) -> None:
+    body = f"<Delete>{text}</Delete>".encode()
+    headers = signed(served.url, "s3", "POST", "/bucket?delete", KEY, body=body)
+    assert send(served.url, "POST", "/bucket?delete", headers, body).status in (200, 400)
 
 
 NAMES = ["Authorization", "X-Amz-Date", "X-Amz-Content-Sha256", "X-Amz-Target", "Host"]
