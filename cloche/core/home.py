@@ -13,7 +13,7 @@ from typing import IO, Any
 from cloche.core.config import Home
 
 FORMAT = 1  # grows when an older Cloche could not read the home folder any more
-LEAST_FREE_MIB = 64  # below this a server would start only to fail at its first writes
+LEAST_FREE_MIB = 16  # below this a server would start only to fail at its first writes
 
 
 class HomeError(Exception):

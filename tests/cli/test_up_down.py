@@ -98,9 +98,9 @@ def test_a_home_that_cannot_be_written_is_refused(
 def test_a_full_disk_is_said_before_anything_is_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    nearly_full = shutil._ntuple_diskusage(2**30, 2**30 - 2**24, 2**24)  # type: ignore[attr-defined]
+    nearly_full = shutil._ntuple_diskusage(2**30, 2**30 - 2**23, 2**23)  # type: ignore[attr-defined]
     monkeypatch.setattr(shutil, "disk_usage", lambda path: nearly_full)
-    with pytest.raises(HomeError, match="is full: 16 MiB are free, 64 are needed"):
+    with pytest.raises(HomeError, match="is full: 8 MiB are free, 16 are needed"):
         prepare(Home(tmp_path))
 
 
