@@ -118,7 +118,7 @@ class Story:
         hyperparameters: dict[str, Any] = {
             "epochs": self.plan.epochs,
             "batch_size": 32,
-            "learning_rate": 0.01 if small else 0.003,
+            "learning_rate": 0.01 if small else 0.001,
             "image_size": 96 if small else 224,
         }
         with self.journal.step("A training job") as step:

@@ -103,7 +103,7 @@ def main():
 def parse(argv):
     env = os.environ.get
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--learning_rate", type=float, default=0.003)
+    parser.add_argument("--learning_rate", type=float, default=0.001)
     parser.add_argument("--batch_size", type=positive, default=32)
     parser.add_argument("--epochs", type=positive, default=5)
     parser.add_argument("--backbone", choices=(*BACKBONES, "auto"), default="auto",

@@ -39,6 +39,7 @@ def wait(condition: Callable[[], bool], within_s: float = 120) -> None:
 
 
 @pytest.mark.torch
+@pytest.mark.timeout(600)  # on a busy machine; a minute and a half is the SDK waiting
 def test_the_tour_from_start_to_end(tmp_path: Path) -> None:
     home, data = tmp_path / "home", tmp_path / "data"
     write_digits(data, per_class=12)
@@ -46,7 +47,7 @@ def test_the_tour_from_start_to_end(tmp_path: Path) -> None:
         [*COMMAND, "--home", str(home), "--data", str(data), "--epochs", "2"],
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=540,
         check=False,
         cwd=tmp_path,
     )
