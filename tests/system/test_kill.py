@@ -1,0 +1,371 @@
+"""`kill -9` of the server at every step of a job's and an endpoint's life.
+
+Each life of the server gets one step further and dies before it can write down what it did (see
+doomed.py). After the last `up` the job is finished, once; its log is whole; every object whose PUT
+was acknowledged is there; the endpoints answer.
+"""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from cloche.engine.local import LocalEngine
+from cloche.testing.platform import free_port
+
+DOOMED = Path(__file__).with_name("doomed.py")
+KEY, SECRET = "AKIAKILLATEVERYSTEP0", "a-secret-key-of-the-test-forty-letters--"
+ACCOUNT, REGION = "123456789012", "us-east-1"
+REGISTRY = f"763104351884.dkr.ecr.{REGION}.amazonaws.com"
+STORY, STEADY, BUCKET = "story", "steady", "kill-bucket"
+WITHIN_S = 60.0
+LIVES = 60  # far more than there are steps: a server that gets no further ends the test
+LINES = 8
+SCRIPT = f"""
+import os, time
+print("seen", open("/opt/ml/input/data/training/a.txt").read(), flush=True)
+for number in range({LINES}):
+    print("line", number, flush=True)
+    time.sleep(0.2)
+with open(os.path.join(os.environ["SM_MODEL_DIR"], "weights"), "w") as file:
+    file.write("42")
+"""
+INFERENCE = """
+import json
+def model_fn(folder): return 3
+def input_fn(body, content_type): return json.loads(body)
+def predict_fn(data, model): return data * model
+"""
+
+
+class Server:
+    """The server of one home folder, life after life."""
+
+    def __init__(self, folder: Path) -> None:
+        self.home, self.journal, self.port = folder / "home", folder / "journal", free_port()
+        self.journal.touch()
+        self.process: subprocess.Popen[bytes] | None = None
+        self.output = (folder / "server.log").open("wb")
+        self.lives = 0
+        self.clients: dict[str, Any] = {}
+
+    def up(self, *, doomed: bool) -> None:
+        """Start a life; returns once it answers, or has ended."""
+        self.lives += 1
+        assert self.lives <= LIVES, self.journal.read_text()
+        wish = {
+            "home": str(self.home),
+            "host": "127.0.0.1",
+            "port": self.port,
+            "region": REGION,
+            "account": ACCOUNT,
+            "allow_egress": [],
+            "root_access_key_id": KEY,
+            "root_secret_access_key": SECRET,
+            "log": str(self.output.name),
+        }
+        journal = str(self.journal) if doomed else "-"
+        command = [sys.executable, str(DOOMED), json.dumps(wish), journal]
+        self.process = subprocess.Popen(command, stdout=self.output, stderr=self.output)
+        until(lambda: self.ended or answers(self))
+
+    @property
+    def ended(self) -> bool:
+        assert self.process is not None
+        code = self.process.poll()
+        assert code in (None, -signal.SIGKILL), Path(str(self.output.name)).read_text()
+        return code is not None
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def client(self, service: str) -> Any:
+        if service not in self.clients:
+            self.clients[service] = self._client(service)
+        return self.clients[service]
+
+    def _client(self, service: str) -> Any:
+        return boto3.client(
+            service,
+            endpoint_url=f"http://127.0.0.1:{self.port}",
+            region_name=REGION,
+            aws_access_key_id=KEY,
+            aws_secret_access_key=SECRET,
+            config=Config(
+                proxies={}, retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=20
+            ),
+        )
+
+
+def until(condition: Callable[[], Any], within_s: float = WITHIN_S) -> None:
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, condition
+        time.sleep(0.02)
+
+
+def answers(server: Server) -> bool:
+    try:
+        server.client("sts").get_caller_identity()
+    except (BotoCoreError, ClientError):
+        return False
+    return True
+
+
+def archive(files: dict[str, str]) -> bytes:
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w:gz") as tar:
+        for name, text in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(text)
+            tar.addfile(info, io.BytesIO(text.encode()))
+    return data.getvalue()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    made = Server(tmp_path)
+    yield made
+    if made.process is not None and made.process.poll() is None:
+        made.kill()
+    made.output.close()
+    engine = LocalEngine(made.home / "runs", port=made.port)
+    for gang in engine.adopt():
+        engine.stop(gang)
+    # An endpoint's replica ends within a moment of being asked to.
+    until(lambda: not any(running(engine, gang) for gang in engine.adopt()))
+
+
+def running(engine: LocalEngine, gang: str) -> bool:
+    return any(seen.state == "running" for seen in (engine.see(gang) or {}).values())
+
+
+class Uploads:
+    """Somebody who puts objects all the while, and remembers what was acknowledged."""
+
+    def __init__(self, server: Server) -> None:
+        self.server, self.acknowledged = server, dict[str, bytes]()
+        self.over = threading.Event()
+        self.thread = threading.Thread(target=self._run)
+        self.thread.start()
+
+    def stop(self) -> None:
+        self.over.set()
+        self.thread.join()
+
+    def _run(self) -> None:
+        s3, number = self.server.client("s3"), 0
+        while not self.over.wait(0.05):
+            number += 1
+            key, body = f"put/{number:05d}", os.urandom(1000 + number)
+            try:
+                s3.put_object(Bucket=BUCKET, Key=key, Body=body)
+            except (BotoCoreError, ClientError):
+                continue
+            self.acknowledged[key] = body
+
+
+class Story:
+    """A user who trains, deploys and deletes, and asks again when there is no answer."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.sagemaker = server.client("sagemaker")
+        self.role = server.client("iam").list_roles()["Roles"][0]["Arn"]
+        s3 = server.client("s3")
+        s3.create_bucket(Bucket=BUCKET)
+        for key, body in (
+            ("data/a.txt", b"hello"),
+            ("source.tar.gz", archive({"train.py": SCRIPT})),
+            ("model.tar.gz", archive({"code/inference.py": INFERENCE})),
+        ):
+            s3.put_object(Bucket=BUCKET, Key=key, Body=body)
+
+    def prepare_endpoints(self) -> None:
+        container = {
+            "Image": f"{REGISTRY}/pytorch-inference:2.6-cpu-py312",
+            "ModelDataUrl": f"s3://{BUCKET}/model.tar.gz",
+        }
+        self.sagemaker.create_model(
+            ModelName="m", ExecutionRoleArn=self.role, PrimaryContainer=container
+        )
+        variant = {
+            "VariantName": "AllTraffic",
+            "ModelName": "m",
+            "InstanceType": "ml.m5.large",
+            "InitialInstanceCount": 1,
+        }
+        self.sagemaker.create_endpoint_config(EndpointConfigName="c", ProductionVariants=[variant])
+
+    def train(self) -> None:
+        source = {"S3DataType": "S3Prefix", "S3Uri": f"s3://{BUCKET}/data/"}
+        self.sagemaker.create_training_job(
+            TrainingJobName=STORY,
+            RoleArn=self.role,
+            AlgorithmSpecification={
+                "TrainingImage": f"{REGISTRY}/pytorch-training:2.6-cpu-py312",
+                "TrainingInputMode": "File",
+            },
+            HyperParameters={
+                "sagemaker_program": "train.py",
+                "sagemaker_submit_directory": f"s3://{BUCKET}/source.tar.gz",
+            },
+            InputDataConfig=[{"ChannelName": "training", "DataSource": {"S3DataSource": source}}],
+            OutputDataConfig={"S3OutputPath": f"s3://{BUCKET}/out"},
+            ResourceConfig={
+                "InstanceType": "ml.m5.large",
+                "InstanceCount": 1,
+                "VolumeSizeInGB": 1,
+            },
+            StoppingCondition={"MaxRuntimeInSeconds": 600},
+        )
+
+    def job(self) -> Any:
+        return self.sagemaker.describe_training_job(TrainingJobName=STORY)
+
+    def deploy(self, name: str = STORY) -> None:
+        self.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName="c")
+
+    def endpoint(self, name: str = STORY) -> str:
+        """Return the endpoint's status, "gone" when there is none."""
+        try:
+            status: str = self.sagemaker.describe_endpoint(EndpointName=name)["EndpointStatus"]
+        except ClientError as error:
+            assert "Could not find endpoint" in error.response["Error"]["Message"]
+            return "gone"
+        return status
+
+    def delete(self) -> None:
+        self.sagemaker.delete_endpoint(EndpointName=STORY)
+
+    def answer(self, name: str) -> Any:
+        response = self.server.client("sagemaker-runtime").invoke_endpoint(
+            EndpointName=name, Body=b"14", ContentType="application/json"
+        )
+        return json.loads(response["Body"].read())
+
+
+def live_until(server: Server, begun: Callable[[], Any], begin: Callable[[], Any],
+               done: Callable[[], bool]) -> None:  # fmt: skip
+    """Have the server live and die until `done`; `begin` is asked for until it has `begun`."""
+    while True:
+        if server.ended:
+            server.up(doomed=True)
+        try:
+            if not begun():
+                begin()
+            if done():
+                return
+        except BotoCoreError:
+            until(lambda: server.ended)  # it died while we asked
+        time.sleep(0.02)
+
+
+def exists(story: Story) -> bool:
+    try:
+        story.job()
+    except ClientError:
+        return False
+    return True
+
+
+def test_killed_at_every_step(server: Server) -> None:
+    server.up(doomed=False)
+    story = Story(server)
+    story.prepare_endpoints()
+    story.deploy(STEADY)
+    until(lambda: story.endpoint(STEADY) != "Creating")
+    assert story.answer(STEADY) == 42
+    server.kill()
+
+    uploads = Uploads(server)
+    try:
+        live_until(
+            server,
+            lambda: exists(story),
+            story.train,
+            lambda: story.job()["TrainingJobStatus"] not in ("InProgress", "Stopping"),
+        )
+        live_until(
+            server,
+            lambda: story.endpoint() != "gone",
+            story.deploy,
+            lambda: story.endpoint() not in ("gone", "Creating"),
+        )
+        assert story.endpoint() == "InService"
+        server.kill()
+        server.up(doomed=False)
+        for name in (STORY, STEADY):
+            assert story.answer(name) == 42
+        server.kill()
+        live_until(
+            server,
+            lambda: story.endpoint() in ("Deleting", "gone"),
+            story.delete,
+            lambda: story.endpoint() == "gone",
+        )
+    finally:
+        uploads.stop()
+    server.kill()
+    server.up(doomed=False)
+    check_deaths(server)
+    check_job(server, story)
+    check_objects(server, uploads)
+    assert story.answer(STEADY) == 42
+    assert story.endpoint() == "gone"
+
+
+def check_deaths(server: Server) -> None:
+    """The server did die at each step: the test is not empty."""
+    deaths = server.journal.read_text().splitlines()
+    print(f"{server.lives} lives;", "; ".join(deaths))
+    assert len(deaths) >= 8
+    for kind in ("training-job", "endpoint"):
+        assert sum(kind in death for death in deaths) >= 3, deaths
+
+
+def check_job(server: Server, story: Story) -> None:
+    """The job was run and finished once; its log is whole; its model is there."""
+    job = story.job()
+    assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
+    assert [one["Status"] for one in job["SecondaryStatusTransitions"]] == [
+        "Starting",
+        "Downloading",
+        "Training",
+        "Uploading",
+        "Completed",
+    ]
+    logs, group = server.client("logs"), "/aws/sagemaker/TrainingJobs"
+    streams = logs.describe_log_streams(logGroupName=group)["logStreams"]
+    assert [one["logStreamName"].split("-")[0] for one in streams] == [f"{STORY}/algo"]
+    events = logs.filter_log_events(logGroupName=group)["events"]
+    lines = [one["message"] for one in events if one["message"].startswith(("seen", "line"))]
+    assert lines == ["seen hello", *[f"line {number}" for number in range(LINES)]]
+    uri = job["ModelArtifacts"]["S3ModelArtifacts"].removeprefix(f"s3://{BUCKET}/")
+    body = server.client("s3").get_object(Bucket=BUCKET, Key=uri)["Body"].read()
+    with tarfile.open(fileobj=io.BytesIO(body)) as tar:
+        weights = tar.extractfile("weights")
+        assert weights is not None and weights.read() == b"42"
+
+
+def check_objects(server: Server, uploads: Uploads) -> None:
+    """Every object whose PUT was acknowledged is there, byte for byte."""
+    s3 = server.client("s3")
+    assert len(uploads.acknowledged) >= 20
+    for key, body in uploads.acknowledged.items():
+        assert s3.get_object(Bucket=BUCKET, Key=key)["Body"].read() == body, key
