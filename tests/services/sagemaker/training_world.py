@@ -21,7 +21,7 @@ from cloche.engine import (
     Seen,
     Usage,
 )
-from cloche.records.store import Resource, Store
+from cloche.records.store import Store
 from cloche.services.cloudwatch import Datum
 from cloche.services.logs import Logs
 from cloche.services.s3 import S3
@@ -29,14 +29,11 @@ from cloche.services.sagemaker import SageMaker
 from cloche.services.sagemaker.loops.training_job import TrainingJobs
 from cloche.services.sagemaker.records import (
     TRAINING_JOB,
-    Progress,
     SecondaryStatus,
     TrainingJob,
-    TrainingJobStatus,
-    arn,
     training_job,
-    wish,
 )
+from cloche.services.sagemaker.training.record import new_training_job
 
 ACCOUNT, REGION = "123456789012", "us-east-1"
 IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch-training:1.8-cpu-py36"
@@ -197,20 +194,8 @@ class World:
             "StoppingCondition": {"MaxRuntimeInSeconds": 60},
             "EnableNetworkIsolation": False,
         } | changes
-        now = self.clock.now()
-        progress = Progress(stream_s=to_ms(now) // 1000).go(SecondaryStatus.STARTING, now)
-        resource = Resource(
-            account=ACCOUNT,
-            region=REGION,
-            kind=TRAINING_JOB,
-            name=name,
-            arn=arn(ACCOUNT, REGION, TRAINING_JOB, name),
-            status=TrainingJobStatus.IN_PROGRESS,
-            created=now,
-            modified=now,
-            wish=wish(request, []),
-            document=progress.document(),
-        )
+        place = (ACCOUNT, REGION)
+        resource, _ = new_training_job(place, name, request, [], self.clock.now())
         await self.store.insert(resource)
         self.clock.advance(0.001)
 

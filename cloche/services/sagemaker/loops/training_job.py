@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cloche.core.clock import to_ms
 from cloche.core.errors import AwsError
@@ -63,6 +63,7 @@ from cloche.services.sagemaker.training.watch import (
 )
 
 if TYPE_CHECKING:
+    from cloche.services.cloudwatch import Datum
     from cloche.services.sagemaker import SageMaker
 
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
@@ -100,23 +101,28 @@ class TrainingJobs:
         job = training_job(resource)
         seen = await asyncio.to_thread(self.sagemaker.engine.see, h.gang_of(job))
         plan = decide(job, seen)
-        actions: Mapping[type, Callable[[], Awaitable[float | None]]] = {
-            Begin: lambda: self.begin(job),
-            Launch: lambda: self.launch(job),
-            Started: lambda: self.started(job),
-            Watch: lambda: self.watch(job),
-            StopHosts: lambda: self.stop(job),
-            End: lambda: self.end(job, plan, seen or {}),  # type: ignore[arg-type]
-            Upload: lambda: self.upload(job),
-            Finish: lambda: self.finish(job),
-            Nothing: self.nothing,
-        }
-        return await actions[type(plan)]()
+        match plan:
+            case Begin():
+                return await self.begin(job)
+            case Launch():
+                return await self.launch(job)
+            case Started():
+                return await self.started(job)
+            case Watch():
+                return await self.watch(job)
+            case StopHosts():
+                return await self.stop(job)
+            case End():
+                return await self.end(job, plan, seen or {})
+            case Upload():
+                return await self.upload(job)
+            case Finish():
+                await self.finish(job)
+            case Nothing():
+                pass
+        return None
 
     # ------------------------------------------------------------------ the plans
-
-    async def nothing(self) -> None:
-        """The job has ended."""
 
     async def begin(self, job: TrainingJob) -> float:
         """Write down that the input is being presented; billing begins."""
@@ -311,7 +317,7 @@ class TrainingJobs:
             memory_mib = max(1, min(declared, capacity.memory_mib))
             await self.put_data(job, usage_data(job.resource.name, before, kept.sample, memory_mib))
 
-    async def put_data(self, job: TrainingJob, data: Sequence[Any]) -> None:
+    async def put_data(self, job: TrainingJob, data: Sequence[Datum]) -> None:
         """Put data points of the job to CloudWatch."""
         r = job.resource
         await self.sagemaker.cloudwatch.put(r.account, r.region, NAMESPACE, data)
