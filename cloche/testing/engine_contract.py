@@ -1,152 +1,32 @@
-"""What every engine must do: subclass `EngineContract` in a test module and give it a `lab`.
-
-Scripts run as /bin/sh or as the Python that runs the tests. Nothing waits for a fixed time.
-"""
+"""What every engine must do: subclass `EngineContract` in a test module and give it a `lab`."""
 
 import os
-import re
 import signal
-import socket
-import sys
-import textwrap
 import time
-import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
-import psutil
 import pytest
 
 from cloche.engine import (
-    Doors,
-    Engine,
     EngineError,
     GangSpec,
     InsufficientCapacity,
     Mount,
-    Placed,
     ProcessSpec,
-    Seen,
 )
-
-T = TypeVar("T")
-PORT = 4599  # of the platform's door, as seen from inside
-PYTHON = os.path.realpath(sys.executable)
-WITHIN_S = 30.0
-RECORD = re.compile(rb"\d{13} [^\n\r]*")
-
-
-def wait_until(condition: Callable[[], T | None], within_s: float = WITHIN_S) -> T:
-    """Return the condition's first true value; AssertionError when it takes too long."""
-    until = time.monotonic() + within_s
-    while True:
-        value = condition()
-        if value:
-            return value
-        assert time.monotonic() < until, f"not within {within_s} s"
-        time.sleep(0.005)
-
-
-@dataclass
-class Lab:
-    """A folder for one test, and how to make engines of two CPUs and 8 GiB that work in it."""
-
-    folder: Path
-    make: Callable[[], Engine]
-    kill_supervisor: Callable[[str], None]  # kill -9 what looks after a gang
-
-    def __post_init__(self) -> None:
-        self.engine = self.make()
-
-    def process(
-        self, name: str, script: str, *mounts: Mount, env: Mapping[str, str] | None = None
-    ) -> ProcessSpec:
-        """Return a host that runs a shell script and logs to `NAME.log`."""
-        argv = ("/bin/sh", "-c", textwrap.dedent(script))
-        log = self.folder / f"{name}.log"
-        return ProcessSpec(name=name, argv=argv, log=log, mounts=mounts, env=env or {})
-
-    def python(self, name: str, script: str, *mounts: Mount) -> ProcessSpec:
-        """Return a host that runs a Python script."""
-        prefix = Path(sys.base_prefix)
-        own = () if prefix == Path("/usr") else (Mount(prefix, str(prefix)),)
-        argv = (PYTHON, "-c", textwrap.dedent(script))
-        log = self.folder / f"{name}.log"
-        return ProcessSpec(name=name, argv=argv, log=log, mounts=(*own, *mounts))
-
-    def run(self, *processes: ProcessSpec, name: str = "gang") -> dict[str, Seen]:
-        """Run a gang to its end and return how each process ended."""
-        self.place(GangSpec(name=name, processes=processes))
-        return self.finished(name)
-
-    def place(self, gang: GangSpec) -> None:
-        """Launch a gang for which there is room."""
-        assert self.engine.launch(gang) == Placed()
-
-    def finished(self, name: str = "gang") -> dict[str, Seen]:
-        """Wait until no process of the gang runs; return how each ended."""
-
-        def ended() -> Mapping[str, Seen] | None:
-            seen = self.engine.see(name)
-            assert seen is not None
-            return None if any(one.state == "running" for one in seen.values()) else seen
-
-        return dict(wait_until(ended))
-
-    def log(self, name: str) -> list[str]:
-        """Return the texts of a host's log, of which every line must be a record."""
-        path = self.folder / f"{name}.log"
-        lines = path.read_bytes().split(b"\n") if path.exists() else [b""]
-        assert lines.pop() == b"", "the last record is torn"
-        for line in lines:
-            assert RECORD.fullmatch(line), line
-        return [line.split(b" ", 1)[1].decode() for line in lines]
-
-    def said(self, name: str, text: str) -> bool:
-        """Tell whether a host's log has the line."""
-        path = self.folder / f"{name}.log"
-        return path.exists() and f" {text}\n" in path.read_text(errors="replace")
-
-    def close(self) -> None:
-        """End all that still runs."""
-        for name in self.engine.adopt():
-            self.kill_supervisor(name)
-
-
-def outcomes(seen: Mapping[str, Seen]) -> dict[str, tuple[int | None, str | None]]:
-    """Return exit code and reason of each process."""
-    assert all(one.state == "exited" for one in seen.values()), seen
-    return {name: (one.exit_code, one.reason) for name, one in seen.items()}
-
-
-def serve_once(listener: socket.socket, answer: bytes) -> bytes:
-    """Accept one connection at a door, answer it, and return what was asked."""
-    listener.settimeout(WITHIN_S)
-    connection, _ = listener.accept()
-    with connection:
-        connection.settimeout(WITHIN_S)
-        asked = connection.recv(1024)
-        connection.sendall(answer)
-    return asked
-
-
-def shut(doors: Doors) -> None:
-    """Close this side's descriptors of a gang's doors."""
-    doors.platform.close()
-    if doors.proxy is not None:
-        doors.proxy.close()
-
-
-ASK = """
-import socket
-address, port = "127.0.0.1:{port}".split(":")
-door = socket.create_connection((address, int(port)), 20)
-door.sendall(b"hello")
-print("answer", door.recv(64).decode(), flush=True)
-"""
+from cloche.testing.engine_lab import (
+    ASK,
+    PORT,
+    Lab,
+    outcomes,
+    running,
+    serve_once,
+    shut,
+    unique,
+    wait_until,
+)
 
 
 class EngineContract:
@@ -481,174 +361,3 @@ class EngineContract:
         lab.engine.forget("gang")
         after = sorted(path for path in lab.folder.rglob("*"))
         assert after == sorted([*before, lab.folder / "h.log"])
-
-
-class IsolationContract(EngineContract):
-    """Holds where the machine allows sandboxes."""
-
-    def test_who_and_where(self, lab: Lab) -> None:
-        """Root of a private machine with the host's name."""
-        script = """
-            id -u; hostname; echo $HOME; pwd; ls "$HOME" | wc -l; touch /etc/x /tmp/x /dev/shm/x
-            chown 0:0 /tmp/x; cat /proc/1/comm; ls /proc | grep -c '^[0-9]'; id -un
-        """
-        assert outcomes(lab.run(lab.process("algo-7", script))) == {"algo-7": (0, None)}
-        lines = lab.log("algo-7")
-        assert lines[:5] == ["0", "algo-7", "/root", "/", "0"]
-        assert lines[5] == "bwrap" and int(lines[6]) < 8 and lines[7] == "root"
-
-    def test_children_of_a_lost_gang_end(self, lab: Lab) -> None:
-        """What a process started dies with it, also when nobody is left to see to that."""
-        marker = unique()
-        script = f"setsid sleep {marker} & sleep {marker} & wait"
-        lab.place(GangSpec(name="gang", processes=(lab.process("h", script),)))
-        wait_until(lambda: running(marker))
-        lab.kill_supervisor("gang")
-        wait_until(lambda: not running(marker))
-
-    def test_hosts_reach_one_another(self, lab: Lab) -> None:
-        """Four hosts find each other by name, each at its own address."""
-        script = """
-            import socket, sys
-            me, hosts = socket.gethostname(), [f"algo-{i}" for i in (1, 2, 3, 4)]
-            server = socket.create_server((me, 7777))
-            heard = set()
-            def dial(host):
-                while True:
-                    try:
-                        return socket.create_connection((host, 7777), 20)
-                    except ConnectionRefusedError:
-                        pass
-            for host in hosts:
-                with dial(host) as line: line.sendall(me.encode())
-            while len(heard) < 4:
-                line, _ = server.accept()
-                heard.add(line.recv(64).decode())
-            print(socket.gethostbyname(me), *sorted(heard))
-        """
-        hosts = [lab.python(f"algo-{i}", script) for i in (1, 2, 3, 4)]
-        assert set(outcomes(lab.run(*hosts)).values()) == {(0, None)}
-        for i in (1, 2, 3, 4):
-            assert lab.log(f"algo-{i}") == [f"127.0.1.{i} algo-1 algo-2 algo-3 algo-4"]
-
-    def test_what_is_out_of_reach(self, lab: Lab) -> None:
-        """Not the machine's loopback, nor another gang's network, nor files that aren't mounted."""
-        secret = lab.folder / "secret"
-        secret.write_text("x")
-        listener = socket.create_server(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-        other = """
-            import socket, time
-            server = socket.create_server(("127.0.1.1", 7777)); print("up", flush=True)
-            time.sleep(60)
-        """
-        lab.place(GangSpec(name="other", processes=(lab.python("o", other),), background=True))
-        wait_until(lambda: lab.said("o", "up"))
-        script = f"""
-            import os, socket
-            for address in (("127.0.0.1", {port}), ("127.0.1.1", 7777), ("192.0.2.1", 80)):
-                try:
-                    socket.create_connection(address, 5); print("reached", address)
-                except OSError as error:
-                    print(error.strerror)
-            for path in ({str(secret)!r}, {str(lab.folder)!r}, {str(Path.home() / ".")!r} + "/.."):
-                print(os.path.exists(path) and os.listdir(path))
-            print([p for p in os.listdir("/proc") if p.isdigit() and int(p) > 50])
-        """
-        with listener:
-            lab.run(lab.python("h", script))
-        assert lab.log("h")[:3] == [
-            "Connection refused",
-            "Connection refused",
-            "Network is unreachable",
-        ]
-        assert lab.log("h")[3:5] == ["False", "False"]
-        assert not any(str(secret.name) in line for line in lab.log("h"))
-        assert lab.log("h")[-1] == "[]"
-
-    def test_no_way_out_for_an_isolated_gang(self, lab: Lab) -> None:
-        """Without egress there is no proxy door."""
-        ask = lab.python("h", ASK.format(port=PORT + 1))
-        lab.place(GangSpec(name="gang", processes=(ask,), egress=False))
-        doors = lab.engine.doors("gang")
-        if doors is not None:
-            assert doors.proxy is None
-            shut(doors)
-        assert outcomes(lab.finished()) == {"h": (1, None)}
-        assert "Connection refused" in lab.log("h")[-1]
-
-    def test_the_proxy_door(self, lab: Lab) -> None:
-        """The next port is the proxy's."""
-        ask = lab.python("h", ASK.format(port=PORT + 1))
-        lab.place(GangSpec(name="gang", processes=(ask,)))
-        doors = lab.engine.doors("gang")
-        assert doors is not None and doors.proxy is not None
-        with closing(doors.proxy) as proxy:
-            assert serve_once(proxy, b"out") == b"hello"
-        shut(doors)
-        assert outcomes(lab.finished()) == {"h": (0, None)}
-        assert lab.log("h") == ["answer out"]
-
-    def test_two_gangs_do_not_see_each_other(self, lab: Lab) -> None:
-        """Each has its own /opt/ml and /tmp; what is written rw reaches the source."""
-        for name in ("one", "two"):
-            (lab.folder / name).mkdir()
-            (lab.folder / name / "given").write_text(name)
-            script = (
-                f"ls -A /tmp; cat /opt/ml/given; echo {name} > /tmp/mine; cp /tmp/mine /opt/ml/"
-            )
-            mount = Mount(lab.folder / name, "/opt/ml", "rw")
-            assert outcomes(lab.run(lab.process(name, script, mount), name=name)) == {
-                name: (0, None)
-            }
-            assert lab.log(name) == [name]
-            assert (lab.folder / name / "mine").read_text() == f"{name}\n"
-
-    def test_read_only_means_it(self, lab: Lab) -> None:
-        """A ro mount can't be changed, nor made writable; private files can be read."""
-        (lab.folder / "given").write_text("text\n")
-        (lab.folder / "given").chmod(0o600)
-        mount = Mount(lab.folder / "given", "/etc/given")
-        script = (
-            "cat /etc/given; echo x > /etc/given; mount -o remount,rw /etc/given; rm /etc/given"
-        )
-        lab.run(lab.process("h", script, mount))
-        assert lab.log("h")[0] == "text"
-        assert (lab.folder / "given").read_text() == "text\n"
-        assert "Read-only file system" in " ".join(lab.log("h"))
-
-    def test_no_new_privileges(self, lab: Lab) -> None:
-        """Set-user-id programs gain nothing, and root inside is nobody's root outside."""
-        (lab.folder / "out").mkdir()
-        script = """
-            grep NoNewPrivs /proc/self/status; mount -t tmpfs none /mnt 2>/dev/null || echo refused
-            touch /out/mine
-        """
-        mount = Mount(lab.folder / "out", "/out", "rw")
-        assert outcomes(lab.run(lab.process("h", script, mount))) == {"h": (0, None)}
-        lines = lab.log("h")
-        assert lines[0].split() == ["NoNewPrivs:", "1"]
-        assert lines[1] == "refused"
-        assert (lab.folder / "out" / "mine").stat().st_uid != 0
-
-
-def unique() -> str:
-    """Return an argument for sleep(1) that no other process has."""
-    return f"9{uuid.uuid4().int % 10**12}"
-
-
-def running(marker: str) -> bool:
-    """Tell whether a process runs that has an argument which begins with `marker`."""
-    for process in psutil.process_iter(["cmdline"]):
-        words = process.info["cmdline"] or []
-        if words[:1] == ["sleep"] and any(word.startswith(marker) for word in words[1:]):
-            return True
-    return False
-
-
-def kill_by_pid(pid: int) -> None:
-    """SIGKILL one process; one that is gone already is fine."""
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return

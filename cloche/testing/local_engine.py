@@ -8,7 +8,7 @@ from pathlib import Path
 from cloche.engine.accounts import Resources
 from cloche.engine.local import LocalEngine, held
 from cloche.engine.sandbox import Machine
-from cloche.testing.engine_contract import Lab, kill_by_pid, wait_until
+from cloche.testing.engine_lab import Lab, kill_by_pid, wait_until
 
 RESOURCES = Resources(cpus=2, memory_mib=8192)
 # Spaces don't hurt a sandbox; without one, paths are written into the scripts themselves.

@@ -11,7 +11,7 @@ import pytest
 
 from cloche.engine import GangSpec, Mount, ProcessSpec
 from cloche.engine.probe import probe
-from cloche.testing.engine_contract import Lab, outcomes
+from cloche.testing.engine_lab import Lab, outcomes
 from cloche.testing.local_engine import local_lab
 
 MACHINE = probe()
