@@ -43,11 +43,12 @@ class Http:
     query: tuple[tuple[str, str], ...]  # decoded, in the order sent
     headers: Mapping[str, str]  # names in lower case
     body: Body
+    scheme: str = "http"
 
     @property
     def base_url(self) -> str:
         """The address that the client used."""
-        return f"http://{self.headers.get('host', '')}"
+        return f"{self.scheme}://{self.headers.get('host', '')}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

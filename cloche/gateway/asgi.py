@@ -149,6 +149,7 @@ def read_head(scope: Scope) -> Request:
         query_string=query_string,
         query=tuple(pairs),
         headers=headers,
+        scheme=scope.get("scheme", "http"),
     )
 
 

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote, unquote_to_bytes
 
 import cloche.gateway.json as json_protocol
 from cloche.core.clock import Clock
@@ -180,6 +180,7 @@ class Exchange:
                 query=request.query,
                 headers=request.headers,
                 body=body,
+                scheme=request.scheme,
             ),
             gang=self.gang,
         )
@@ -255,12 +256,14 @@ def check_uri(request: Request) -> None:
 
 
 def worded(error: AwsError, target: Target) -> AwsError:
-    """Return an error under the code by which the service refuses parameters."""
-    if error.code != "ValidationException":
-        return error
-    code = validation_code(target.api, target.meaning.protocol)
-    status = 501 if code == S3.validation else error.status
-    return AwsError(code, error.message, status, fields=error.fields, headers=error.headers)
+    """Return an error as the service words it: its own code for parameters, S3's resource."""
+    code, status, fields = error.code, error.status, error.fields
+    if code == "ValidationException":
+        code = validation_code(target.api, target.meaning.protocol)
+    if target.family is S3:
+        fields = {**fields, "Resource": fields.get("Resource", unquote(target.meaning.path))}
+        status = 501 if code == S3.validation else status
+    return AwsError(code, error.message, status, fields=fields, headers=error.headers)
 
 
 def unsupported_action(name: str, target: Target) -> AwsError:

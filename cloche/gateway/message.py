@@ -18,6 +18,7 @@ class Request:
     query_string: str = ""
     query: tuple[tuple[str, str], ...] = ()  # decoded
     headers: Mapping[str, str] = field(default_factory=dict)
+    scheme: str = "http"
     body: bytes = b""
     stream: Body | None = None
 

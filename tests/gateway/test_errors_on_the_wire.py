@@ -173,6 +173,7 @@ def test_members_of_an_error(served: Served) -> None:
     with pytest.raises(ClientError) as caught:
         CALLS["s3"](served.client("s3"))
     assert caught.value.response["Error"]["Key"] == "a<&>\r"
+    assert caught.value.response["Error"]["Resource"] == "/bucket/missing"
     assert caught.value.response["ResponseMetadata"]["HostId"]
 
 
