@@ -21,6 +21,7 @@ def main(names: list[str]) -> int:
             print(f"\n== {name}: not there")
             continue
         print(f"\n== {name}", flush=True)
+        sys.argv[1:] = []  # a benchmark that takes options of its own gets none from here
         start = time.monotonic()
         importlib.import_module(f"bench.{name}").main()
         print(f"   ({time.monotonic() - start:.0f} s)", flush=True)

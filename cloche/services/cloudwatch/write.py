@@ -88,13 +88,15 @@ def datapoint(where: str, datum: Mapping[str, Any], at_s: int, unit: str) -> Dat
         return statistic_set(f"{where}.StatisticValues", datum["StatisticValues"], at_s, unit)
     if given == ["Value"]:
         return of_values(at_s, unit, ((finite(f"{where}.Value", datum["Value"]), 1.0),))
+    if not datum["Values"]:
+        raise AwsError("MissingParameter", f"The parameter {where}.Values is required.")
     values = [finite(f"{where}.Values", value) for value in datum["Values"]]
     counts = [
         finite(f"{where}.Counts", count) for count in datum.get("Counts", [1.0] * len(values))
     ]
     if len(counts) != len(values):
         raise invalid(f"The parameters {where}.Values and {where}.Counts must be of the same size.")
-    if not 0 < len(values) <= VALUES:
+    if len(values) > VALUES:
         raise invalid(f"The collection {where}.Values must not have a size greater than {VALUES}.")
     if any(count <= 0 for count in counts):
         raise invalid(f"The value {min(counts)} for parameter {where}.Counts is invalid.")

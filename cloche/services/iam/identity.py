@@ -120,8 +120,8 @@ class Identity:
     ) -> Bootstrap:
         """Make what an account starts with, as far as it is not there: root's keys, a role.
 
-        A key pair that is given (None: draw one) replaces the one that root has. `region` is where SageMaker
-        runs; IAM itself is global. Sessions that expired long ago are removed.
+        A key pair that is given (None: draw one) replaces the one that root has. `region` is where
+        SageMaker runs; IAM itself is global. Sessions that expired long ago are removed.
         """
         await self.sweep()
         root = await self._root_key(account, root_access_key_id, root_secret_access_key, now)

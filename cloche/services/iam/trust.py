@@ -65,6 +65,9 @@ def check_statement(statement: object) -> None:
     for name in ("Resource", "NotResource"):
         if name in statement:
             raise malformed("Has prohibited field Resource")
+    for name in ("NotPrincipal", "NotAction"):
+        if name in statement:
+            raise unsupported(f"{name} in a trust policy")
     if set(statement) - {"Sid", "Effect", "Principal", "Action", "Condition"}:
         raise malformed("Syntax errors in policy.")
     for name in ("Effect", "Principal", "Action"):

@@ -15,7 +15,7 @@ from cloche.core.clock import to_ms
 from cloche.core.errors import unsupported
 from cloche.operation import Call, operation
 from cloche.services.logs.files import LogFile, LogRecord, Placed, format_record
-from cloche.services.logs.logs import Logs, stream_name
+from cloche.services.logs.logs import CLIENT, Logs, stream_name
 from cloche.services.logs.lookup import find_group, find_stream, invalid
 from cloche.services.logs.pattern import Pattern, parse_pattern
 
@@ -249,7 +249,7 @@ async def put_log_events(
     """Add events to a stream, durably. (AWS ignores `sequenceToken` too.)"""
     group = find_group(call, logGroupName, None)
     stream = find_stream(call, group, logStreamName)
-    if stream.document["Writer"] != "client":
+    if stream.document["Writer"] != CLIENT:
         raise unsupported("PutLogEvents to a log stream that the platform itself writes")
     now_ms = to_ms(call.now)
     records = [LogRecord(event["timestamp"], event["message"], now_ms) for event in logEvents]

@@ -10,15 +10,15 @@ records near the step may be missed by time, never by position. Positions are by
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 BLOCK = 64 * 1024  # bytes read at once while looking for a line's ends
 READ = 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class LogRecord:
+# Named tuples: a page makes 20,000 of them, and frozen dataclasses take three times as long.
+class LogRecord(NamedTuple):
     """One line of a log. `ingested_ms`: when it reached the log."""
 
     at_ms: int
@@ -26,8 +26,7 @@ class LogRecord:
     ingested_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class Placed:
+class Placed(NamedTuple):
     """A record and where its line begins and ends (past the line break)."""
 
     record: LogRecord

@@ -19,6 +19,7 @@ from cloche.records.store import Store
 from cloche.services.logs.files import LogFile, LogRecord, read_from
 
 GROUP, STREAM = "log-group", "log-stream"
+CLIENT, PLATFORM = "client", "platform"  # who writes a stream: PutLogEvents, or the engine
 NAME_BYTES = 180  # a longer file name is cut, and told apart by its hash
 
 
@@ -42,16 +43,20 @@ class Logs:
     async def open_stream(self, account: str, region: str, group: str, stream: str) -> Path:
         """Return the file that the stream's writer appends to; makes group and stream.
 
-        The writer is another process: PutLogEvents to such a stream is refused.
+        The writer is another process: PutLogEvents to such a stream is refused. Conflict when the
+        stream just changed.
         """
         found = self.stream(account, region, group, stream)
         if found is None:
             with contextlib.suppress(AlreadyExists):
                 await self.create_group(account, region, group)
             with contextlib.suppress(AlreadyExists):
-                await self.create_stream(account, region, group, stream, writer="platform")
+                await self.create_stream(account, region, group, stream, writer=PLATFORM)
             found = self.stream(account, region, group, stream)
             assert found is not None
+        if found.document["Writer"] != PLATFORM:
+            taken = {**found.document, "Writer": PLATFORM}
+            found = await self.store.update(found, document=taken)
         path = self.file(found)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
@@ -106,7 +111,7 @@ class Logs:
         return self.store.get(STREAM, account, region, f"{group}:{name}")
 
     async def create_stream(
-        self, account: str, region: str, group: str, name: str, *, writer: str = "client"
+        self, account: str, region: str, group: str, name: str, *, writer: str = CLIENT
     ) -> Resource:
         """Make a stream of a group that is there; AlreadyExists when it is there too."""
         arn = str(Arn("logs", region, account, f"log-group:{group}:log-stream:{name}"))
