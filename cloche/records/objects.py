@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
@@ -13,8 +12,7 @@ from cloche.records import tables as t
 from cloche.records.prepared import Prepared
 
 
-@dataclass(frozen=True, slots=True)
-class BucketRow:
+class BucketRow(NamedTuple):
     """A bucket; `created` in milliseconds since 1970."""
 
     name: str
@@ -23,8 +21,7 @@ class BucketRow:
     created: int
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectRow:
+class ObjectRow(NamedTuple):
     """An object; `etag` without quotes, `blob` the id of its content, `document` JSON."""
 
     bucket: str
@@ -36,8 +33,7 @@ class ObjectRow:
     document: str
 
 
-@dataclass(frozen=True, slots=True)
-class UploadRow:
+class UploadRow(NamedTuple):
     """A multipart upload under way; `document` is JSON as an object's."""
 
     bucket: str
@@ -48,8 +44,7 @@ class UploadRow:
     initiator: str  # ARN
 
 
-@dataclass(frozen=True, slots=True)
-class PartRow:
+class PartRow(NamedTuple):
     """A part of an upload; `checksums` is JSON: algorithm to base64."""
 
     upload: str
@@ -152,7 +147,7 @@ def buckets(connection: Connection, account: str, after: str, limit: int) -> lis
 
 def add_bucket(connection: Connection, new: BucketRow) -> None:
     """Add a bucket that is not there yet."""
-    ADD_BUCKET.run(connection, values(new))
+    ADD_BUCKET.run(connection, new._asdict())
 
 
 def delete_bucket(connection: Connection, name: str) -> None:
@@ -168,7 +163,7 @@ def find_object(connection: Connection, bucket: str, key: str) -> ObjectRow | No
 
 def put_object(connection: Connection, new: ObjectRow) -> None:
     """Write an object's row, over the one that is there."""
-    PUT_OBJECT.run(connection, values(new))
+    PUT_OBJECT.run(connection, new._asdict())
 
 
 def set_document(connection: Connection, bucket: str, key: str, document: str) -> None:
@@ -207,7 +202,7 @@ def find_upload(connection: Connection, bucket: str, key: str, id: str) -> Uploa
 
 def add_upload(connection: Connection, new: UploadRow) -> None:
     """Add an upload."""
-    ADD_UPLOAD.run(connection, values(new))
+    ADD_UPLOAD.run(connection, new._asdict())
 
 
 def delete_upload(connection: Connection, upload: UploadRow) -> list[str]:
@@ -234,15 +229,10 @@ def parts(
 
 def put_part(connection: Connection, new: PartRow) -> None:
     """Write a part's row, over the one that is there."""
-    PUT_PART.run(connection, values(new))
+    PUT_PART.run(connection, new._asdict())
 
 
 def blobs(connection: Connection) -> set[str]:
     """Return the ids of all blobs that some row names."""
     query = sa.union_all(sa.select(t.object_.c.blob), sa.select(t.part.c.blob))
     return set(connection.execute(query).scalars())
-
-
-def values(row: BucketRow | ObjectRow | UploadRow | PartRow) -> dict[str, object]:
-    """Return a row as the parameters of its INSERT."""
-    return {name: getattr(row, name) for name in row.__dataclass_fields__}

@@ -144,19 +144,17 @@ class LocalBlobs:
 
 
 class LocalWriter:
-    """Writes one file."""
+    """Writes one file, which is made with the first piece: in the thread that may block."""
 
     def __init__(self, store: LocalBlobs, blob: str) -> None:
         self.store, self.blob, self.size = store, blob, 0
         self.path = store.path(blob)
-        try:
-            self.fd = os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_EXCL, 0o600)
-        except OSError as error:
-            raise translated(error) from error
+        self.fd = -1
 
     def write(self, pieces: Iterable[bytes]) -> None:
         """Append; StorageFull when there is no space."""
         try:
+            self._open()
             for piece in pieces:
                 view = memoryview(piece)
                 while view:
@@ -165,10 +163,15 @@ class LocalWriter:
         except OSError as error:
             raise translated(error) from error
 
+    def _open(self) -> None:
+        if self.fd < 0:
+            self.fd = os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_EXCL, 0o600)
+
     def append(self, path: Path, offset: int, length: int) -> None:
         """Append a piece of a file: shared where the file system can, else copied in the kernel."""
         source = os.open(path, os.O_RDONLY)
         try:
+            self._open()
             end = offset + length
             while offset < end:
                 copied = copy_range(source, self.fd, offset, end - offset)
@@ -184,6 +187,7 @@ class LocalWriter:
     def keep(self) -> None:
         """Make the file read-only, and file and name durable."""
         try:
+            self._open()
             os.fchmod(self.fd, READ_ONLY)
             os.fsync(self.fd)
             sync_folder(self.path.parent)

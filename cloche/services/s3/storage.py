@@ -33,26 +33,51 @@ Guard = Callable[[ObjectRow | None], None]
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """An object as other services see it; `path` is its content, a read-only file."""
+    """An object as other services see it; lists make thousands, so that most is made on demand."""
 
-    bucket: str
-    key: str
-    size: int  # bytes
-    etag: str  # without quotes
-    modified: datetime
-    path: Path
-    document: str  # JSON
+    row: ObjectRow
+    blobs: BlobStore
+
+    @property
+    def bucket(self) -> str:
+        """The bucket that it lies in."""
+        return self.row.bucket
+
+    @property
+    def key(self) -> str:
+        """Its name in the bucket."""
+        return self.row.key
+
+    @property
+    def size(self) -> int:
+        """How many bytes it has."""
+        return self.row.size
+
+    @property
+    def etag(self) -> str:
+        """Its entity tag, without quotes."""
+        return self.row.etag
+
+    @property
+    def modified(self) -> datetime:
+        """When it was written."""
+        return from_ms(self.row.modified)
+
+    @property
+    def path(self) -> Path:
+        """Its content: a read-only file."""
+        return self.blobs.path(self.row.blob)
 
     @property
     def metadata(self) -> Texts:
         """The user's metadata, names without `x-amz-meta-`."""
-        found: Texts = json.loads(self.document).get("metadata", {})
+        found: Texts = json.loads(self.row.document).get("metadata", {})
         return found
 
     @property
     def content_type(self) -> str:
         """The media type that the object was given."""
-        headers: Texts = json.loads(self.document).get("headers", {})
+        headers: Texts = json.loads(self.row.document).get("headers", {})
         return headers.get("ContentType", DEFAULT_TYPE)
 
 
@@ -118,7 +143,7 @@ class S3:
         """Put the object's content at `destination`, as a hard link where that can be.
 
         The file is read-only and shared with the store: lay an overlay over it before anybody may
-        write. Folders are made as needed. FileExistsError; AwsError NoSuchKey when the object was
+        write. Folders are made as needed. FileExistsError; FileNotFoundError when the object was
         deleted meanwhile (of one that was replaced the new content is linked).
         """
         while True:
@@ -129,8 +154,8 @@ class S3:
                     destination.parent.mkdir(parents=True, exist_ok=True)
                     continue
                 newer = self.find(found.bucket, found.key)
-                if newer is None or newer.path == found.path:
-                    raise no_such_key(found.key) from None
+                if newer is None or newer.row.blob == found.row.blob:
+                    raise
                 found = newer
             else:
                 return
@@ -216,15 +241,7 @@ class S3:
     # ------------------------------------------------------------------ inside
 
     def _stored(self, row: ObjectRow) -> StoredObject:
-        return StoredObject(
-            bucket=row.bucket,
-            key=row.key,
-            size=row.size,
-            etag=row.etag,
-            modified=from_ms(row.modified),
-            path=self.blobs.path(row.blob),
-            document=row.document,
-        )
+        return StoredObject(row, self.blobs)
 
     def _ingest(self, pieces: Iterator[bytes]) -> tuple[str, str, int]:
         """Return a new blob's id, its MD5 and its size."""
