@@ -169,7 +169,8 @@ class LocalEngine:
         used: dict[str, Usage] = {}
         for name, process in state["processes"].items():
             if not (folder / f"exit-{name}.json").exists():
-                used[name] = tree_usage(process["pid"], family)
+                with suppress(psutil.NoSuchProcess):  # it is just ending
+                    used[name] = tree_usage(psutil.Process(process["pid"]), family)
         return used
 
     def share(self, cpus: float) -> int:
@@ -388,15 +389,13 @@ def children_by_parent() -> dict[int, list[psutil.Process]]:
     return family
 
 
-def tree_usage(pid: int, family: Mapping[int, list[psutil.Process]]) -> Usage:
+def tree_usage(root: psutil.Process, family: Mapping[int, list[psutil.Process]]) -> Usage:
     """Return what a process and all that it started use.
 
     CPU counts children that ended, too. Memory that processes share is counted once.
     """
     cpu_s, own, shared = 0.0, 0, 0
-    members = []
-    with suppress(psutil.NoSuchProcess):
-        members.append(psutil.Process(pid))
+    members = [root]
     for member in members:  # it grows while we walk down the tree
         members += family.get(member.pid, [])
         with suppress(psutil.NoSuchProcess, psutil.AccessDenied):

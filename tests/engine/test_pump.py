@@ -1,5 +1,6 @@
 """Lines in, records out."""
 
+import errno
 import os
 import resource
 import time
@@ -77,19 +78,34 @@ def test_records_carry_the_time_and_are_appended(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_loses_lines_and_says_so(tmp_path: Path) -> None:
-    """A file-size limit stands for the full disk: writes fail half way in."""
+    """A file-size limit stands for the full disk: a write ends half way in."""
     path = tmp_path / "log"
-    log = LogFile(str(path))
-    log.append([b"before"])
+    pump = Pump(LogFile(str(path)))
+    pump.feed(b"before\n", 1.0)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 10, limits[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 30, limits[1]))
     try:
-        log.append([b"lost", b"lost too"])
-        log.append([b"and this"])
+        pump.feed(b"this fits\nthis does not\nnor this\n", 2.0)
+        pump.feed(b"nor that\nunfinished", 3.0)
+        assert not pump.finish()
+        assert not pump.finish()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert records(path) == ["before"], "no torn record stays"
-    log.append([b"after"])
-    log.close()
-    note = f"[cloche] 3 log lines were lost here: {os.strerror(27)}"
-    assert records(path) == ["before", note, "after"]
+    assert records(path) == ["before", "this fits"], "no torn record stays"
+    assert pump.finish()
+    note = f"[cloche] 4 log lines were lost here: {os.strerror(errno.EFBIG)}"
+    assert records(path) == ["before", "this fits", note]
+
+
+def test_a_disk_that_has_space_again(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    pump = Pump(LogFile(str(path)))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5, limits[1]))
+    try:
+        pump.feed(b"lost\n", 1.0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    pump.feed(b"after\n", 2.0)
+    note = f"[cloche] 1 log lines were lost here: {os.strerror(errno.EFBIG)}"
+    assert records(path) == [note, "after"]

@@ -220,18 +220,18 @@ class Supervisor:
         if not process.silent:
             process.silent = True
             self.selector.unregister(process.output)
-        process.pump.finish()
         record = {
             "exit_code": process.exit_code,
             "reason": process.reason,
             "ended_ms": process.ended_ms,
         }
         try:
-            write_record(f"exit-{process.name}.json", record)
-        except OSError:
-            process.settle_at = time.monotonic() + WRITE_AGAIN_S
-        else:
-            process.settled = True
+            if process.pump.finish():
+                write_record(f"exit-{process.name}.json", record)
+                process.settled = True
+        except OSError as error:
+            sys.stderr.write(f"{process.name}: {error}\n")
+        process.settle_at = time.monotonic() + WRITE_AGAIN_S
 
     def _answer(self, control: socket.socket) -> None:
         """Serve one request; a caller that went away is none of our business."""

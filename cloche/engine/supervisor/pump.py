@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 
@@ -85,43 +86,46 @@ class LogFile:
         """Write the lines with the time that it is now; never raises."""
         if not lines:
             return
+        if not self.confess():
+            self.lost += len(lines)
+            return
         now = b"%d " % (time.time_ns() // 1_000_000)
-        if self.lost:
-            note = f"[cloche] {self.lost} log lines were lost here: {self.why}\n"
-            if not self._write(now + note.encode()):
-                self.lost += len(lines)
-                return
-            self.lost = 0
         text = b"\n".join(lines)
         try:
             text.decode()
         except UnicodeDecodeError:
             parts = [line.decode("utf-8", "replace").encode() for line in lines]
             text = b"\n".join(parts)
-        if not self._write(now + text.replace(b"\n", b"\n" + now) + b"\n"):
-            self.lost += len(lines)
+        self.lost = self._write(now + text.replace(b"\n", b"\n" + now) + b"\n")
 
-    def _write(self, data: bytes) -> bool:
+    def confess(self) -> bool:
+        """Write how many lines were lost, if any were; tell whether that worked."""
+        if self.lost:
+            note = f"[cloche] {self.lost} log lines were lost here: {self.why}\n"
+            if self._write(b"%d " % (time.time_ns() // 1_000_000) + note.encode()):
+                return False
+            self.lost = 0
+        return True
+
+    def _write(self, data: bytes) -> int:
+        """Write records; return how many were lost. No torn one stays."""
         size = os.fstat(self.fd).st_size
-        view = memoryview(data)
+        written = 0
         try:
-            while view:
-                view = view[os.write(self.fd, view) :]
+            while written < len(data):
+                written += os.write(self.fd, data[written:] if written else data)
         except OSError as error:
             self.why = os.strerror(error.errno or 0)
-            try:
-                os.ftruncate(self.fd, size)  # no torn record stays
-            except OSError:
-                return False
-            return False
-        return True
+            whole = data.rfind(b"\n", 0, written) + 1
+            with contextlib.suppress(OSError):
+                os.ftruncate(self.fd, size + whole)
+            return data.count(b"\n", whole)
+        return 0
 
     def close(self) -> None:
         """Make sure that all is on the disk."""
-        try:
+        with contextlib.suppress(OSError):  # what the disk refuses to sync it refuses to tell
             os.fsync(self.fd)
-        except OSError:
-            self.why = "the disk refused to sync"
         os.close(self.fd)
 
 
@@ -145,11 +149,13 @@ class Pump:
             self.log.append(self.splitter.flush())
             self.flush_at = None
 
-    def finish(self) -> None:
-        """Write what is left and close the log; once is enough."""
-        if self.finished:
-            return
-        self.finished = True
-        self.log.append(self.splitter.flush())
-        self.flush_at = None
-        self.log.close()
+    def finish(self) -> bool:
+        """Write what is left and close the log; False: not yet, the disk is full (try again)."""
+        if not self.finished:
+            self.log.append(self.splitter.flush())
+            self.flush_at = None
+            if not self.log.confess():
+                return False
+            self.finished = True
+            self.log.close()
+        return True
