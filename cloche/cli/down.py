@@ -9,7 +9,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from cloche.cli.client import Client, home_option
 from cloche.cli.output import Stop, count, out
-from cloche.cli.status import running_jobs
+from cloche.cli.status import running_jobs, serving_endpoints
 from cloche.core import home as homes
 from cloche.core.config import Home
 
@@ -26,40 +26,44 @@ def down(home: Home, *, stop_jobs: bool) -> None:
         out.print(f"Cloche is not up (home folder {home.path}).", markup=False)
         return
     client = Client(home, server)
-    running = what_runs(client)
+    jobs, endpoints = what_runs(client)
     if stop_jobs:
-        stop_all(client, running)
-        running = []
-        try:
-            client.end_processes()
-        except (OSError, ValueError) as error:
-            raise Stop(f"The processes can't be ended: {error}. The server is still up.") from None
+        stop_all(client, jobs)
+        jobs, endpoints = [], []
     os.kill(server.pid, signal.SIGTERM)
     wait_until_gone(home, server.pid)
-    said = "Cloche is down; everything is kept"
-    if running:
-        it = "it" if len(running) == 1 else "them"
-        said = (
-            f"Cloche is down. {count(len(running), 'job')} {'goes' if len(running) == 1 else 'go'}"
-            f" on running ({', '.join(running)}); `cloche up{home_option(home)}` picks {it} up"
-        )
-    out.print(f"{said}.", markup=False)
+    out.print(farewell(home, jobs, endpoints), markup=False)
 
 
-def what_runs(client: Client) -> list[str]:
-    """Return the training jobs under way; none when the server does not say."""
+def farewell(home: Home, jobs: list[str], endpoints: list[str]) -> str:
+    """Return what to say when the server is down: what goes on without it."""
+    named = [
+        f"{count(len(names), noun)} ({', '.join(names)})"
+        for noun, names in (("job", jobs), ("endpoint", endpoints))
+        if names
+    ]
+    if not named:
+        return "Cloche is down; everything is kept."
+    one = len(jobs) + len(endpoints) == 1
+    return (
+        f"Cloche is down. {' and '.join(named)} {'goes' if one else 'go'} on running; "
+        f"`cloche up{home_option(home)}` picks {'it' if one else 'them'} up."
+    )
+
+
+def what_runs(client: Client) -> tuple[list[str], list[str]]:
+    """Return the jobs and the endpoints that run; none when the server does not say."""
     try:
-        return running_jobs(client)
+        return running_jobs(client), serving_endpoints(client)
     except (OSError, BotoCoreError, ClientError):
-        return []
+        return [], []
 
 
 def stop_all(client: Client, jobs: list[str]) -> None:
-    """Ask every job to stop and wait until all have."""
-    if not jobs:
-        return
+    """Stop the jobs as StopTrainingJob does, wait until they are, and end what else runs."""
+    if jobs:
+        out.print(f"Stopping {count(len(jobs), 'job')}: {', '.join(jobs)}", markup=False)
     sagemaker = client.aws("sagemaker")
-    out.print(f"Stopping {count(len(jobs), 'job')}: {', '.join(jobs)}", markup=False)
     for job in jobs:
         try:
             sagemaker.stop_training_job(TrainingJobName=job)
@@ -72,6 +76,10 @@ def stop_all(client: Client, jobs: list[str]) -> None:
         if time.monotonic() > deadline:
             raise Stop(f"These jobs do not stop: {', '.join(left)}. The server is still up.")
         time.sleep(0.2)
+    try:
+        client.end_processes()
+    except (OSError, ValueError) as error:
+        raise Stop(f"The processes can't be ended: {error}. The server is still up.") from None
 
 
 def wait_until_gone(home: Home, pid: int) -> None:

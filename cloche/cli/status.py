@@ -66,6 +66,17 @@ def running_jobs(client: Client) -> list[str]:
     ]
 
 
+def serving_endpoints(client: Client) -> list[str]:
+    """Return the names of the endpoints that have processes."""
+    pages = client.aws("sagemaker").get_paginator("list_endpoints")
+    return [
+        endpoint["EndpointName"]
+        for page in pages.paginate()
+        for endpoint in page["Endpoints"]
+        if endpoint["EndpointStatus"] not in ("Failed", "Deleting")
+    ]
+
+
 def endpoint_states(client: Client) -> Counter[str]:
     """Return how many endpoints there are in each state."""
     pages = client.aws("sagemaker").get_paginator("list_endpoints")

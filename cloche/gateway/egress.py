@@ -101,10 +101,11 @@ class Open:
         self, target: Target, client: str | None, *, straight: bool
     ) -> list[tuple[str, int]]:
         """Return all addresses of the target; Refused for clients elsewhere."""
-        if client is not None and not unwrapped(ipaddress.ip_address(client)).is_loopback:
-            raise Refused(
-                403, f"This proxy connects other machines to *.amazonaws.com only, not to {target}"
-            )
+        if client is not None:
+            caller = unwrapped(ipaddress.ip_address(client.split("%")[0]))
+            if not caller.is_loopback and caller not in own_addresses():
+                text = f"This proxy connects other machines to *.amazonaws.com only, not {target}"
+                raise Refused(403, text)
         if not straight:
             return []
         return [(str(address), target.port) for address in await looked_up(target)]

@@ -20,10 +20,17 @@ session = sagemaker.Session()
 print(json.dumps({"bucket": session.default_bucket(), "role": sagemaker.get_execution_role()}))
 """
 STS = """
-import boto3, json
+import boto3, json, os
 # The address that the SDKs hard-code, over TLS, through the proxy.
 sts = boto3.client("sts", endpoint_url="https://sts.us-east-1.amazonaws.com")
-print(json.dumps(sts.get_caller_identity()["Arn"]))
+# Nor do other services need an endpoint: https://NAME.s3.amazonaws.com, in signed chunks.
+del os.environ["AWS_ENDPOINT_URL"]
+s3 = boto3.client("s3")
+s3.create_bucket(Bucket="by-its-name")
+body = os.urandom(20_000_000)
+s3.put_object(Bucket="by-its-name", Key="k", Body=body)
+same = s3.get_object(Bucket="by-its-name", Key="k")["Body"].read() == body
+print(json.dumps([sts.get_caller_identity()["Arn"], same]))
 """
 
 
@@ -46,7 +53,8 @@ def test_the_sdks_default_calls_work_unpatched(up: Cloche) -> None:
 
 
 def test_the_hard_coded_sts_address_is_answered(up: Cloche) -> None:
-    arn = json.loads(up("run", "--", sys.executable, "-c", STS).stdout)
+    arn, same = json.loads(up("run", "--", sys.executable, "-c", STS).stdout)
+    assert same
     assert ":assumed-role/AmazonSageMaker-ExecutionRole-" in arn and arn.endswith("/SageMaker")
 
 

@@ -335,6 +335,16 @@ async def test_the_machines_own_proxy_is_used_for_the_outside(tmp_path: Path) ->
             assert len(company.proxy.open) >= 1
 
 
+async def test_the_public_proxy_is_open_to_this_machine_alone() -> None:
+    target = Target("127.0.0.1", 80)
+    mine = next(str(address) for address in egress.own_addresses() if address.version == 4)
+    for client in (None, "127.0.0.1", "::1", "::ffff:127.0.0.1", mine):
+        found = await Open(Upstream()).resolve(target, client, straight=True)
+        assert found == [("127.0.0.1", 80)]
+    with pytest.raises(egress.Refused, match="other machines to"):
+        await Open(Upstream()).resolve(target, "203.0.113.9", straight=True)
+
+
 def test_proxies_are_read_from_the_environment() -> None:
     upstream = upstream_of(
         {"HTTPS_PROXY": "http://u:p%40@proxy.corp:3128", "no_proxy": ".corp,10.0.0.1"}
