@@ -6,6 +6,7 @@ import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -26,7 +27,7 @@ logger = logging.getLogger("cloche.gateway")
 Scope = MutableMapping[str, Any]
 Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-VERSION = "0.1.0"
+VERSION = version("cloche")
 MAX_SKIPPED_BYTES = 8 * 1024 * 1024  # read and dropped, so that a refusal leaves the connection
 
 
@@ -139,7 +140,7 @@ def read_head(scope: Scope) -> Request:
     """Return the request without its body."""
     headers: dict[str, str] = {}
     for raw_name, raw_value in scope["headers"]:
-        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
         headers[name] = f"{headers[name]},{value}" if name in headers else value
     query_string = scope["query_string"].decode("latin-1")
     pairs = parse_qsl(query_string, keep_blank_values=True)

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import re
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping
 from typing import Any
 
 from cloche.gateway.message import Response
@@ -18,7 +18,7 @@ CHUNK_BYTES = 1024 * 1024
 
 
 async def send_response(send: Send, response: Response, method: str) -> None:
-    """Send a response; the file of a FileSlice is closed whatever happens."""
+    """Send a response, and let go of what it holds whatever happens."""
     body, headers = response.body, response.headers
     try:
         if isinstance(body, bytes):
@@ -39,8 +39,15 @@ async def send_response(send: Send, response: Response, method: str) -> None:
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
             await send({"type": "http.response.body"})
     finally:
-        if isinstance(body, FileSlice):
-            os.close(body.fd)
+        await discard(response)
+
+
+async def discard(response: Response) -> None:
+    """Let go of what a response holds: the file of a slice, a stream's generator."""
+    if isinstance(response.body, FileSlice):
+        os.close(response.body.fd)
+    elif isinstance(response.body, AsyncGenerator):
+        await response.body.aclose()
 
 
 async def start(send: Send, response: Response) -> None:

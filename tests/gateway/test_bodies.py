@@ -269,6 +269,25 @@ async def test_file_slice_is_closed_when_sending_fails(tmp_path: Path) -> None:
         os.fstat(part.fd)
 
 
+async def test_stream_is_ended_when_sending_fails() -> None:
+    ended = []
+
+    async def pieces() -> AsyncIterator[bytes]:
+        try:
+            yield b"1"
+            yield b"2"
+        finally:
+            ended.append(True)
+
+    async def broken(event: Any) -> None:
+        if event.get("body"):
+            raise OSError("gone")
+
+    with pytest.raises(OSError, match="gone"):
+        await send_response(broken, Response(200, {}, pieces()), "GET")
+    assert ended == [True]
+
+
 async def test_file_slice_past_the_end_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "blob"
     path.write_bytes(b"x" * 10)
