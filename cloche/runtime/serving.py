@@ -227,6 +227,8 @@ def main(environment: Mapping[str, str]) -> int:
 
     signal.signal(signal.SIGTERM, drain)
     server.start()
+    if environment.get("SAGEMAKER_MODEL_SERVER_WORKERS", "1") != "1":
+        print("SAGEMAKER_MODEL_SERVER_WORKERS is not used: an instance is one worker")
     settings = handlers.Settings.read(environment)
     try:
         handlers.install_requirements(settings)

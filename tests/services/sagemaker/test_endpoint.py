@@ -444,7 +444,9 @@ def test_refusals(serving: Serving) -> None:
             "Cloche does not support InstanceType ml.p5.48xlarge.",
         ),
         (
-            lambda: serving.config("refuse", ServerlessConfig={"MaxConcurrency": 1, "MemorySizeInMB": 1024}),
+            lambda: serving.config(
+                "refuse", ServerlessConfig={"MaxConcurrency": 1, "MemorySizeInMB": 1024}
+            ),
             "Cloche does not support ServerlessConfig (serverless inference). "
             "Name an InstanceType.",
         ),
@@ -453,6 +455,28 @@ def test_refusals(serving: Serving) -> None:
         with pytest.raises(ClientError) as error:
             call()
         assert refusal(error) == ("ValidationException", text)
+
+
+def test_other_ways_to_invoke_are_refused_by_name(serving: Serving) -> None:
+    target = {"EndpointName": "nobody", "Body": b"x"}
+    cases: list[tuple[Callable[..., Any], dict[str, Any], str]] = [
+        (serving.runtime.invoke_endpoint, {"TargetModel": "a.tar.gz"}, "TargetModel"),
+        (serving.runtime.invoke_endpoint, {"SessionId": "NEW_SESSION"}, "SessionId"),
+        (serving.runtime.invoke_endpoint, {"InferenceComponentName": "c"}, "InferenceComponent"),
+        (
+            serving.runtime.invoke_endpoint_with_response_stream,
+            {},
+            "InvokeEndpointWithResponseStream",
+        ),
+    ]
+    for call, more, name in cases:
+        with pytest.raises(ClientError) as error:
+            call(**target, **more)
+        assert name in refusal(error)[1]
+        assert error.value.response["ResponseMetadata"]["HTTPStatusCode"] < 500
+    with pytest.raises(ClientError) as error:
+        serving.runtime.invoke_endpoint_async(EndpointName="nobody", InputLocation="s3://a/b")
+    assert "InvokeEndpointAsync" in refusal(error)[1]
 
 
 def test_lists_filter_sort_and_paginate(serving: Serving) -> None:
