@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -352,11 +353,13 @@ async def test_one_failed_host_stops_the_others(world: World) -> None:
 async def test_use_of_cpu_and_memory(world: World) -> None:
     await world.create()
     await world.until(S.TRAINING)
-    for _ in range(12):
+    for _ in range(60):
         await world.step()
     cpu = [d for d in world.cloudwatch.data if d.name == "CPUUtilization"]
     memory = [d for d in world.cloudwatch.data if d.name == "MemoryUtilization"]
-    assert [d.value for d in cpu] == [pytest.approx(150.0)] * 2
+    assert [d.value for d in cpu] == [pytest.approx(150.0)] * len(cpu)
+    between = [(b.at - a.at).total_seconds() for a, b in itertools.pairwise(cpu)]
+    assert between[0] == 1 and between[-1] == 5 and between == sorted(between)
     assert {tuple(d.dimensions.items()) for d in cpu + memory} == {(("Host", "job/algo-1"),)}
     assert {d.value for d in memory} == {25.0}, "1 GiB of the 4 that the machine has"
 

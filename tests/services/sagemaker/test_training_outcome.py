@@ -12,6 +12,7 @@ from training_world import World, statuses, trainer
 
 from cloche.core.errors import AwsError
 from cloche.engine import GangSpec
+from cloche.records.store import StorageFull
 from cloche.services.sagemaker.records import SecondaryStatus as S
 from cloche.services.sagemaker.records import TrainingJobStatus
 from cloche.services.sagemaker.training.outcome import TRACEBACK
@@ -143,8 +144,32 @@ async def test_links_that_the_script_left_lead_nowhere(world: World, tmp_path: P
     assert (tmp_path / "secret/key").read_text() == "secret"
 
 
+async def test_full_disk_is_waited_for(world: World) -> None:
+    trainer(world)
+    await world.create()
+    await world.until(S.TRAINING)
+    world.engine.end()
+    real = world.s3.put_file
+
+    async def put_file(*args: Any, **kwargs: Any) -> Any:
+        raise StorageFull
+
+    world.s3.put_file = put_file  # type: ignore[method-assign]
+    with pytest.raises(StorageFull):
+        for _ in range(5):
+            await world.step()
+    assert world.job().secondary is S.UPLOADING
+    world.s3.put_file = real  # type: ignore[method-assign]
+    await world.until(S.COMPLETED)
+    assert world.tar("out/job/output/model.tar.gz") == {"model.pth": b"weights"}
+
+
 async def test_unreadable_folders_do_not_hold_the_job(world: World) -> None:
     def program(spec: GangSpec) -> None:
+        world.path("/opt/ml/model/x").mkdir()
+        world.path("/opt/ml/model/x/w").write_text("w")
+        world.path("/opt/ml/model/x/w").chmod(0)
+        world.path("/opt/ml/model/x").chmod(0)
         world.path("/opt/ml/checkpoints/x").mkdir()
         world.path("/opt/ml/checkpoints/x/y").write_text("")
         world.path("/opt/ml/checkpoints/x").chmod(0)
@@ -154,4 +179,5 @@ async def test_unreadable_folders_do_not_hold_the_job(world: World) -> None:
     await world.until(S.TRAINING)
     world.engine.end()
     await world.until(S.COMPLETED)
+    assert world.tar("out/job/output/model.tar.gz") == {"x": None, "x/w": b"w"}
     assert not any(world.config.home.instances.iterdir())

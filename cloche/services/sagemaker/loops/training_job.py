@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from cloche.core.clock import to_ms
 from cloche.core.errors import AwsError
 from cloche.engine import EngineError, InsufficientCapacity, Seen
-from cloche.records.store import Resource
+from cloche.records.store import Resource, StorageFull
 from cloche.services.sagemaker.instance import INSTANCE_TYPES
 from cloche.services.sagemaker.records import (
     ENDINGS,
@@ -67,9 +67,10 @@ if TYPE_CHECKING:
     from cloche.services.sagemaker import SageMaker
 
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
-SAMPLE_S = 5.0  # between two samples of what the hosts use
 RETRY_S = 0.5  # between two tries for capacity
-FIRST_LOOK_S, LAST_LOOK_S = 0.1, 1.0  # between two looks at a running job: soon while it is young
+# Between two looks at a running job, and two samples of what it uses: soon while it is young.
+FIRST_LOOK_S, LAST_LOOK_S = 0.1, 1.0
+FIRST_SAMPLE_S, LAST_SAMPLE_S = 1.0, 5.0
 
 S = SecondaryStatus
 
@@ -183,8 +184,7 @@ class TrainingJobs:
         await self.sample(job)
         if progress is not job.progress:
             await self.write(job, progress)
-        age_s = (to_ms(self.sagemaker.store.clock.now()) - (progress.started_ms or 0)) / 1000
-        return min(LAST_LOOK_S, max(FIRST_LOOK_S, age_s / 20))
+        return min(LAST_LOOK_S, max(FIRST_LOOK_S, self.age_s(job) / 20))
 
     async def stop(self, job: TrainingJob) -> float:
         """Ask the hosts to end; they are served until they have."""
@@ -208,10 +208,15 @@ class TrainingJobs:
         return 0.0
 
     async def upload(self, job: TrainingJob) -> float:
-        """Put model and output to S3; twice does no harm: the same keys, the same bytes."""
+        """Put model and output to S3; twice does no harm: the same keys, the same bytes.
+
+        While the disk is full it is tried again: what was trained is not given up for that.
+        """
         progress = replace(job.progress, uploaded=True)
         try:
             await self.put_artifacts(job)
+        except StorageFull:
+            raise
         except AwsError as error:
             if progress.ending is S.COMPLETED:
                 text = f"ClientError: Artifact upload failed:{error.code}: {error.message}"
@@ -250,6 +255,11 @@ class TrainingJobs:
     def kept(self, job: TrainingJob) -> Remembered:
         """Return what is remembered of a job."""
         return self.remembered.setdefault(h.gang_of(job), Remembered())
+
+    def age_s(self, job: TrainingJob) -> float:
+        """Return the seconds since the job's billing began."""
+        now = to_ms(self.sagemaker.store.clock.now())
+        return (now - (job.progress.started_ms or now)) / 1000
 
     def others_wait(self, job: TrainingJob) -> bool:
         """Return whether an older job waits for capacity: it goes first."""
@@ -307,7 +317,8 @@ class TrainingJobs:
         """Put what the hosts use to CloudWatch, when it is time."""
         kept, now = self.kept(job), self.sagemaker.store.clock.now()
         before = kept.sample
-        if before is not None and (now - before.at).total_seconds() < SAMPLE_S:
+        pause_s = min(LAST_SAMPLE_S, max(FIRST_SAMPLE_S, self.age_s(job) / 10))
+        if before is not None and (now - before.at).total_seconds() < pause_s:
             return
         usage = await asyncio.to_thread(self.sagemaker.engine.usage, h.gang_of(job))
         kept.sample = Sample(now, usage)

@@ -72,6 +72,16 @@ def failure_reason(ml: Path, log: Path, exit_code: int) -> str:
     return f"AlgorithmError: {text[: REASON_LIMIT - len(ending) - 16]}{ending}"
 
 
+def make_readable(root: Path) -> None:
+    """Give the owner back what the script took: a server that is not root must read it all."""
+    for folder, folders, files in os.walk(root):
+        for name, needed in [*((f, 0o700) for f in folders), *((f, 0o400) for f in files)]:
+            path = Path(folder, name)
+            mode = path.lstat().st_mode
+            if not stat.S_ISLNK(mode) and mode & needed != needed:
+                path.chmod(stat.S_IMODE(mode) | needed)
+
+
 def members(roots: Sequence[Path]) -> Iterator[tuple[str, Path]]:
     """Yield relative name and path of everything beneath the roots; the first root wins."""
     seen: set[str] = set()
@@ -79,7 +89,7 @@ def members(roots: Sequence[Path]) -> Iterator[tuple[str, Path]]:
         for folder, folders, files in os.walk(root):
             folders.sort()
             here = Path(folder)
-            for name in sorted([*files, *(f for f in folders)]):
+            for name in sorted([*files, *folders]):
                 path = here / name
                 relative = str(path.relative_to(root))
                 if relative not in seen:
@@ -89,6 +99,8 @@ def members(roots: Sequence[Path]) -> Iterator[tuple[str, Path]]:
 
 def regular(roots: Sequence[Path]) -> list[tuple[str, Path]]:
     """Return relative name and path of the plain files beneath the roots."""
+    for root in roots:
+        make_readable(root)
     return [(name, path) for name, path in members(roots) if stat.S_ISREG(path.lstat().st_mode)]
 
 
@@ -97,6 +109,8 @@ def archive(roots: Sequence[Path], target: Path) -> bool:
 
     Owners are left out. Compression is quick rather than thorough: weights hardly shrink.
     """
+    for root in roots:
+        make_readable(root)
     found = list(members(roots))
     if not found:
         return False

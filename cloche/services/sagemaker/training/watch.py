@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -43,11 +44,19 @@ def find_metrics(
         line = record.text[:LINE_LIMIT]
         for name, pattern in patterns:
             for match in pattern.finditer(line):
-                try:
-                    found.append(Found(name, float(match.group(1)), record.at_ms))
-                except (TypeError, ValueError):
-                    continue
+                value = number(match.group(1))
+                if value is not None:
+                    found.append(Found(name, value, record.at_ms))
     return found
+
+
+def number(text: str | None) -> float | None:
+    """Return a finite number (CloudWatch takes no other), or None."""
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
 
 
 def with_metrics(
