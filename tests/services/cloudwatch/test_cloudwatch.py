@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
 import pytest
@@ -20,6 +21,12 @@ def at(seconds: float) -> datetime:
     return START + timedelta(seconds=seconds)
 
 
+@cache
+def client(platform: Platform, service: str) -> Any:
+    """Return a client; making one takes longer than most requests."""
+    return platform.client(service)
+
+
 def refused(call: Callable[..., Any], **parameters: Any) -> tuple[str, str]:
     with pytest.raises(ClientError) as caught:
         call(**parameters)
@@ -35,14 +42,14 @@ def statistics(platform: Platform, namespace: str, **asked: Any) -> dict[str, An
         "Period": 60,
         "Statistics": ["Average"],
     }
-    answer: dict[str, Any] = platform.client("cloudwatch").get_metric_statistics(
+    answer: dict[str, Any] = client(platform, "cloudwatch").get_metric_statistics(
         Namespace=namespace, **{**defaults, **asked}
     )
     return answer
 
 
 def put(platform: Platform, namespace: str, **datum: Any) -> None:
-    platform.client("cloudwatch").put_metric_data(
+    client(platform, "cloudwatch").put_metric_data(
         Namespace=namespace, MetricData=[{"MetricName": "loss", "Timestamp": START, **datum}]
     )
 
@@ -79,7 +86,7 @@ def test_short_periods_show_single_seconds(platform: Platform) -> None:
         answer = statistics(platform, "fine", MetricName="cpu", Period=period)
         assert [point["Average"] for point in answer["Datapoints"]] == values
     assert refused(
-        platform.client("cloudwatch").get_metric_statistics,
+        client(platform, "cloudwatch").get_metric_statistics,
         Namespace="fine",
         MetricName="cpu",
         StartTime=START,
@@ -120,7 +127,7 @@ def test_statistic_sets_have_no_percentiles(platform: Platform) -> None:
 
 
 def test_put_is_refused_in_the_words_of_aws(platform: Platform) -> None:
-    client = platform.client("cloudwatch")
+    cloudwatch = client(platform, "cloudwatch")
     where = "MetricData.member.1"
     now = datetime.now(UTC)
     for datum, expected in (
@@ -159,34 +166,34 @@ def test_put_is_refused_in_the_words_of_aws(platform: Platform) -> None:
         ),
     ):
         data = [{"MetricName": "loss", **datum}]
-        found = refused(client.put_metric_data, Namespace="bad", MetricData=data)
+        found = refused(cloudwatch.put_metric_data, Namespace="bad", MetricData=data)
         assert found == expected
     data = [{"MetricName": "loss", "Value": 1.0}]
-    assert refused(client.put_metric_data, Namespace="AWS/EC2", MetricData=data) == (
+    assert refused(cloudwatch.put_metric_data, Namespace="AWS/EC2", MetricData=data) == (
         "InvalidParameterValue",
         "The value AWS/EC2 for parameter Namespace is invalid.",
     )
-    with pytest.raises(client.exceptions.InvalidParameterValueException):
-        client.put_metric_data(Namespace="AWS/EC2", MetricData=data)
+    with pytest.raises(cloudwatch.exceptions.InvalidParameterValueException):
+        cloudwatch.put_metric_data(Namespace="AWS/EC2", MetricData=data)
     assert statistics(platform, "bad")["Datapoints"] == []
 
 
 def test_too_many_datapoints(platform: Platform) -> None:
-    client = platform.client("cloudwatch")
+    cloudwatch = client(platform, "cloudwatch")
     asked = {"Namespace": "n", "MetricName": "m", "Statistics": ["Sum"]}
     day = {"StartTime": START - timedelta(days=2), "EndTime": START}
-    assert refused(client.get_metric_statistics, **asked, **day, Period=60) == (
+    assert refused(cloudwatch.get_metric_statistics, **asked, **day, Period=60) == (
         "InvalidParameterCombination",
         "You have requested up to 2,880 datapoints, which exceeds the limit of 1,440. You may "
         "reduce the datapoints requested by increasing Period, or decreasing the time range.",
     )
     backwards = {"StartTime": START, "EndTime": START - timedelta(hours=1)}
-    assert refused(client.get_metric_statistics, **asked, **backwards, Period=60) == (
+    assert refused(cloudwatch.get_metric_statistics, **asked, **backwards, Period=60) == (
         "InvalidParameterValue",
         "The parameter StartTime must be less than the parameter EndTime.",
     )
     message = refused(
-        client.get_metric_statistics,
+        cloudwatch.get_metric_statistics,
         Namespace="n",
         MetricName="m",
         StartTime=START,
@@ -203,9 +210,9 @@ def test_too_many_datapoints(platform: Platform) -> None:
 def test_metric_data(platform: Platform) -> None:
     for second, value in ((0, 1.0), (60, 2.0), (120, 4.0)):
         put(platform, "data", Value=value, Timestamp=at(second))
-    client = platform.client("cloudwatch")
+    cloudwatch = client(platform, "cloudwatch")
     ends = {"StartTime": START, "EndTime": at(300)}
-    newest = client.get_metric_data(MetricDataQueries=[query("data")], **ends)
+    newest = cloudwatch.get_metric_data(MetricDataQueries=[query("data")], **ends)
     (result,) = newest["MetricDataResults"]
     assert (result["Id"], result["Label"], result["StatusCode"]) == ("q", "loss", "Complete")
     assert result["Values"] == [4.0, 2.0, 1.0]
@@ -216,7 +223,7 @@ def test_metric_data(platform: Platform) -> None:
         {**query("nothing"), "Id": "none"},
         {**query("data"), "Id": "hidden", "ReturnData": False},
     ]
-    answer = client.get_metric_data(MetricDataQueries=queries, **ends)["MetricDataResults"]
+    answer = cloudwatch.get_metric_data(MetricDataQueries=queries, **ends)["MetricDataResults"]
     assert [(r["Id"], r["Label"], r["Values"]) for r in answer] == [
         ("sum", "all of it", [7.0]),
         ("most", "loss", [4.0]),
@@ -229,7 +236,7 @@ def test_metric_data_pages(platform: Platform) -> None:
         put(platform, "paged", Value=float(second), Timestamp=at(second))
     queries = [query("paged"), {**query("paged", Stat="Sum"), "Id": "again"}]
     pages = (
-        platform.client("cloudwatch")
+        client(platform, "cloudwatch")
         .get_paginator("get_metric_data")
         .paginate(
             MetricDataQueries=queries,
@@ -250,13 +257,13 @@ def test_metric_data_pages(platform: Platform) -> None:
 
 
 def test_metric_data_refuses_by_name(platform: Platform) -> None:
-    client = platform.client("cloudwatch")
+    cloudwatch = client(platform, "cloudwatch")
     ends = {"StartTime": START, "EndTime": at(300)}
     expression = [{"Id": "e", "Expression": "SUM(METRICS())"}]
-    _, message = refused(client.get_metric_data, MetricDataQueries=expression, **ends)
+    _, message = refused(cloudwatch.get_metric_data, MetricDataQueries=expression, **ends)
     assert "expressions in GetMetricData (SUM(METRICS()))" in message
     twice = [query("n"), query("n")]
-    assert refused(client.get_metric_data, MetricDataQueries=twice, **ends) == (
+    assert refused(cloudwatch.get_metric_data, MetricDataQueries=twice, **ends) == (
         "ValidationError",
         "The values for parameter id in MetricDataQueries are not unique.",
     )
@@ -266,7 +273,7 @@ def test_metric_data_refuses_by_name(platform: Platform) -> None:
 
 
 def test_list_metrics(platform: Platform) -> None:
-    client = platform.client("cloudwatch")
+    cloudwatch = client(platform, "cloudwatch")
     now = datetime.now(UTC)
     platform.call(
         platform.app.cloudwatch.put(
@@ -282,7 +289,7 @@ def test_list_metrics(platform: Platform) -> None:
     )
 
     def listed(**asked: Any) -> list[dict[str, str]]:
-        found = client.list_metrics(Namespace="listed", **asked)["Metrics"]
+        found = cloudwatch.list_metrics(Namespace="listed", **asked)["Metrics"]
         return [{one["Name"]: one["Value"] for one in m["Dimensions"]} for m in found]
 
     one, two = {"Host": "one", "Job": "x"}, {"Host": "two"}
@@ -298,7 +305,7 @@ def test_list_metrics_pages(platform: Platform) -> None:
     now = datetime.now(UTC)
     data = [Datum("m", {"N": f"{n:04d}"}, now, 1.0) for n in range(1203)]
     platform.call(platform.app.cloudwatch.put(ACCOUNT, "us-east-1", "paged-names", data))
-    paginator = platform.client("cloudwatch").get_paginator("list_metrics")
+    paginator = client(platform, "cloudwatch").get_paginator("list_metrics")
     pages = [len(p["Metrics"]) for p in paginator.paginate(Namespace="paged-names")]
     assert pages == [500, 500, 203]
 

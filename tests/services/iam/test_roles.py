@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import boto3
@@ -21,6 +22,12 @@ def trust(**principal: str) -> Trust:
     return {"Version": "2012-10-17", "Statement": [statement]}
 
 
+@cache
+def client(platform: Platform, service: str) -> Any:
+    """Return a client; making one takes longer than most requests."""
+    return platform.client(service)
+
+
 def refused(call: Callable[..., Any], **parameters: Any) -> tuple[int, str, str]:
     with pytest.raises(ClientError) as caught:
         call(**parameters)
@@ -31,14 +38,14 @@ def refused(call: Callable[..., Any], **parameters: Any) -> tuple[int, str, str]
 
 def made(platform: Platform, name: str, policy: Trust, **more: Any) -> dict[str, Any]:
     text = json.dumps(policy)
-    role: dict[str, Any] = platform.client("iam").create_role(
+    role: dict[str, Any] = client(platform, "iam").create_role(
         RoleName=name, AssumeRolePolicyDocument=text, **more
     )["Role"]
     return role
 
 
 def test_get_role_of_the_execution_role(platform: Platform) -> None:
-    iam, sts = platform.client("iam"), platform.client("sts")
+    iam, sts = client(platform, "iam"), client(platform, "sts")
     arn = sts.get_caller_identity()["Arn"]
     found = re.fullmatch(rf"arn:aws:sts::{ACCOUNT}:assumed-role/([^/]+)/[^/]+", arn)
     assert found is not None
@@ -65,14 +72,14 @@ def test_create_role_keeps_what_was_sent(platform: Platform) -> None:
     assert role["Arn"] == f"arn:aws:iam::{ACCOUNT}:role/team/Trainer"
     assert role["RoleId"].startswith("AROA")
     assert role["AssumeRolePolicyDocument"] == policy
-    got = platform.client("iam").get_role(RoleName="trainer")["Role"]  # names ignore case
+    got = client(platform, "iam").get_role(RoleName="trainer")["Role"]  # names ignore case
     assert got == role
     assert (got["Description"], got["MaxSessionDuration"]) == ("trains", 7200)
     assert got["Tags"] == [{"Key": "team", "Value": "dogs"}]
 
 
 def test_errors_in_the_words_of_aws(platform: Platform) -> None:
-    iam = platform.client("iam")
+    iam = client(platform, "iam")
     made(platform, "Twice", trust(Service="lambda.amazonaws.com"))
     policy = json.dumps(trust(Service="lambda.amazonaws.com"))
     assert refused(iam.create_role, RoleName="twice", AssumeRolePolicyDocument=policy) == (
@@ -117,7 +124,7 @@ def test_errors_in_the_words_of_aws(platform: Platform) -> None:
     ],
 )
 def test_malformed_trust(platform: Platform, document: str, message: str) -> None:
-    iam = platform.client("iam")
+    iam = client(platform, "iam")
     found = refused(iam.create_role, RoleName="Malformed", AssumeRolePolicyDocument=document)
     assert found == (400, "MalformedPolicyDocument", message)
 
@@ -125,7 +132,7 @@ def test_malformed_trust(platform: Platform, document: str, message: str) -> Non
 def test_conditions_that_would_not_be_evaluated_are_refused(platform: Platform) -> None:
     policy = trust(AWS=ACCOUNT)
     policy["Statement"][0]["Condition"] = {"IpAddress": {"aws:SourceIp": "10.0.0.0/8"}}
-    iam = platform.client("iam")
+    iam = client(platform, "iam")
     _, _, message = refused(
         iam.create_role, RoleName="Conditional", AssumeRolePolicyDocument=json.dumps(policy)
     )
@@ -133,7 +140,7 @@ def test_conditions_that_would_not_be_evaluated_are_refused(platform: Platform) 
 
 
 def test_what_would_pretend_enforcement_is_refused_by_name(platform: Platform) -> None:
-    iam = platform.client("iam")
+    iam = client(platform, "iam")
     made(platform, "Bounded", trust(Service="lambda.amazonaws.com"))
     policy = json.dumps({"Version": "2012-10-17", "Statement": []})
     _, _, message = refused(
@@ -150,7 +157,7 @@ def test_what_would_pretend_enforcement_is_refused_by_name(platform: Platform) -
 
 
 def test_list_roles_pages_and_prefixes(platform: Platform) -> None:
-    iam = platform.client("iam")
+    iam = client(platform, "iam")
     names = [f"Paged{number}" for number in range(5)]
     for name in names:
         made(platform, name, trust(AWS=ACCOUNT), Path="/paged/")
@@ -163,7 +170,7 @@ def test_list_roles_pages_and_prefixes(platform: Platform) -> None:
 
 
 def test_policies_are_recorded(platform: Platform) -> None:
-    iam = platform.client("iam")
+    iam = client(platform, "iam")
     made(platform, "Attached", trust(AWS=ACCOUNT))
     for arn in (FULL_ACCESS, "arn:aws:iam::aws:policy/AmazonS3FullAccess", FULL_ACCESS):
         iam.attach_role_policy(RoleName="Attached", PolicyArn=arn)
@@ -194,11 +201,11 @@ def test_policies_are_recorded(platform: Platform) -> None:
 def test_root_is_the_one_user(platform: Platform) -> None:
     user = platform.client("iam", as_="root").get_user()["User"]
     assert (user["UserId"], user["Arn"]) == (ACCOUNT, f"arn:aws:iam::{ACCOUNT}:root")
-    assert refused(platform.client("iam").get_user)[1:] == (
+    assert refused(client(platform, "iam").get_user)[1:] == (
         "ValidationError",
         "Must specify userName when calling with non-User credentials",
     )
-    assert platform.client("iam").list_account_aliases()["AccountAliases"] == []
+    assert client(platform, "iam").list_account_aliases()["AccountAliases"] == []
 
 
 # ---------------------------------------------------------------------- STS
@@ -218,7 +225,7 @@ def with_keys(platform: Platform, service: str, keys: dict[str, Any]) -> Any:
 
 def test_assume_role_gives_keys_that_work(platform: Platform) -> None:
     role = made(platform, "Assumed", trust(AWS=f"arn:aws:iam::{ACCOUNT}:root"))
-    answer = platform.client("sts").assume_role(
+    answer = client(platform, "sts").assume_role(
         RoleArn=role["Arn"], RoleSessionName="tester", DurationSeconds=900
     )
     arn = f"arn:aws:sts::{ACCOUNT}:assumed-role/Assumed/tester"
@@ -228,9 +235,9 @@ def test_assume_role_gives_keys_that_work(platform: Platform) -> None:
 
 
 def test_assume_role_asks_the_trust_policy(platform: Platform) -> None:
-    sts = platform.client("sts")
+    sts = client(platform, "sts")
     caller = sts.get_caller_identity()["Arn"]
-    execution = platform.client("iam").list_roles(PathPrefix="/service-role/")["Roles"][0]["Arn"]
+    execution = client(platform, "iam").list_roles(PathPrefix="/service-role/")["Roles"][0]["Arn"]
     other = made(platform, "ForAnother", trust(AWS="arn:aws:iam::999999999999:root"))["Arn"]
     for arn in (execution, other, f"arn:aws:iam::{ACCOUNT}:role/nobody"):
         assert refused(sts.assume_role, RoleArn=arn, RoleSessionName="me") == (
@@ -243,7 +250,7 @@ def test_assume_role_asks_the_trust_policy(platform: Platform) -> None:
 
 
 def test_external_id_and_deny(platform: Platform) -> None:
-    sts = platform.client("sts")
+    sts = client(platform, "sts")
     policy = trust(AWS=ACCOUNT)
     policy["Statement"][0]["Condition"] = {"StringEquals": {"sts:ExternalId": "secret"}}
     policy["Statement"].append(
@@ -262,7 +269,7 @@ def test_external_id_and_deny(platform: Platform) -> None:
 
 
 def test_sessions_last_no_longer_than_allowed(platform: Platform) -> None:
-    sts = platform.client("sts")
+    sts = client(platform, "sts")
     short = made(platform, "Short", trust(AWS=ACCOUNT))["Arn"]
     assert refused(sts.assume_role, RoleArn=short, RoleSessionName="me", DurationSeconds=7200) == (
         400,
@@ -287,7 +294,7 @@ def test_root(platform: Platform) -> None:
     )
     keys = sts.get_session_token()["Credentials"]
     assert with_keys(platform, "sts", keys).get_caller_identity()["Arn"] == who["Arn"]
-    assert refused(platform.client("sts").get_session_token) == (
+    assert refused(client(platform, "sts").get_session_token) == (
         403,
         "AccessDenied",
         "Cannot call GetSessionToken with session credentials",

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,12 @@ from cloche.testing.platform import ACCOUNT, Platform
 
 START = 1_700_000_000_000
 GROUPS = "/aws/sagemaker/TrainingJobs"
+
+
+@cache
+def client(platform: Platform, service: str) -> Any:
+    """Return a client; making one takes longer than most requests."""
+    return platform.client(service)
 
 
 def refused(call: Callable[..., Any], **parameters: Any) -> tuple[str, str]:
@@ -42,7 +49,7 @@ def texts(answer: dict[str, Any]) -> list[str]:
 
 
 def test_unknown_group_and_stream(platform: Platform) -> None:
-    logs = platform.client("logs")
+    logs = client(platform, "logs")
     group = ("ResourceNotFoundException", "The specified log group does not exist.")
     assert refused(logs.describe_log_streams, logGroupName="none") == group
     assert refused(logs.filter_log_events, logGroupName="none") == group
@@ -62,7 +69,7 @@ def test_unknown_group_and_stream(platform: Platform) -> None:
 
 
 def test_made_twice(platform: Platform) -> None:
-    logs = platform.client("logs")
+    logs = client(platform, "logs")
     logs.create_log_group(logGroupName="twice")
     logs.create_log_stream(logGroupName="twice", logStreamName="s")
     assert refused(logs.create_log_group, logGroupName="twice") == (
@@ -79,7 +86,7 @@ def test_made_twice(platform: Platform) -> None:
 
 
 def test_pages_forward_until_the_token_stays(platform: Platform) -> None:
-    logs = platform.client("logs")
+    logs = client(platform, "logs")
     path = stream(platform, GROUPS, "job-a/algo-1-1", range(25))
     where = {"logGroupName": GROUPS, "logStreamName": "job-a/algo-1-1"}
     pages, token = [], None
@@ -100,7 +107,7 @@ def test_pages_forward_until_the_token_stays(platform: Platform) -> None:
 
 
 def test_newest_first_then_backward(platform: Platform) -> None:
-    logs = platform.client("logs")
+    logs = client(platform, "logs")
     stream(platform, GROUPS, "job-b/algo-1-1", range(7))
     where = {"logGroupName": GROUPS, "logStreamName": "job-b/algo-1-1"}
     answer = logs.get_log_events(**where, limit=3)
@@ -115,7 +122,7 @@ def test_newest_first_then_backward(platform: Platform) -> None:
 
 
 def test_time_range(platform: Platform) -> None:
-    logs = platform.client("logs")
+    logs = client(platform, "logs")
     stream(platform, GROUPS, "job-c/algo-1-1", range(10))
     where = {"logGroupName": GROUPS, "logStreamName": "job-c/algo-1-1"}
     ends = {"startTime": START + 3, "endTime": START + 6}  # the end is not part of it
@@ -132,7 +139,7 @@ def test_time_range(platform: Platform) -> None:
 
 
 def test_a_page_holds_a_megabyte(platform: Platform) -> None:
-    logs = platform.client("logs")
+    logs = client(platform, "logs")
     stream(platform, GROUPS, "job-d/algo-1-1", range(12), "x" * 200_000)
     where = {"logGroupName": GROUPS, "logStreamName": "job-d/algo-1-1", "startFromHead": True}
     answer = logs.get_log_events(**where)
@@ -141,7 +148,7 @@ def test_a_page_holds_a_megabyte(platform: Platform) -> None:
 
 
 def test_invalid_tokens(platform: Platform) -> None:
-    logs = platform.client("logs")
+    logs = client(platform, "logs")
     stream(platform, GROUPS, "job-e/algo-1-1", range(3))
     where = {"logGroupName": GROUPS, "logStreamName": "job-e/algo-1-1"}
     expected = ("InvalidParameterException", "The specified nextToken is invalid.")
@@ -155,7 +162,7 @@ def test_invalid_tokens(platform: Platform) -> None:
 
 
 def test_streams_page_by_name(platform: Platform) -> None:
-    logs = platform.client("logs")
+    logs = client(platform, "logs")
     names = [f"many/algo-{n:02d}" for n in range(7)]
     for name in names:
         stream(platform, "/pages", name, range(2))
@@ -178,7 +185,7 @@ def test_streams_page_by_name(platform: Platform) -> None:
 
 
 def test_streams_by_their_last_event(platform: Platform) -> None:
-    logs = platform.client("logs")
+    logs = client(platform, "logs")
     for name, last in (("a", 5), ("b", 9), ("c", 7)):
         stream(platform, "/order", name, range(last))
     platform.call(platform.app.logs.open_stream(ACCOUNT, "us-east-1", "/order", "empty"))
@@ -199,7 +206,7 @@ def test_streams_by_their_last_event(platform: Platform) -> None:
 
 
 def test_groups(platform: Platform) -> None:
-    logs = platform.client("logs")
+    logs = client(platform, "logs")
     for name in ("/g/one", "/g/two", "/g/three"):
         stream(platform, name, "s", range(3))
     first = logs.describe_log_groups(logGroupNamePrefix="/g/", limit=2)
@@ -219,7 +226,7 @@ def test_groups(platform: Platform) -> None:
 
 
 def test_filter_merges_streams_in_order_of_time(platform: Platform) -> None:
-    logs = platform.client("logs")
+    logs = client(platform, "logs")
     stream(platform, "/filter", "even/1", range(0, 40, 2), "even")
     stream(platform, "/filter", "odd/1", range(1, 40, 2), "odd")
     found, token, ids = [], None, set()
@@ -242,7 +249,7 @@ def test_filter_merges_streams_in_order_of_time(platform: Platform) -> None:
 
 
 def test_filter_newest_first(platform: Platform) -> None:
-    logs = platform.client("logs")
+    logs = client(platform, "logs")
     stream(platform, "/backward", "a", range(0, 20, 2))
     stream(platform, "/backward", "b", range(1, 20, 2))
     found, token = [], None
@@ -258,7 +265,7 @@ def test_filter_newest_first(platform: Platform) -> None:
 
 
 def test_filter_with_equal_times_loses_nothing(platform: Platform) -> None:
-    logs = platform.client("logs")
+    logs = client(platform, "logs")
     for name in ("a", "b", "c"):
         opened = platform.app.logs.open_stream(ACCOUNT, "us-east-1", "/equal", name)
         path: Path = platform.call(opened)
@@ -278,7 +285,7 @@ def test_filter_with_equal_times_loses_nothing(platform: Platform) -> None:
 
 
 def test_filter_refuses_json_patterns_by_name(platform: Platform) -> None:
-    logs = platform.client("logs")
+    logs = client(platform, "logs")
     logs.create_log_group(logGroupName="/json")
     _, message = refused(
         logs.filter_log_events, logGroupName="/json", filterPattern="{ $.level = ERROR }"
@@ -290,7 +297,7 @@ def test_filter_refuses_json_patterns_by_name(platform: Platform) -> None:
 
 
 def put(platform: Platform, group: str, events: list[tuple[int, str]]) -> dict[str, Any]:
-    answer: dict[str, Any] = platform.client("logs").put_log_events(
+    answer: dict[str, Any] = client(platform, "logs").put_log_events(
         logGroupName=group,
         logStreamName="s",
         logEvents=[{"timestamp": at, "message": text} for at, text in events],
@@ -301,7 +308,7 @@ def put(platform: Platform, group: str, events: list[tuple[int, str]]) -> dict[s
 @pytest.fixture
 def group(platform: Platform, request: pytest.FixtureRequest) -> str:
     name = f"/put/{request.node.name}"
-    logs = platform.client("logs")
+    logs = client(platform, "logs")
     logs.create_log_group(logGroupName=name)
     logs.create_log_stream(logGroupName=name, logStreamName="s")
     return name
@@ -311,7 +318,7 @@ def test_put_keeps_texts_and_times(platform: Platform, group: str) -> None:
     now = time.time_ns() // 1_000_000
     put(platform, group, [(now - 2000, "one\nof two lines"), (now - 1000, "é \r tab\t")])
     put(platform, group, [(now - 1500, "late")])
-    answer = platform.client("logs").get_log_events(logGroupName=group, logStreamName="s")
+    answer = client(platform, "logs").get_log_events(logGroupName=group, logStreamName="s")
     assert texts(answer) == ["one\nof two lines", "late", "é \r tab\t"]
     assert [event["timestamp"] - now for event in answer["events"]] == [-2000, -1500, -1000]
     assert all(event["ingestionTime"] >= now for event in answer["events"])
@@ -326,7 +333,7 @@ def test_put_rejects_what_is_too_old_or_too_new(platform: Platform, group: str) 
         "tooOldLogEventEndIndex": 1,
         "tooNewLogEventStartIndex": 2,
     }
-    logs = platform.client("logs")
+    logs = client(platform, "logs")
     assert texts(logs.get_log_events(logGroupName=group, logStreamName="s")) == ["good"]
 
 
@@ -364,7 +371,7 @@ def test_put_to_a_stream_that_the_platform_writes(platform: Platform) -> None:
 
 
 def test_delete(platform: Platform) -> None:
-    logs = platform.client("logs")
+    logs = client(platform, "logs")
     path = stream(platform, "/gone", "s", range(3))
     stream(platform, "/gone", "t", range(3))
     logs.delete_log_stream(logGroupName="/gone", logStreamName="s")
