@@ -96,13 +96,23 @@ class Settings:
         return self.model_dir / "code"
 
 
+class InstallError(Exception):
+    """pip could not install the requirements; the text ends with what pip says."""
+
+
 def install_requirements(settings: Settings) -> None:
-    """Install `code/requirements.txt`; CalledProcessError when pip fails (its log says why)."""
+    """Install `code/requirements.txt`; InstallError when pip fails (the log has all of it)."""
     requirements = settings.code / "requirements.txt"
-    if requirements.is_file():
-        command = [sys.executable, "-m", "pip", "install", "-r", str(requirements)]
-        print("Installing", requirements, flush=True)
-        subprocess.run(command, check=True)
+    if not requirements.is_file():
+        return
+    command = [sys.executable, "-m", "pip", "install", "-r", str(requirements)]
+    print("Installing", requirements, flush=True)
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+    print(done.stderr, end="", file=sys.stderr, flush=True)
+    if done.returncode:
+        errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR: ")]
+        reason = errors[-1] if errors else f"pip ended with {done.returncode}"
+        raise InstallError(f"{requirements}: {reason}")
 
 
 def user_module(settings: Settings) -> ModuleType | None:

@@ -212,8 +212,10 @@ async def test_requirements_are_installed_first(replicas: list[Replica], tmp_pat
     (replica.model / "code/requirements.txt").write_text("--no-index\nnot-there==1.0\n")
     replica.start()
     assert await replica.ended() == 1
+    reason = (replica.run / "failure").read_text().splitlines()[-1]
+    assert reason.startswith("cloche.runtime.serving_handlers.InstallError: ")
+    assert reason.endswith("ERROR: No matching distribution found for not-there==1.0")
     assert "No matching distribution found for not-there==1.0" in replica.log
-    assert "pip" in (replica.run / "failure").read_text().splitlines()[-1]
 
 
 async def test_sigterm_finishes_what_was_accepted(replicas: list[Replica]) -> None:
