@@ -182,7 +182,8 @@ def env(home: HomeOption = None, identity: As = "role") -> None:
     runs.env(home_of(home), identity)
 
 
-@app.command(context_settings={"ignore_unknown_options": True})
+# What follows the command's name is the command's: `cloche run aws s3 ls --help`.
+@app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 def run(
     command: Annotated[list[str], typer.Argument(metavar="COMMAND…", show_default=False)],
     home: HomeOption = None,

@@ -44,7 +44,7 @@ class Proxy:
     def __init__(self, gateway: Listener, authority: Authority, egress: Egress) -> None:
         self.gateway, self.authority, self.egress = gateway, authority, egress
         self.servers: list[asyncio.Server] = []
-        self.open: set[asyncio.Transport] = set()
+        self.open: set[asyncio.Transport] = set()  # clients'; the other ends close with them
         self.tasks: set[asyncio.Task[None]] = set()
 
     async def listen(self, listening: socket.socket) -> None:
@@ -129,7 +129,6 @@ class Proxy:
         addresses = await self.egress.resolve(target, client, straight=route is None)
         where = [(route.host, route.port)] if route is not None else addresses
         upstream, early = await first_to_answer(target, where)
-        self._watch(upstream)
         if route is not None and secure:
             await early.ask_proxy(upstream, target, route)
         return upstream
@@ -169,10 +168,6 @@ class Proxy:
         if content:
             protocol.data_received(content)
 
-    def _watch(self, transport: asyncio.Transport) -> None:
-        self.open = {kept for kept in self.open if not kept.is_closing()}
-        self.open.add(transport)
-
 
 class Connection(Pipe):
     """One client's connection, until what it asks for is connected."""
@@ -186,7 +181,7 @@ class Connection(Pipe):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin to serve."""
         super().connection_made(transport)
-        self.proxy._watch(self.transport)
+        self.proxy.open.add(self.transport)
         self.proxy.start(self)
 
     def data_received(self, data: bytes) -> None:
@@ -217,7 +212,13 @@ class Connection(Pipe):
         """Close the other side."""
         if not self.complete.done():
             self.complete.set_result(None)
+        self.proxy.open.discard(self.transport)
         super().connection_lost(error)
+
+    def detach(self) -> None:
+        """Leave the connection to the gateway, which ends it when the time comes."""
+        super().detach()
+        self.proxy.open.discard(self.transport)
 
     async def head(self) -> Head | None:
         """Return the request's head; None when the client went."""

@@ -80,7 +80,8 @@ def test_exit_codes_are_the_commands(up: Cloche) -> None:
     up("run", "--", "sh", "-c", "exit 7", code=7)
     assert "There is no command 'no-such-command'" in up("run", "no-such-command", code=127).stderr
     assert "can't be run" in up("run", "--", "/etc", code=126).stderr
-    assert up("run", "--", "echo", "--home", "x").stdout == "--home x\n"
+    for dashes in ((), ("--",)):
+        assert up("run", *dashes, "echo", "--home", "--help").stdout == "--home --help\n"
 
 
 def test_without_a_server_it_says_how_to_start_one(cloche: Cloche) -> None:
