@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -117,9 +118,14 @@ class Store:
 
         What it raises undoes its own statements alone.
         """
+        return await self._write(change, None)
+
+    async def _write(self, change: Callable[[Connection], T], kind: str | None) -> T:
+        """As `write`; then tell of a resource of `kind`, also when the caller was cancelled."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        self.writer.put(Write(change, future, loop))
+        told = partial(self._changed, kind) if kind is not None else None
+        self.writer.put(Write(change, future, loop, told))
         return await future
 
     def write_now(self, change: Callable[[Connection], T]) -> T:
@@ -129,7 +135,7 @@ class Store:
         return future.result()
 
     def on_change(self, listener: Callable[[str], None]) -> None:
-        """Call `listener(kind)` after a resource of that kind changed, where it is awaited."""
+        """Call `listener(kind)` after a resource of that kind changed, in its writer's loop."""
         self.listeners.append(listener)
 
     # ------------------------------------------------------------------ resources
@@ -168,8 +174,7 @@ class Store:
 
     async def insert(self, new: Resource, message: str = "") -> Resource:
         """Add a resource and its first event; AlreadyExists when the name is taken."""
-        await self.write(lambda c: insert_in(c, new, message))
-        self._changed(new.kind)
+        await self._write(lambda c: insert_in(c, new, message), new.kind)
         return new
 
     async def update(
@@ -193,14 +198,12 @@ class Store:
             modified=self.clock.now(),
             version=old.version + 1,
         )
-        await self.write(lambda c: update_in(c, old, new, message))
-        self._changed(old.kind)
+        await self._write(lambda c: update_in(c, old, new, message), old.kind)
         return new
 
     async def delete(self, old: Resource) -> None:
         """Remove a resource and its events, if `old` is still the newest; Conflict when not."""
-        await self.write(lambda c: delete_in(c, old))
-        self._changed(old.kind)
+        await self._write(lambda c: delete_in(c, old), old.kind)
 
     def _changed(self, kind: str) -> None:
         for listener in self.listeners:

@@ -27,6 +27,7 @@ class Write:
     change: Change
     reply: asyncio.Future[Any] | Future[Any]
     loop: asyncio.AbstractEventLoop | None  # of an asyncio reply
+    told: Callable[[], None] | None = None  # called when it is durable, whoever still waits
     value: Any = None
     error: BaseException | None = None
 
@@ -37,15 +38,19 @@ class Writer:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.queue: queue.SimpleQueue[Write | None] = queue.SimpleQueue()
+        self.closed = False
         self.thread = threading.Thread(target=self._run, name="records-writer", daemon=True)
         self.thread.start()
 
     def put(self, write: Write) -> None:
         """Have a change made; its reply is settled once it is durable, or has failed."""
+        if self.closed:
+            raise RuntimeError("the database is closed")
         self.queue.put(write)
 
     def close(self) -> None:
         """Write what waits, then end."""
+        self.closed = True
         self.queue.put(None)
         self.thread.join()
 
@@ -110,6 +115,8 @@ def answer(batch: list[Write]) -> None:
 def settle(writes: list[Write]) -> None:
     """Hand each result, or failure, to who waits for it (and has not given up)."""
     for write in writes:
+        if write.error is None and write.told is not None:
+            write.told()
         if write.reply.done():
             continue
         if write.error is not None:

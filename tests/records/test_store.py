@@ -98,11 +98,21 @@ async def test_a_change_that_raises_undoes_itself_alone(store: Store, clock: Man
 
 
 async def test_one_who_gave_up_waiting_harms_nobody(store: Store, clock: ManualClock) -> None:
+    changed: list[str] = []
+    store.on_change(changed.append)
     gone = asyncio.ensure_future(store.insert(job(clock, "a")))
     await asyncio.sleep(0)
     gone.cancel()
     await store.insert(job(clock, "b"))
     assert store.get("job", "1", "r", "a") is not None
+    assert changed == ["job", "job"]  # loops hear of it all the same
+
+
+def test_a_closed_store_says_so(tmp_path: Path) -> None:
+    store = Store.open(tmp_path / "other.db")
+    store.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        store.write_now(lambda connection: None)
 
 
 @pytest.mark.parametrize("sort_by", ["name", "created", "modified", "status"])
