@@ -442,7 +442,8 @@ def check_v2(claim: Claim, request: Request, path: str, secret: str) -> None:
     query = dict(request.query)
     amz = {k: v for k, v in request.headers.items() if k.startswith("x-amz-")}
     amz |= {k.lower(): v for k, v in query.items() if k.lower().startswith("x-amz-")}
-    resource = path
+    # Of a bucket alone S3 signs `/bucket/`, however it was written.
+    resource = path if "/" in path[1:] or path == "/" else f"{path}/"
     signed = sorted(pair for pair in request.query if pair[0] in SIGNED_V2)
     if signed:
         resource += "?" + "&".join(f"{k}={v}" if v else k for k, v in signed)

@@ -360,6 +360,10 @@ def test_presigned_urls(served: Served, s3: Any, bucket: str, version: str) -> N
     get = client.generate_presigned_url("get_object", {"Bucket": bucket, "Key": "a b"})
     with urllib.request.urlopen(get) as answer:
         assert answer.read() == b"from outside"
+    for operation in ("list_objects_v2", "list_multipart_uploads"):
+        url = client.generate_presigned_url(operation, {"Bucket": bucket})
+        with urllib.request.urlopen(url) as answer:
+            assert answer.status == 200
     with pytest.raises(urllib.error.HTTPError) as caught:
         urllib.request.urlopen(get.replace("Signature=", "Signature=A"))
     assert caught.value.code == 403
