@@ -15,7 +15,8 @@ class Pipe(asyncio.Protocol):
     transport: asyncio.Transport
 
     def __init__(self) -> None:
-        self.other: asyncio.Transport | None = None
+        self.other: Pipe | None = None
+        self.ended = False  # this side sends no more
         self.detached = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -25,30 +26,32 @@ class Pipe(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Pass data on."""
-        if self.other is not None and not self.other.is_closing():
-            self.other.write(data)
+        if self.other is not None and not self.other.transport.is_closing():
+            self.other.transport.write(data)
 
     def eof_received(self) -> bool:
-        """Pass the end on; the other direction goes on."""
-        if self.other is not None and not self.other.is_closing() and self.other.can_write_eof():
-            self.other.write_eof()
-            return True
-        return False
+        """Pass the end on; the other direction goes on until it ends too."""
+        self.ended = True
+        other = self.other
+        if other is None or other.ended or other.transport.is_closing():
+            return False  # closes this side, and that the other
+        other.transport.write_eof()
+        return True
 
     def connection_lost(self, error: Exception | None) -> None:
         """Close the other side once it has what was sent."""
         if self.other is not None and not self.detached:
-            self.other.close()
+            self.other.transport.close()
 
     def pause_writing(self) -> None:
         """Read no more on the other side: this one is slow."""
         if self.other is not None:
-            self.other.pause_reading()
+            self.other.transport.pause_reading()
 
     def resume_writing(self) -> None:
         """Read on."""
-        if self.other is not None and not self.other.is_closing():
-            self.other.resume_reading()
+        if self.other is not None and not self.other.transport.is_closing():
+            self.other.transport.resume_reading()
 
     def detach(self) -> None:
         """Leave the transport to another protocol."""
@@ -105,17 +108,16 @@ class Early(asyncio.Protocol):
         self.buffer = bytearray(rest)
 
 
-def join(client: asyncio.Transport, client_end: Pipe, upstream: asyncio.Transport) -> None:
-    """Let data flow both ways between two paused connections until one ends."""
-    early = upstream.get_protocol()
-    upstream_end = Pipe()
-    upstream_end.connection_made(upstream)
-    upstream_end.other, client_end.other = client, upstream
-    upstream.set_protocol(upstream_end)
-    if isinstance(early, Early):
-        client.write(early.taken())
-        if early.closed:
-            client.close()
-            return
-    client.resume_reading()
+def join(client: Pipe, upstream: asyncio.Transport, early: Early) -> None:
+    """Let data flow both ways between two paused connections until both ends have ended."""
+    end = Pipe()
+    end.connection_made(upstream)
+    end.other, client.other = client, end
+    upstream.set_protocol(end)
+    if early.buffer:
+        client.transport.write(early.taken())
+    if early.closed:
+        client.transport.close()
+        return
+    client.transport.resume_reading()
     upstream.resume_reading()

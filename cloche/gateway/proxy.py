@@ -93,11 +93,11 @@ class Proxy:
             connection.transport.write(b"HTTP/1.1 200 Connection Established\r\n\r\n")
             await self._end_tls(connection, target.host, head.rest)
             return
-        upstream = await self._reach(connection, target)
+        upstream, early = await self._reach(connection, target)
         connection.transport.write(b"HTTP/1.1 200 Connection Established\r\n\r\n")
         if head.rest:
             upstream.write(head.rest)
-        join(connection.transport, connection, upstream)
+        join(connection, upstream, early)
 
     async def _forward(self, connection: "Connection", head: Head) -> None:
         url = urlsplit(head.target)
@@ -115,13 +115,13 @@ class Proxy:
         authorization = route.authorization if route is not None else None
         asked = head.target if route is not None else origin
         content = rewritten(head, asked, authorization)
-        upstream = await self._reach(connection, target, secure=False)
+        upstream, early = await self._reach(connection, target, secure=False)
         upstream.write(content)
-        join(connection.transport, connection, upstream)
+        join(connection, upstream, early)
 
     async def _reach(
         self, connection: "Connection", target: Target, *, secure: bool = True
-    ) -> asyncio.Transport:
+    ) -> tuple[asyncio.Transport, Early]:
         """Return a connection to the target, straight or through the machine's own proxy."""
         peer = connection.transport.get_extra_info("peername")
         route = self.egress.upstream_for(target, secure=secure)
@@ -131,7 +131,7 @@ class Proxy:
         upstream, early = await first_to_answer(target, where)
         if route is not None and secure:
             await early.ask_proxy(upstream, target, route)
-        return upstream
+        return upstream, early
 
     async def _end_tls(self, connection: "Connection", host: str, rest: bytes) -> None:
         """Speak TLS as `host` on the connection and let the gateway answer what comes."""
