@@ -54,7 +54,9 @@ def doom(journal: Path) -> None:
 def step_of(resource: Resource, values: dict[str, Any]) -> str:
     """Return which step is about to be written."""
     transitions = (values.get("document") or {}).get("transitions")
-    return str(transitions[-1]["status"] if transitions else values.get("status", resource.status))
+    return str(
+        transitions[-1]["status"] if transitions else values.get("status") or resource.status
+    )
 
 
 def die(journal: Path, what: str) -> None:

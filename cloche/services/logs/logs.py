@@ -62,23 +62,6 @@ class Logs:
         path.touch()
         return path
 
-    def path(self, account: str, region: str, group: str, stream: str) -> Path | None:
-        """Return the stream's file, or None when there is no such stream."""
-        found = self.stream(account, region, group, stream)
-        return self.file(found) if found is not None else None
-
-    def tail(
-        self, account: str, region: str, group: str, stream: str, limit: int = 100
-    ) -> list[LogRecord]:
-        """Return the last records of a stream, oldest first; none when there is no such stream."""
-        path = self.path(account, region, group, stream)
-        if path is None or not path.exists():
-            return []
-        with LogFile(path) as log:
-            newest = log.backward(log.size, 0)
-            records = [place.record for place, _ in zip(newest, range(limit), strict=False)]
-        return records[::-1]
-
     def read_from(self, path: Path, offset: int) -> tuple[list[LogRecord], int]:
         """Return the complete records from a byte offset on, and the offset to go on from.
 

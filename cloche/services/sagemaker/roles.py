@@ -16,7 +16,9 @@ SERVICE = "sagemaker.amazonaws.com"
 def check_role(role_arn: str, sagemaker: SageMaker, account: str) -> None:
     """Raise AWS's error unless SageMaker may assume this role of the account."""
     role = sagemaker.identity.role_by_arn(role_arn)
-    asked = Request(action="sts:AssumeRole", service=SERVICE, context={})
+    asked = Request(
+        action="sts:AssumeRole", service=SERVICE, context={"aws:sourceaccount": account}
+    )
     if role is None or role.record.account != account or not allows(role.trust, asked):
         raise AwsError(
             "ValidationException",
