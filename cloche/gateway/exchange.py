@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, unquote_to_bytes
 
@@ -89,7 +89,7 @@ class Exchange:
         try:
             if self.names_nobody():
                 body = await read_whole(self.raw, MAX_BODY_BYTES, "RequestEntityTooLarge")
-                self.request = replace(self.request, body=body)
+                self.request.body = body
             target = self.target()
         except AwsError as error:
             return self.stranger().refuse(NO_API, error, request_id)
@@ -191,12 +191,12 @@ class Exchange:
         body = self.request.body
         if not self.raw.finished:
             body = await read_whole(self.raw, MAX_BODY_BYTES, family.too_large)
-        self.request = replace(self.request, body=body)
+        self.request.body = body
         payload = identify.payload_hash(self.request, signer)
         identify.prove(self.request, target.meaning.path, signer, payload, family)
         if self.request.headers.get("content-encoding", "").lower() == "gzip":
             body = unzip(body, MAX_BODY_BYTES, family.too_large)
-            self.request = replace(self.request, body=body)
+            self.request.body = body
         name, labels = self.find_action(target)
         return name, labels, PlainBody(self.raw, None)
 
@@ -214,10 +214,10 @@ class Exchange:
         else:
             body = PlainBody(self.raw, payload if identify.HEX.fullmatch(payload) else None)
         if action.streams:
-            self.request = replace(self.request, stream=body)
+            self.request.stream = body
         else:
             whole = await read_whole(body, MAX_BODY_BYTES, target.family.too_large)
-            self.request = replace(self.request, body=whole)
+            self.request.body = whole
         return name, labels, body
 
     def find_action(self, target: Target) -> tuple[str, Mapping[str, str]]:

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from cloche.operation import Body, FileSlice
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Request:
     """A request. `path` and `query_string` as sent; header names in lower case.
 
-    `body` holds the whole payload, save where the operation streams it: then `stream` is read.
+    `body` is set when the whole payload was read, `stream` where the operation streams it.
     """
 
     method: str
