@@ -58,6 +58,7 @@ class Facts:
     seconds: float = 0.0
     data: str = ""  # "10 classes; pictures: …"
     backbone: str = ""
+    starting_s: float = 0.0  # before the first step: data looked through, platform up, SDK imported
     steps: Sequence[tuple[str, float, Sequence[str]]] = ()  # title, seconds, what came of it
     epochs: Sequence[Epoch] = ()
     test_loss: float = 0.0

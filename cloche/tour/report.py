@@ -32,6 +32,7 @@ def print_report(facts: Facts, console: Console) -> None:
     steps = Table(box=None, padding=(0, 3, 0, 3))
     steps.add_column("Step")
     steps.add_column("Time", justify="right")
+    steps.add_row("Starting up", duration(facts.starting_s))
     for title, seconds, _ in facts.steps:
         steps.add_row(title, duration(seconds))
     steps.add_row("[bold]The whole tour", f"[bold]{duration(facts.seconds)}")

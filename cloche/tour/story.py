@@ -74,6 +74,7 @@ class Story:
         shutil.copytree(self.plan.source, self.source, ignore=shutil.ignore_patterns("__pycache__"))
         role_of: Callable[[Session], str] = get_execution_role
         self.role = role_of(self.session)
+        self.facts.starting_s = time.time() - self.plan.started
         folder = self.upload()
         self.train(folder)
         self.deploy()

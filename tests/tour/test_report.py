@@ -30,6 +30,7 @@ def facts() -> Facts:
         title="dog photographs",
         day="2026-01-02 03:04",
         seconds=201.4,
+        starting_s=8.4,
         data="133 classes; pictures: 6,680 train, 835 valid, 836 test",
         backbone="efficientnet-lite0",
         steps=[("Pictures in a bucket", 9.2, ["8,351 objects <script>"]), ("A job", 120.0, [])],
@@ -59,7 +60,7 @@ class Links(HTMLParser):
 
 def test_the_page_tells_it_all() -> None:
     page = render(facts())
-    for text in ("69.1%", "68.0%", "3 min 21 s", "41 ms", "Beagle", "✗ Saluki", "1.0213"):
+    for text in ("69.1%", "68.0%", "3 min 21 s", "41 ms", "8.4 s", "Beagle", "✗ Saluki", "1.0213"):
         assert text in page
     for text in ("s3://dog-breeds-1/data/", "cloche up --home DIR", "133 classes"):
         assert text in page
@@ -109,7 +110,15 @@ def test_the_terminal_gets_the_same_numbers(tmp_path: Path) -> None:
     output = StringIO()
     print_report(facts(), Console(file=output, width=100))
     text = output.getvalue()
-    for part in ("Test accuracy", "69.1%", "68.0%", "3 min 21 s", "s3://dog-breeds-1/data/"):
+    for part in (
+        "Starting up",
+        "8.4 s",
+        "Test accuracy",
+        "69.1%",
+        "68.0%",
+        "3 min 21 s",
+        "s3://dog-breeds-1/data/",
+    ):
         assert part in text
     write_page(facts(), tmp_path / "new" / "report.html")
     assert (tmp_path / "new" / "report.html").read_text().startswith("<!doctype html>")
