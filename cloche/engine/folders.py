@@ -28,14 +28,24 @@ def fill_host(gang: GangSpec, process: ProcessSpec, own: Path, machine: Machine)
 
 
 def fill_overlay(mount: Mount, layer: Path, *, copy: bool) -> None:
-    """Make the folders that an overlay writes to; without overlays, a copy of the source."""
+    """Make the folders that an overlay writes to; without overlays, a copy of the source.
+
+    A source that is seen at its own path is not copied: an interpreter (gigabytes) runs as it is.
+    """
     layer.mkdir()
+    if copy and in_place(mount):
+        return
     if copy:
         shutil.copytree(mount.source, layer / "upper", symlinks=True)
         return
     (layer / "upper").mkdir()
     (layer / "upper").chmod(stat.S_IMODE(mount.source.stat().st_mode))
     (layer / "work").mkdir()
+
+
+def in_place(mount: Mount) -> bool:
+    """Return whether the sandbox shows the source at the very path that it has outside."""
+    return str(mount.source) == mount.target
 
 
 def hand_over(path: Path, user: int) -> None:

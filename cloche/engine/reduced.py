@@ -1,7 +1,8 @@
 """Running without a sandbox, where the machine has none: real folders in place of mount targets.
 
 What remains: a gang starts, stops and is adopted as elsewhere, its log and exit records are
-exact, inputs can't be changed through it (they are copied). What is missing: the machine's files
+exact, inputs can't be changed through it (they are copied; what is mounted at its own path, an
+interpreter, is used as it is). What is missing: the machine's files
 and network are in reach, `/opt/ml` exists only as the paths in SM_* variables, and the hosts of
 a gang share one machine under the name localhost.
 """
@@ -10,6 +11,7 @@ import re
 from pathlib import Path
 
 from cloche.engine import GangSpec, ProcessSpec
+from cloche.engine.folders import in_place
 from cloche.engine.sandbox import (
     Claim,
     Plan,
@@ -46,8 +48,8 @@ def bare(process: ProcessSpec, folder: Path, ports: dict[int, int]) -> PlannedPr
     own = host_folder(folder, process.name)
     real: dict[str, str] = {}
     for number, mount in enumerate(process.mounts):
-        copied = own / f"overlay-{number}" / "upper"
-        real[mount.target] = str(copied if mount.mode == "overlay" else mount.source)
+        copied = mount.mode == "overlay" and not in_place(mount)
+        real[mount.target] = str(own / f"overlay-{number}/upper" if copied else mount.source)
     real |= {f"127.0.0.1:{inside}": f"127.0.0.1:{outside}" for inside, outside in ports.items()}
     defaults = {"TMPDIR": str(own / "tmp"), "HOME": str(own / "root")}
     env = environment(process) | defaults | dict(process.env)

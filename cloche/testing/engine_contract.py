@@ -1,6 +1,7 @@
 """What every engine must do: subclass `EngineContract` in a test module and give it a `lab`."""
 
 import os
+import shutil
 import signal
 import time
 from collections.abc import Iterator, Mapping
@@ -217,6 +218,16 @@ class EngineContract:
         script = f"setsid sleep {marker} & sleep {marker}1 & sleep 0.2; exit 0"
         assert outcomes(lab.run(lab.process("h", script))) == {"h": (0, None)}
         wait_until(lambda: not running(marker))
+
+    def test_a_gang_whose_home_is_gone_ends(self, lab: Lab) -> None:
+        """Who removes the platform's folder leaves nothing running that nobody can find."""
+        marker = unique()
+        lab.place(GangSpec(name="gang", processes=(lab.process("h", f"exec sleep {marker}"),)))
+        wait_until(lambda: running(marker))
+        shutil.rmtree(lab.folder)
+        wait_until(lambda: not running(marker))
+        lab.folder.mkdir()
+        lab.engine = lab.make()
 
     def test_log_records(self, lab: Lab) -> None:
         """Every line of both outputs is a record of its own, whatever bytes it has."""

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 START_WITHIN_S = 60.0
 KILL_AGAIN_S = 5.0
 WRITE_AGAIN_S = 1.0
+LOOK_AGAIN_S = 2.0  # whether the run directory is still there
 BACKLOG = 1024  # requests that wait at a door while the server is down
 
 
@@ -84,7 +85,7 @@ class Supervisor:
             process.go()
 
     def run(self) -> None:
-        """Stay until every process has ended and its record is written."""
+        """Stay until every process has ended and its record is written, and kill what is left."""
         while not all(process.settled for process in self.processes):
             self._turn(self._pause())
             now = time.monotonic()
@@ -93,11 +94,12 @@ class Supervisor:
                 self.stop("MaxRuntimeExceeded")
             if self.stopping:
                 self.stop("Stopped")
+            if not os.path.exists("lock"):
+                return  # the folder was removed: nobody will ever ask for this gang
             if self.kill_at is not None and now >= self.kill_at:
                 for process in self.processes:
                     process.kill()
                 self.kill_at = now + KILL_AGAIN_S
-        end_orphans()
 
     def stop(self, reason: str) -> None:
         """Ask all that still run to end; after the grace they are killed."""
@@ -156,22 +158,22 @@ class Supervisor:
         state = {"supervisor": os.getpid(), "started_ms": wall_ms(), "processes": processes}
         write_record("state.json", state)
 
-    def _pause(self) -> float | None:
-        """Return seconds until something is due; None: only an event can change anything."""
-        times = [self.kill_at, self._end()]
+    def _pause(self) -> float:
+        """Return seconds until something is due."""
+        now = time.monotonic()
+        times = [now + LOOK_AGAIN_S, self.kill_at, self._end()]
         for process in self.processes:
             if not process.settled:
                 times.append(process.pump.flush_at)
                 times.append(None if process.exit_code is None else process.settle_at)
-        due = [at for at in times if at is not None]
-        return max(0.0, min(due) - time.monotonic()) if due else None
+        return max(0.0, min(at for at in times if at is not None) - now)
 
     def _end(self) -> float | None:
         if self.plan["max_run_s"] is None or self.kill_at is not None:
             return None
         return self.started + self.plan["max_run_s"]
 
-    def _turn(self, pause: float | None) -> None:
+    def _turn(self, pause: float) -> None:
         """Wait for something to happen, and take note of it."""
         requests: list[socket.socket] = []
         for key, _mask in self.selector.select(pause):
@@ -261,7 +263,7 @@ def explain(process: Process) -> str:
 
 
 def end_orphans() -> None:
-    """Kill what is left of the gang outside its process groups (where there is no sandbox)."""
+    """Kill all that is left of the gang: children, and where there is no sandbox their orphans."""
     children = f"/proc/self/task/{os.getpid()}/children"
     while True:
         try:
@@ -327,6 +329,9 @@ def main() -> None:
         raise
     tell(int(report), "ok")
     supervisor.run()
+    for process in supervisor.processes:
+        process.kill()
+    end_orphans()
 
 
 def tell(report: int, answer: str) -> None:
