@@ -7,11 +7,13 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, Protocol, TypeVar
 
 from botocore import xform_name
+from botocore.loaders import Loader
 from botocore.model import ServiceModel, StructureShape
 
 from cloche.core.identity import Principal
@@ -125,6 +127,15 @@ class Service:
     operations: Mapping[str, Operation]
     api: Any
     loops: tuple[Any, ...] = ()
+
+
+LOADER = Loader()  # keeps what it has read: SageMaker's model alone takes 0.1 s
+
+
+@cache
+def service_model(name: str) -> ServiceModel:
+    """Return botocore's model of a service by its botocore name."""
+    return ServiceModel(LOADER.load_service_model(name, "service-2"), name)
 
 
 def collect(model: ServiceModel, *modules: ModuleType) -> dict[str, Operation]:

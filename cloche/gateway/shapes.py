@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal
 
-from botocore.loaders import Loader
+from cloche.operation import LOADER
 
 Kind = Literal[
     "structure",
@@ -204,4 +204,4 @@ class Api:
 @cache
 def api(service: str) -> Api:
     """Return the model of a service by its botocore name."""
-    return Api(service, Loader().load_service_model(service, "service-2"))
+    return Api(service, LOADER.load_service_model(service, "service-2"))

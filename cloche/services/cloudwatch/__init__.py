@@ -1,8 +1,6 @@
 """CloudWatch metrics: `CloudWatch.put` is what other services write them with."""
 
-from botocore.session import Session
-
-from cloche.operation import Service, collect
+from cloche.operation import Service, collect, service_model
 from cloche.services.cloudwatch import read, write
 from cloche.services.cloudwatch.metrics import CloudWatch, Datum
 
@@ -11,5 +9,5 @@ __all__ = ["CloudWatch", "Datum", "service"]
 
 def service(cloudwatch: CloudWatch) -> Service:
     """Return the operations of CloudWatch."""
-    model = Session().get_service_model("cloudwatch")
+    model = service_model("cloudwatch")
     return Service(name="cloudwatch", operations=collect(model, write, read), api=cloudwatch)

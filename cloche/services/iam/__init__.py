@@ -1,8 +1,6 @@
 """IAM: who there is. `Identity` is what the gateway and other services ask."""
 
-from botocore.session import Session
-
-from cloche.operation import Service, collect
+from cloche.operation import Service, collect, service_model
 from cloche.services.iam import operations
 from cloche.services.iam.identity import Bootstrap, Identity, Role
 from cloche.services.iam.trust import Request, allows
@@ -12,5 +10,5 @@ __all__ = ["Bootstrap", "Identity", "Request", "Role", "allows", "service"]
 
 def service(identity: Identity) -> Service:
     """Return IAM's operations."""
-    model = Session().get_service_model("iam")
+    model = service_model("iam")
     return Service(name="iam", operations=collect(model, operations), api=identity)

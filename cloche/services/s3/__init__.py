@@ -1,9 +1,6 @@
 """S3: buckets and objects, immutable blobs on the disk and an index in the records."""
 
-from botocore.loaders import Loader
-from botocore.model import ServiceModel
-
-from cloche.operation import Service, collect
+from cloche.operation import Service, collect, service_model
 from cloche.services.s3.operations import bucket, copying, listing, multipart, object, tagging
 from cloche.services.s3.storage import S3, StoredObject
 
@@ -12,6 +9,6 @@ __all__ = ["S3", "StoredObject", "service"]
 
 def service(s3: S3) -> Service:
     """Return S3's operations over an object store."""
-    model = ServiceModel(Loader().load_service_model("s3", "service-2"), "s3")
+    model = service_model("s3")
     operations = collect(model, bucket, object, copying, listing, multipart, tagging)
     return Service(name="s3", operations=operations, api=s3)

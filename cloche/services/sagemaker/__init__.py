@@ -6,12 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import botocore.session
-
 from cloche.core.config import Config
 from cloche.core.identity import Doorkeeper
 from cloche.engine import Engine
-from cloche.operation import Service, collect
+from cloche.operation import Service, collect, service_model
 from cloche.records.store import Store
 from cloche.services.sagemaker.invoking import invoke
 from cloche.services.sagemaker.loops.endpoint import EndpointLoop
@@ -86,7 +84,7 @@ class SageMaker:
 
 def service(sagemaker: SageMaker) -> Service:
     """Return SageMaker's operations and loops."""
-    api = botocore.session.get_session().get_service_model("sagemaker")
+    api = service_model("sagemaker")
     return Service(
         name="sagemaker",
         operations=collect(api, *OPERATIONS),

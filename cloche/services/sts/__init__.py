@@ -1,8 +1,6 @@
 """STS: who calls, and keys for a limited time."""
 
-from botocore.session import Session
-
-from cloche.operation import Service, collect
+from cloche.operation import Service, collect, service_model
 from cloche.services.iam import Identity
 from cloche.services.sts import operations
 
@@ -11,5 +9,5 @@ __all__ = ["service"]
 
 def service(identity: Identity) -> Service:
     """Return STS's operations, on the keys that IAM holds."""
-    model = Session().get_service_model("sts")
+    model = service_model("sts")
     return Service(name="sts", operations=collect(model, operations), api=identity)
