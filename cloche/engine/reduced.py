@@ -2,9 +2,9 @@
 
 What remains: a gang starts, stops and is adopted as elsewhere, its log and exit records are
 exact, inputs can't be changed through it (they are copied; what is mounted at its own path, an
-interpreter, is used as it is). What is missing: the machine's files
-and network are in reach, `/opt/ml` exists only as the paths in SM_* variables, and the hosts of
-a gang share one machine under the name localhost.
+interpreter, is used as it is). What is missing: the machine's files and network are in reach,
+`/opt/ml` exists only as the paths in SM_* variables, and the hosts of a gang share one machine
+under the name localhost.
 """
 
 import re

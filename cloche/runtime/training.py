@@ -42,6 +42,7 @@ OWN = (
     "sagemaker_s3_output",
 )
 FRAMEWORK = "sagemaker_pytorch_container.training:main"
+BASE = Path("/opt/ml")
 MASTER_PORT = "7777"
 TAIL_BYTES = 65_536  # of stderr, kept to tell why a script failed
 MESSAGE_LIMIT = 2000  # characters of ErrorMessage
@@ -65,6 +66,8 @@ class Layout:
         self.input, self.output = base / "input", base / "output"
         self.config, self.data = base / "input/config", base / "input/data"
         self.model, self.code = base / "model", base / "code"
+        # Outside a sandbox the interpreter is not ours: packages go to a folder of the job.
+        self.packages = None if base == BASE else base.parent / "packages"
 
     def read(self, name: str) -> dict[str, Any]:
         """Return one of the configuration files."""
@@ -235,13 +238,15 @@ def entry_kind(code: Path, program: str) -> str:
     return "program" if program.endswith(".py") else "command"
 
 
-def install(code: Path, kind: str, program: str) -> None:
+def install(layout: Layout, kind: str, program: str) -> None:
     """Install the package, or the requirements, before the script runs."""
+    code = layout.code
     if kind == "command":
         (code / program).chmod(0o777)
         return
     requirements = (code / "requirements.txt").exists()
-    pip = [sys.executable, "-m", "pip", "install"]
+    target = [] if layout.packages is None else ["--target", str(layout.packages)]
+    pip = [sys.executable, "-m", "pip", "install", *target]
     if kind == "package":
         command = [*pip, ".", *(["-r", "requirements.txt"] if requirements else [])]
         logger.info("Installing module with the following command:\n%s", " ".join(command))
@@ -363,9 +368,9 @@ def train(layout: Layout, archive: Path | None) -> None:
     exported = variables(env, os.environ.get("AWS_REGION", ""))
     exported.setdefault("MASTER_ADDR", os.environ.get("MASTER_ADDR", env["master_hostname"]))
     exported.setdefault("MASTER_PORT", os.environ.get("MASTER_PORT", MASTER_PORT))
-    path = os.environ.get("PYTHONPATH")
-    exported["PYTHONPATH"] = os.pathsep.join([str(layout.code), *([path] if path else [])])
-    install(layout.code, kind, program)
+    paths = [layout.code, layout.packages, os.environ.get("PYTHONPATH")]
+    exported["PYTHONPATH"] = os.pathsep.join(str(path) for path in paths if path)
+    install(layout, kind, program)
     os.environ.update(exported)
     command = command_line(kind, program, arguments(env["hyperparameters"]))
     report_start(env, exported, command)
@@ -389,7 +394,7 @@ def main(argv: Sequence[str]) -> int:
         level=logging.INFO,
         format="%(asctime)s %(name)-12s %(levelname)-8s %(message)s",
     )
-    layout = Layout(Path(os.environ.get("SAGEMAKER_BASE_DIR", "/opt/ml")))
+    layout = Layout(Path(os.environ.get("SAGEMAKER_BASE_DIR", BASE)))
     try:
         train(layout, Path(argv[0]) if argv else None)
     except ScriptError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import json
 import os
@@ -175,7 +176,7 @@ def test_script_finds_arguments_variables_and_folder(tmp_path: Path) -> None:
         "SAGEMAKER_JOB_NAME": "job-1",
         "SAGEMAKER_REGION": "us-east-1",
         "TRAINING_JOB_NAME": "job-1",
-        "PYTHONPATH": f"{ml}/code",
+        "PYTHONPATH": f"{ml}/code:{tmp_path}/packages",
     }
     assert {name: env.get(name) for name in expected} == expected
     assert {"SM_RESOURCE_CONFIG", "SM_INSTANCE_GROUPS_DICT"} <= set(env)
@@ -266,10 +267,11 @@ def test_requirements_are_installed_first(tmp_path: Path) -> None:
     wheel(tmp_path / "clochetestwheel-1.0-py3-none-any.whl")
     one = job(tmp_path, "import clochetestwheel; print('VALUE', clochetestwheel.VALUE)")
     one.code["requirements.txt"] = f"{tmp_path}/clochetestwheel-1.0-py3-none-any.whl\n"
-    target = tmp_path / "site"
-    done = one.run(PIP_TARGET=str(target), PYTHONPATH=str(target))
+    done = one.run()
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.index("pip install -r requirements.txt") < done.stdout.index("VALUE 42")
+    assert done.stdout.index("-r requirements.txt") < done.stdout.index("VALUE 42")
+    assert (tmp_path / "packages/clochetestwheel.py").exists(), "outside a sandbox: beside the job"
+    assert importlib.util.find_spec("clochetestwheel") is None
 
 
 def test_requirements_that_fail_end_the_job(tmp_path: Path) -> None:

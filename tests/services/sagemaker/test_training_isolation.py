@@ -13,6 +13,7 @@ import pytest
 from training_client import BUCKET, Trainer, channel, source
 
 from cloche.engine.accounts import Accounts, Resources
+from cloche.engine.probe import reduced
 from cloche.testing.platform import Platform
 
 
@@ -188,3 +189,25 @@ def test_requirements_change_nothing_outside(trainer: Trainer) -> None:
     )
     assert log.index("pip install -r requirements.txt") < log.index("VALUE 42")
     assert importlib.util.find_spec("clochetestwheel") is None
+
+
+WITHOUT = """
+import os
+data = os.environ['SM_CHANNEL_TRAINING']
+print('input', sorted(os.listdir(data)))
+os.chmod(data + '/a.txt', 0o600)
+open(data + '/a.txt', 'w').write('changed')
+open(os.environ['SM_MODEL_DIR'] + '/model.pth', 'w').write('weights')
+"""
+
+
+def test_machine_without_sandboxes_trains_by_the_paths_in_variables(
+    trainer: Trainer, platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(platform.app.engine, "machine", reduced("namespaces are refused here"))
+    name = trainer.start(WITHOUT)
+    job = trainer.ended(name)
+    assert job["TrainingJobStatus"] == "Completed", trainer.log(name)
+    assert "input ['a.txt', 'sub']" in trainer.log(name).splitlines()
+    assert trainer.keys(f"out/{name}/") == [f"out/{name}/output/model.tar.gz"]
+    assert trainer.get("in/a.txt") == b"A"
