@@ -15,6 +15,7 @@ from typing import cast
 import httptools
 
 SOCKET = "serve.sock"
+MAX_ANSWER = 6_291_456  # bytes of a body (InvokeEndpoint's BodyBlob)
 PATH_LIMIT = 100  # a unix socket's path takes 107 bytes on Linux, 103 on macOS
 
 
@@ -24,6 +25,10 @@ class NotDelivered(Exception):
 
 class Broken(Exception):
     """The connection broke after the request was sent and before its answer was complete."""
+
+
+class TooLarge(Exception):
+    """The answer is longer than MAX_ANSWER; the rest of it was not read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,7 @@ class Connection(asyncio.Protocol):
         self.pending: asyncio.Future[Response] | None = None
         self.headers: dict[str, str] = {}
         self.body: list[bytes] = []
-        self.reusable = True
+        self.size = 0
 
     @property
     def closed(self) -> bool:
@@ -52,11 +57,14 @@ class Connection(asyncio.Protocol):
         return self.transport is None or self.transport.is_closing()
 
     def send(self, request: bytes, body: bytes) -> asyncio.Future[Response]:
-        """Send a request; the future has the answer, or Broken. NotDelivered: it is closed."""
+        """Send a request; the future has the answer, or Broken, or TooLarge.
+
+        Raises NotDelivered when the connection is closed.
+        """
         if self.transport is None or self.transport.is_closing():
             raise NotDelivered
         self.pending = asyncio.get_running_loop().create_future()
-        self.headers, self.body = {}, []
+        self.headers, self.body, self.size = {}, [], 0
         self.transport.writelines((request, body))
         return self.pending
 
@@ -91,8 +99,13 @@ class Connection(asyncio.Protocol):
         self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
     def on_body(self, body: bytes) -> None:
-        """Collect a piece of the body."""
-        self.body.append(body)
+        """Collect a piece of the body, as long as it is not too long."""
+        self.size += len(body)
+        if self.size <= MAX_ANSWER:
+            self.body.append(body)
+        elif self.pending is not None and not self.pending.done():
+            self.pending.set_exception(TooLarge())
+            self.close()
 
     def on_message_complete(self) -> None:
         """Answer whoever waits."""

@@ -13,12 +13,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 from cloche.services.sagemaker.replica import (
     Broken,
     Connection,
     NotDelivered,
     Response,
+    TooLarge,
     connect,
     request_head,
 )
@@ -27,6 +29,8 @@ TIMEOUT_S = 60.0  # a container must answer within 60 s (InvokeEndpoint, API ref
 WAITING = 100  # requests that may wait for each replica: the model servers' job_queue_size
 WAITING_BYTES = 256 << 20  # of bodies that wait for one variant
 ATTEMPTS = 2  # how often a request may break a replica
+
+Reason = Literal["timed out", "broke", "too large"]
 
 
 class Overloaded(Exception):
@@ -42,11 +46,11 @@ class UnknownEndpoint(Exception):
 
 
 class Failed(Exception):
-    """No answer: `timed_out`, or the request broke every replica that took it."""
+    """No answer that could be passed on; "broke": the request broke every replica it went to."""
 
-    def __init__(self, variant: str, replica: str | None, *, timed_out: bool) -> None:
-        super().__init__(f"{variant}: {'timed out' if timed_out else 'the replica broke'}")
-        self.variant, self.replica, self.timed_out = variant, replica, timed_out
+    def __init__(self, variant: str, replica: str | None, reason: Reason) -> None:
+        super().__init__(f"{variant}: {reason}")
+        self.variant, self.replica, self.reason = variant, replica, reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,6 +274,7 @@ class Router:
         """Try the variant's replicas until one answers; count the outcome."""
         clock = asyncio.get_running_loop().time
         variant, replica, broke = pool.route.variant, None, 0
+        reason: Reason = "broke"
         head = invocation.head()
         deadline = started + self.timeout_s
         try:
@@ -288,13 +293,14 @@ class Router:
                 pool.meter.count(response.status, now - sent, now - started)
                 return Answered(response, variant, replica)
         except TimeoutError:
-            pool.meter.count(500, None, clock() - started)
-            raise Failed(variant, replica, timed_out=True) from None
+            reason = "timed out"
+        except TooLarge:
+            reason = "too large"
         except Overloaded:
             pool.meter.count(503, None, clock() - started)
             raise
         pool.meter.count(500, None, clock() - started)
-        raise Failed(variant, replica, timed_out=False)
+        raise Failed(variant, replica, reason)
 
     async def _exchange(
         self, pool: Pool, worker: Worker, head: bytes, body: bytes, deadline: float

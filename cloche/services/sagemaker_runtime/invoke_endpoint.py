@@ -6,6 +6,7 @@ name.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from cloche.core.errors import AwsError
@@ -22,15 +23,21 @@ from cloche.services.sagemaker import (
 if TYPE_CHECKING:
     from cloche.services.sagemaker import SageMaker
 
-MAX_BODY = 6_291_456  # bytes of an answer; the gateway holds requests to the same (BodyBlob)
 CUSTOM_ATTRIBUTES = "x-amzn-sagemaker-custom-attributes"
-TIMED_OUT = (
-    "Your invocation timed out while waiting for a response from container primary. Review the "
-    "latency metrics for each container in Amazon CloudWatch, resolve the issue, and try again."
-)
-WORKER_DIED = (
-    '{\n  "code": 500,\n  "type": "InternalServerException",\n  "message": "Worker died."\n}\n'
-)
+# The original status and message of a ModelError, where no answer of the container's is there.
+FAILURES: Mapping[str, tuple[int, str]] = {
+    "timed out": (
+        0,
+        "Your invocation timed out while waiting for a response from container primary. Review "
+        "the latency metrics for each container in Amazon CloudWatch, resolve the issue, and try "
+        "again.",
+    ),
+    "broke": (
+        500,
+        '{\n  "code": 500,\n  "type": "InternalServerException",\n  "message": "Worker died."\n}\n',
+    ),
+    "too large": (500, "The response of the container is larger than 6291456 bytes."),
+}
 
 
 @operation(resource="endpoint/{EndpointName}")
@@ -68,9 +75,7 @@ async def invoke_endpoint(
         raise AwsError("ServiceUnavailable", text, 503) from error
     except Failed as error:
         stream = f"{error.variant}/{error.replica}" if error.replica else error.variant
-        if error.timed_out:
-            raise model_error(call, EndpointName, stream, 0, TIMED_OUT) from error
-        raise model_error(call, EndpointName, stream, 500, WORKER_DIED) from error
+        raise model_error(call, EndpointName, stream, *FAILURES[error.reason]) from error
     return result(call, EndpointName, answered)
 
 
@@ -80,10 +85,6 @@ def result(call: Call[SageMaker], name: str, answered: Answered) -> dict[str, An
     if not 200 <= response.status < 300:
         stream = f"{answered.variant}/{answered.replica}"
         message = response.body.decode(errors="replace")
-        raise model_error(call, name, stream, response.status, message)
-    if len(response.body) > MAX_BODY:
-        stream = f"{answered.variant}/{answered.replica}"
-        message = f"The response of {len(response.body)} bytes exceeds {MAX_BODY} bytes."
         raise model_error(call, name, stream, response.status, message)
     found: dict[str, Any] = {
         "Body": response.body,

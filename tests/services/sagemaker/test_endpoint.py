@@ -323,17 +323,20 @@ class Load:
     def __init__(self, serving: Serving, endpoint: str, clients: int = 4) -> None:
         self.stopped = threading.Event()
         self.answers: list[Any] = []
+        self.of_client: list[list[Any]] = [[] for _ in range(clients)]
         self.errors: list[BaseException] = []
 
-        def client() -> None:
+        def client(number: int) -> None:
             while not self.stopped.is_set():
                 try:
-                    self.answers.append(serving.invoke(endpoint, 1)[0])
+                    answer = serving.invoke(endpoint, 1)[0]
+                    self.answers.append(answer)
+                    self.of_client[number].append(answer)
                 except ClientError as error:
                     self.errors.append(error)
 
         self.pool = ThreadPoolExecutor(clients)
-        self.running = [self.pool.submit(client) for _ in range(clients)]
+        self.running = [self.pool.submit(client, number) for number in range(clients)]
 
     def stop(self) -> None:
         self.stopped.set()
@@ -381,7 +384,8 @@ def test_update_is_blue_green_without_a_failed_request(serving: Serving) -> None
     described = serving.settled("moving")
     load.stop()
     assert load.errors == []
-    assert load.answers == sorted(load.answers)  # blue, then green; never red
+    for answers in load.of_client:
+        assert answers == sorted(answers)  # blue, then green; never red
     assert (described["EndpointStatus"], described["EndpointConfigName"]) == ("InService", green)
     assert described["FailureReason"].endswith("OSError: red has no weights")
     serving.delete("moving")
@@ -393,7 +397,8 @@ def test_update_is_blue_green_without_a_failed_request(serving: Serving) -> None
 def test_payload_limit(serving: Serving) -> None:
     code = """
     def model_fn(model_dir): return None
-    def transform_fn(model, body, content_type, accept): return str(len(body))
+    def transform_fn(model, body, content_type, accept):
+        return "x" * 6_291_457 if body == b"big" else str(len(body))
     """
     serving.deploy("sized", serving.model("sized", code))
     most = 6_291_456
@@ -407,7 +412,36 @@ def test_payload_limit(serving: Serving) -> None:
         f"Member must have length less than or equal to {most}"
     )
     assert refusal(error) == ("ValidationError", text)
+    with pytest.raises(ClientError) as error:
+        invoke(EndpointName="sized", Body=b"big", ContentType="image/jpeg")
+    response: Any = error.value.response
+    text = f"The response of the container is larger than {most} bytes."
+    assert (response["OriginalStatusCode"], response["OriginalMessage"]) == (500, text)
     serving.delete("sized")
+
+
+def test_model_that_takes_too_long(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = """
+    import time
+    def model_fn(model_dir): return None
+    def transform_fn(model, body, content_type, accept): time.sleep(float(body)); return "done"
+    """
+    serving.deploy("slow", serving.model("slow", code))
+    router = serving.platform.app.sagemaker.router
+    monkeypatch.setattr(router, "timeout_s", 0.2)
+    with pytest.raises(ClientError) as error:
+        serving.runtime.invoke_endpoint(EndpointName="slow", Body=b"1", ContentType="text/csv")
+    monkeypatch.undo()
+    response: Any = error.value.response
+    assert (response["Error"]["Code"], response["OriginalStatusCode"]) == ("ModelError", 0)
+    assert response["Error"]["Message"].startswith(
+        'Received server error (0) from primary with message "Your invocation timed out while '
+        "waiting for a response from container primary. Review the latency metrics for each "
+        'container in Amazon CloudWatch, resolve the issue, and try again.". See https://'
+    )
+    answer = serving.runtime.invoke_endpoint(EndpointName="slow", Body=b"0", ContentType="text/csv")
+    assert answer["Body"].read() == b"done"  # it waited for the first to end
+    serving.delete("slow")
 
 
 def test_refusals(serving: Serving) -> None:

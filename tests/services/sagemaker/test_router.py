@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cloche.services.sagemaker import router as routers
-from cloche.services.sagemaker.replica import SOCKET, ping
+from cloche.services.sagemaker.replica import MAX_ANSWER, SOCKET, ping
 from cloche.services.sagemaker.router import (
     Answered,
     Failed,
@@ -164,7 +164,7 @@ async def test_a_request_that_breaks_two_replicas_is_given_up(fakes: Make) -> No
     publish(router, *three)
     with pytest.raises(Failed) as failed:
         await call(router, b"poison")
-    assert (failed.value.timed_out, failed.value.replica) == (False, "two")
+    assert (failed.value.reason, failed.value.replica) == ("broke", "two")
     assert sum(len(fake.seen) for fake in three) == 2
     assert (await call(router, b"fine")).replica == "three"
 
@@ -236,7 +236,7 @@ async def test_timeout_keeps_the_replica_out_until_it_is_free(fakes: Make) -> No
     publish(router, one)
     with pytest.raises(Failed) as failed:
         await call(router, b"slow")
-    assert failed.value.timed_out
+    assert failed.value.reason == "timed out"
     assert router.in_flight("one") == 1
     with pytest.raises(Failed):
         await call(router, b"next")  # still busy with the first
@@ -245,6 +245,20 @@ async def test_timeout_keeps_the_replica_out_until_it_is_free(fakes: Make) -> No
     await until(lambda: router.in_flight("one") == 0)
     assert (await call(router, b"next")).response.body == b"next"
     assert router.readings(ARN)["v"].errors_5xx == 2
+
+
+async def test_answer_that_is_too_large_is_not_kept(fakes: Make) -> None:
+    async def huge(fake: Fake, body: bytes) -> bytes:
+        return b"x" * (MAX_ANSWER + int(body))
+
+    router, one = Router(), await fakes("one", huge)
+    publish(router, one)
+    assert len((await call(router, b"0")).response.body) == MAX_ANSWER
+    with pytest.raises(Failed) as failed:
+        await call(router, b"1")
+    assert failed.value.reason == "too large"
+    publish(router, one)
+    assert (await call(router, b"-1")).replica == "one"
 
 
 async def test_client_that_goes_leaves_the_replica_usable(fakes: Make) -> None:
