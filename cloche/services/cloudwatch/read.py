@@ -24,7 +24,8 @@ STATISTICS: Mapping[str, Callable[[Datapoint], float]] = {
     "Minimum": lambda point: point.minimum,
     "Maximum": lambda point: point.maximum,
 }
-PERCENTILE = re.compile(r"p(\d{1,2}(\.\d{0,10})?|100)")
+PERCENTILE = re.compile(r"p([0-9]{1,2}(\.[0-9]{0,10})?|100)")
+NUMBER = re.compile(r"[0-9]{1,18}")
 OTHER_STATISTIC = re.compile(r"(tm|tc|ts|wm|pr|iqm)", re.IGNORECASE)
 
 
@@ -186,7 +187,7 @@ def page_start(token: str | None) -> int:
     """Return how many values the pages before held."""
     if token is None:
         return 0
-    if not token.isdigit():
+    if not NUMBER.fullmatch(token):
         raise AwsError("InvalidNextToken", "The next token specified is invalid.")
     return int(token)
 
@@ -203,7 +204,7 @@ def list_metrics(
 ) -> dict[str, Any]:
     """Return metrics with data in the past two weeks (or 3 hours: `PT3H`), 500 a page."""
     since = call.now - (RECENT if RecentlyActive == "PT3H" else LISTED)
-    if NextToken is not None and not NextToken.isdigit():
+    if NextToken is not None and not NUMBER.fullmatch(NextToken):
         raise invalid("Request parameter NextToken is invalid")
     after, found = int(NextToken or 0), list[tuple[int, Metric]]()
     while len(found) <= PAGE:

@@ -84,6 +84,9 @@ def datapoint(where: str, datum: Mapping[str, Any], at_s: int, unit: str) -> Dat
             f"The parameters {where}.{given[0]} and {where}.{given[1]} are mutually exclusive "
             "and you have specified both.",
         )
+    if "Counts" in datum and given != ["Values"]:
+        message = f"The parameter {where}.Counts can be specified only with {where}.Values."
+        raise AwsError("InvalidParameterCombination", message)
     if given == ["StatisticValues"]:
         return statistic_set(f"{where}.StatisticValues", datum["StatisticValues"], at_s, unit)
     if given == ["Value"]:

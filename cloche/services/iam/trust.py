@@ -46,7 +46,7 @@ def check(text: str) -> None:
     """Raise MalformedPolicyDocument unless `text` is a trust policy, in AWS's words."""
     try:
         policy = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise malformed("This policy contains invalid Json") from error
     if not isinstance(policy, dict) or set(policy) - {"Version", "Id", "Statement"}:
         raise malformed("Syntax errors in policy.")

@@ -25,8 +25,8 @@ HOUR_MS = 3_600_000
 NEWEST_MS, OLDEST_MS, SPAN_MS = 2 * HOUR_MS, 14 * 24 * HOUR_MS, 24 * HOUR_MS
 SCANNED = 200_000  # records that one FilterLogEvents looks at before it answers with a token
 CHUNK = 64 * 1024  # bytes that FilterLogEvents reads of a stream at once
-TOKEN = re.compile(r"([fb])/(\d{1,18})/s")
-FILTER_TOKEN = re.compile(r"([fb])/(\d{1,18})/(\d{1,18})/(.*)", re.DOTALL)
+TOKEN = re.compile(r"([fb])/([0-9]{1,18})/s")
+FILTER_TOKEN = re.compile(r"([fb])/([0-9]{1,18})/([0-9]{1,18})/(.*)", re.DOTALL)
 
 
 @operation(resource="log-group:{logGroupName}:log-stream:{logStreamName}")

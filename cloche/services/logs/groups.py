@@ -1,6 +1,6 @@
 """Operations on groups and streams."""
 
-import json
+import re
 from typing import Any
 
 from cloche.core.clock import to_ms
@@ -12,6 +12,7 @@ from cloche.services.logs.logs import GROUP, Extent, Logs, stream_name
 from cloche.services.logs.lookup import find_group, find_stream, invalid
 
 PAGE = 50
+TOKEN = re.compile(r"([0-9]{1,18})/(.*)", re.DOTALL)
 
 
 @operation(resource="log-group:{logGroupName}")
@@ -143,17 +144,16 @@ def describe_log_streams(
         "logStreams": [described_stream(stream, call.service.extent(stream)) for _, stream in page]
     }
     if len(entries) > limit:
-        result["nextToken"] = json.dumps(page[-1][0])
+        result["nextToken"] = "{}/{}".format(*page[-1][0])
     return result
 
 
 def place_of(token: str) -> tuple[int, str]:
-    """Return where a page of streams ended."""
-    try:
-        last_ms, name = json.loads(token)
-        return int(last_ms), str(name)
-    except (ValueError, TypeError) as error:
-        raise invalid("The specified nextToken is invalid.") from error
+    """Return where a page of streams ended: its last stream's time and name."""
+    found = TOKEN.fullmatch(token)
+    if found is None:
+        raise invalid("The specified nextToken is invalid.")
+    return int(found[1]), found[2]
 
 
 def described_stream(stream: Resource, extent: Extent) -> dict[str, Any]:

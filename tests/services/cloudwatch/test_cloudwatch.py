@@ -301,6 +301,17 @@ def test_list_metrics(platform: Platform) -> None:
     assert listed(RecentlyActive="PT3H") == [one]
 
 
+@pytest.mark.parametrize("token", ["9" * 30, "²", "-1", "x"])
+def test_tokens_that_are_none(platform: Platform, token: str) -> None:
+    cloudwatch = client(platform, "cloudwatch")
+    assert refused(cloudwatch.list_metrics, NextToken=token) == (
+        "InvalidParameterValue",
+        "Request parameter NextToken is invalid",
+    )
+    asked = {"MetricDataQueries": [query("n")], "StartTime": START, "EndTime": at(60)}
+    assert refused(cloudwatch.get_metric_data, **asked, NextToken=token)[0] == "InvalidNextToken"
+
+
 def test_list_metrics_pages(platform: Platform) -> None:
     now = datetime.now(UTC)
     data = [Datum("m", {"N": f"{n:04d}"}, now, 1.0) for n in range(1203)]

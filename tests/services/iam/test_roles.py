@@ -105,6 +105,7 @@ def test_errors_in_the_words_of_aws(platform: Platform) -> None:
     ("document", "message"),
     [
         ("{", "This policy contains invalid Json"),
+        ("[" * 100_000, "This policy contains invalid Json"),
         ("[]", "Syntax errors in policy."),
         ('{"Version": "2012-10-17"}', "Missing required field Statement"),
         (

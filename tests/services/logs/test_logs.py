@@ -156,6 +156,9 @@ def test_invalid_tokens(platform: Platform) -> None:
         assert refused(logs.get_log_events, **where, nextToken=token) == expected
     for call in (logs.filter_log_events, logs.describe_log_streams):
         assert refused(call, logGroupName=GROUPS, nextToken="nonsense") == expected
+    for token in ("[" * 5000, "9" * 30 + "/x", "²/x"):
+        found = refused(logs.describe_log_streams, logGroupName=GROUPS, nextToken=token)
+        assert found == expected
 
 
 # ---------------------------------------------------------------------- descriptions
