@@ -16,6 +16,7 @@ from typing import TypeVar
 from sqlalchemy.engine import Connection
 
 from cloche.core.clock import from_ms, to_ms
+from cloche.core.errors import AwsError
 from cloche.records import objects as rows
 from cloche.records.objects import BucketRow, ObjectRow
 from cloche.records.store import Store
@@ -215,23 +216,22 @@ class S3:
     async def settle(self, blob: str, change: Callable[[Connection], Sequence[str]]) -> None:
         """Make a change that gives a new blob its row; remove the blobs that it returns.
 
-        When the change fails, the new blob is removed.
+        When the change was refused, the new blob is removed. After any other failure it stays:
+        whether there is a row, only the next start can say, and sweeps.
         """
         write = asyncio.ensure_future(self.store.write(change))
-        try:
-            # A client that goes away must not part the row from its blob: the write goes on.
-            self.remove(await asyncio.shield(write))
-        except asyncio.CancelledError:
-            write.add_done_callback(lambda done: self._settled_late(blob, done))
-            raise
-        except BaseException:
-            self.remove([blob])
-            raise
+        write.add_done_callback(lambda done: self._settled(blob, done))
+        # A client that goes away must not part the row from its blob: the write goes on.
+        await asyncio.shield(write)
 
-    def _settled_late(self, blob: str, write: asyncio.Task[Sequence[str]]) -> None:
+    def _settled(self, blob: str, write: asyncio.Task[Sequence[str]]) -> None:
         if write.cancelled():
-            return  # the loop is ending: whether there is a row, the next start finds out
-        self.remove([blob] if write.exception() is not None else write.result())
+            return
+        error = write.exception()
+        if error is None:
+            self.remove(write.result())
+        elif isinstance(error, AwsError):
+            self.remove([blob])
 
     def remove(self, blobs: Sequence[str]) -> None:
         """Remove blobs that no row names any more, without waiting for it."""

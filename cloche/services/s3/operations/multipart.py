@@ -12,6 +12,7 @@ from urllib.parse import quote
 from sqlalchemy.engine import Connection
 
 from cloche.core.clock import from_ms, to_ms
+from cloche.core.errors import AwsError
 from cloche.core.ids import blob_id
 from cloche.operation import Body as Stream
 from cloche.operation import Call, Result, operation
@@ -21,7 +22,12 @@ from cloche.services.s3 import assembly
 from cloche.services.s3.checksums import DEFAULT, TYPES, given, members
 from cloche.services.s3.conditions import WriteGuard
 from cloche.services.s3.document import Document, dump, load
-from cloche.services.s3.errors import invalid_argument, invalid_request, no_such_upload
+from cloche.services.s3.errors import (
+    invalid_argument,
+    invalid_request,
+    no_such_bucket,
+    no_such_upload,
+)
 from cloche.services.s3.ingest import Claim, Ingested, claim, ingest
 from cloche.services.s3.operations.listing import checked_limit
 from cloche.services.s3.requests import (
@@ -90,7 +96,13 @@ async def create_multipart_upload(
     upload = UploadRow(
         Bucket, Key, f"{started:012x}{blob_id()}", started, dump(document), call.principal.arn
     )
-    await call.store.write(lambda connection: rows.add_upload(connection, upload))
+
+    def change(connection: Connection) -> None:
+        if rows.find_bucket(connection, Bucket) is None:
+            raise no_such_bucket(Bucket)
+        rows.add_upload(connection, upload)
+
+    await call.store.write(change)
     result: dict[str, object] = {"Bucket": Bucket, "Key": Key, "UploadId": upload.id, **asked}
     if ChecksumAlgorithm is not None:
         result["ChecksumAlgorithm"] = ChecksumAlgorithm
@@ -230,8 +242,8 @@ async def complete_multipart_upload(
     pieces = [(part.blob, part.size) for part in chosen]
     try:
         blob = await call.service.run(lambda: call.service.blobs.join(pieces))
-    except FileNotFoundError as error:  # aborted, or completed by another call, meanwhile
-        raise no_such_upload(UploadId) from error
+    except FileNotFoundError:  # aborted, or completed by another call, meanwhile
+        return completed(call, done_before(call, Bucket, Key, UploadId))
     digests = b"".join(bytes.fromhex(part.etag) for part in chosen)
     etag = f"{hashlib.md5(digests, usedforsecurity=False).hexdigest()}-{len(chosen)}"
     size = sum(part.size for part in chosen)
@@ -245,7 +257,12 @@ async def complete_multipart_upload(
             raise assembly.invalid_part(UploadId)
         return rows.delete_upload(connection, upload)
 
-    await call.service.commit(row, WriteGuard(Key, IfMatch, IfNoneMatch), end)
+    try:
+        await call.service.commit(row, WriteGuard(Key, IfMatch, IfNoneMatch), end)
+    except AwsError as error:
+        if error.code != "NoSuchUpload":
+            raise
+        row = done_before(call, Bucket, Key, UploadId)
     return completed(call, row)
 
 
