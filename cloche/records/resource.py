@@ -210,7 +210,7 @@ def page_query(listing: Listing) -> sa.Select[Any]:
     column = c[listing.sort_by]
     order = (column, c.name) if listing.sort_by != "name" else (c.name,)
     if listing.after is not None:
-        last = json.loads(listing.after)
+        last = place_of(listing.after, listing.sort_by)
         place = sa.tuple_(*order)
         bound_values = sa.tuple_(*[sa.literal(value) for value in last])
         query = query.where(place < bound_values if listing.descending else place > bound_values)
@@ -228,3 +228,17 @@ def page_token(last: Resource, sort_by: SortBy) -> str:
         "status": last.status,
     }[sort_by]
     return json.dumps([value, last.name])
+
+
+def place_of(token: str, sort_by: SortBy) -> list[int | str]:
+    """Return where the page of a token ended; ValueError when it is none of this order."""
+    try:
+        place = json.loads(token)
+    except RecursionError as error:
+        raise ValueError("the token is nested") from error
+    kinds = {"name": [str], "status": [str, str]}.get(sort_by, [int, str])
+    if not isinstance(place, list) or [type(value) for value in place] != kinds:
+        raise ValueError(f"the token is none of a list ordered by {sort_by}")
+    if any(isinstance(value, int) and abs(value) >= 2**63 for value in place):
+        raise ValueError("the token is out of range")
+    return place

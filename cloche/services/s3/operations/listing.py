@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Mapping
 from functools import partial
 from urllib.parse import quote
@@ -163,7 +162,7 @@ def place(token: str) -> str:
     """Return where the page before ended; AwsError InvalidArgument."""
     try:
         last = base64.b64decode(token, altchars=b"-_", validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:
         last = ""
     if not last:
         text = "The continuation token provided is incorrect"
