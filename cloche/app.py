@@ -107,8 +107,9 @@ class Platform:
 
     async def _start(self, log: str | None) -> None:
         config, closing = self.config, self.closing
-        self._take_home()
+        settings = self._take_home()
         gateway_socket, proxy_socket = self._bind()
+        self._settle(settings)
         self.store = Store.open(config.home.database, self.clock)
         closing.callback(self.store.close)
         self.authority = Authority.open(config.home.authority, self.clock)
@@ -132,24 +133,28 @@ class Platform:
         )
         closing.callback(config.home.server.unlink, missing_ok=True)
 
-    def _take_home(self) -> None:
+    def _take_home(self) -> homes.Settings | None:
+        """Take the home folder for this server; return what it was made with, None when it is new."""
         home = self.config.home
         homes.prepare(home)
-        homes.read_settings(home)
+        homes.read_settings(home)  # a newer one is not even locked
         if not self.lock.take():
             raise Busy(f"another server uses {home.path}")
         self.closing.callback(self.lock.release)
-        settings = homes.read_settings(home)
-        if settings is None:
-            made = homes.Settings(
-                format=homes.FORMAT,
-                version=version("cloche"),
-                account=self.config.account,
-                region=self.config.region,
-            )
-            homes.write_settings(home, made)
-        else:
+        return homes.read_settings(home)
+
+    def _settle(self, settings: homes.Settings | None) -> None:
+        """Keep what a new home folder is made with, or be the account of an old one."""
+        if settings is not None:
             self.config = replace(self.config, account=settings.account)
+            return
+        made = homes.Settings(
+            format=homes.FORMAT,
+            version=version("cloche"),
+            account=self.config.account,
+            region=self.config.region,
+        )
+        homes.write_settings(self.config.home, made)
 
     def _bind(self) -> tuple[socket.socket, socket.socket]:
         sockets = []

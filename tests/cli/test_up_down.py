@@ -60,7 +60,7 @@ def test_a_port_in_use_names_port_and_process(cloche: Cloche) -> None:
     assert f"(pid {os.getpid()})" in said
     assert "choose another port: cloche up --port" in said
     assert not (cloche.home / "server.json").exists()
-    cloche.up()  # nothing is left behind
+    cloche.up("--account-id=111122223333")  # nothing was settled
 
 
 def test_a_newer_home_is_refused_and_not_changed(cloche: Cloche) -> None:
