@@ -134,7 +134,7 @@ class Platform:
         closing.callback(config.home.server.unlink, missing_ok=True)
 
     def _take_home(self) -> homes.Settings | None:
-        """Take the home folder for this server; return what it was made with, None when it is new."""
+        """Take the home folder; return what it was made with, None when it is new."""
         home = self.config.home
         homes.prepare(home)
         homes.read_settings(home)  # a newer one is not even locked
