@@ -49,6 +49,7 @@ SIZES = {
     "24xlarge": 96,
     "32xlarge": 128,
     "48xlarge": 192,
+    "96xlarge": 384,
 }
 GIB_PER_VCPU = {
     "c4": 1.875,
@@ -58,19 +59,30 @@ GIB_PER_VCPU = {
     "c6i": 2.0,
     "c6id": 2.0,
     "c7i": 2.0,
+    "c7i-flex": 2.0,
+    "c8i": 2.0,
+    "c8i-flex": 2.0,
     "m4": 4.0,
     "m5": 4.0,
     "m5d": 4.0,
     "m6i": 4.0,
     "m6id": 4.0,
     "m7i": 4.0,
+    "m7i-flex": 4.0,
+    "m8i": 4.0,
+    "m8i-flex": 4.0,
     "r5": 8.0,
     "r5d": 8.0,
     "r6i": 8.0,
     "r6id": 8.0,
     "r7i": 8.0,
+    "r8i": 8.0,
+    "r8i-flex": 8.0,
 }
-BURSTABLE = {  # t2's and t3's vCPU do not follow the sizes
+IRREGULAR = {  # those that do not follow their size's name
+    "ml.c4.8xlarge": InstanceType(36, 60),
+    "ml.c5n.9xlarge": InstanceType(36, 96),
+    "ml.c5n.18xlarge": InstanceType(72, 192),
     "ml.t2.medium": InstanceType(2, 4),
     "ml.t2.large": InstanceType(2, 8),
     "ml.t2.xlarge": InstanceType(4, 16),
@@ -84,7 +96,7 @@ INSTANCE_TYPES: Mapping[str, InstanceType] = {
     f"ml.{family}.{size}": InstanceType(vcpu, vcpu * gib)
     for family, gib in GIB_PER_VCPU.items()
     for size, vcpu in SIZES.items()
-} | BURSTABLE
+} | IRREGULAR
 
 
 def gang_name(name: str, arn: str, created: datetime) -> str:
