@@ -175,13 +175,13 @@ def load(settings: Settings) -> Model:
             "Cannot use transform_fn implementation in conjunction with "
             "input_fn, predict_fn, and/or output_fn implementation"
         )
-    if transform_fn is None and (own[0] is None or own[1] is None):
-        formats.library("torch")  # the defaults need it: not in the first request
     context = Context(str(settings.model_dir))
     if (pre_model_fn := find("pre_model_fn")) is not None:
         run(pre_model_fn, (str(settings.model_dir),), context)
     model_fn = find("model_fn") or default_model_fn
     model = run(model_fn, (str(settings.model_dir),), context)
+    if transform_fn is None and (own[0] is None or own[1] is None):
+        formats.library("torch")  # the defaults need it: not in the first request
     if (warmup_fn := find("model_warmup_fn")) is not None:
         run(warmup_fn, (str(settings.model_dir), model), context)
     return Model(
