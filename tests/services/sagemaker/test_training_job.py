@@ -307,6 +307,9 @@ def test_tags(trainer: Trainer) -> None:
         ResourceArn=arn, PaginationConfig={"PageSize": 50}
     )
     assert len([tag for page in pages for tag in page["Tags"]]) == 50
+    for token in ("x", "²", "1" * 5000):
+        with pytest.raises(trainer.sagemaker.exceptions.ClientError, match="Invalid NextToken"):
+            trainer.sagemaker.list_tags(ResourceArn=arn, NextToken=token)
     with pytest.raises(trainer.sagemaker.exceptions.ClientError, match="limit of 50"):
         trainer.sagemaker.add_tags(ResourceArn=arn, Tags=[{"Key": "x", "Value": ""}])
     with pytest.raises(trainer.sagemaker.exceptions.ClientError, match="aws: prefixed"):

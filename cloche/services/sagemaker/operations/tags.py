@@ -47,7 +47,7 @@ def list_tags(
     tags = tag_list(tags_of(find(call, ResourceArn)))
     start = 0
     if NextToken is not None:
-        if not (NextToken.isascii() and NextToken.isdigit()):
+        if not (NextToken.isascii() and NextToken.isdigit() and len(NextToken) < 10):
             raise AwsError("ValidationException", "Invalid NextToken.")
         start = int(NextToken)
     page: dict[str, object] = {"Tags": tags[start : start + MaxResults]}
