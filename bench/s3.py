@@ -1,113 +1,121 @@
-"""S3: GET and PUT of 100 KB and 100 MB beside moto_server and the bare disk, and channel set-up.
+"""S3: GET and PUT of 100 KB and 100 MB beside moto's server and the bare disk; channel set-up.
 
-    python bench/s3.py [--seconds 2] [--rounds 3]
-
-Requests are signed once by botocore and sent again and again over keep-alive connections by a
-client that costs next to nothing, so that the servers are measured and not boto3. Everything is
-measured in turn, round by round, so that what else the machine does hits all alike.
+Requests are signed once and sent again and again over kept connections by a client that costs next
+to nothing. moto checks no signature and keeps objects in memory, Cloche has them on the disk.
 """
 
-from __future__ import annotations
-
-import argparse
-import contextlib
 import hashlib
 import os
 import shutil
 import socket
-import statistics
-import subprocess
-import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from urllib.parse import urlsplit
 
-import boto3
-import psutil
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
-from botocore.config import Config as BotoConfig
 from botocore.credentials import Credentials
 
+from bench.harness import (
+    REGION,
+    Runs,
+    Server,
+    cloche_server,
+    compare,
+    interleave,
+    moto_server,
+    timed,
+)
+from cloche.core.ids import blob_id
 from cloche.records import objects as rows
 from cloche.records.store import Store
 from cloche.services.s3 import S3, StoredObject
 
-ROOT = Path(__file__).parent.parent
-SERVER = ROOT / "tests/services/s3/s3_server.py"
-ACCESS, SECRET = "AKIAEXAMPLE000000001", "secret111122223333"
-BUCKET = "bench-bucket"
-SMALL, LARGE = 100_000, 100_000_000
-CONNECTIONS = 8
-FILES = 10_000
+BUCKET = "bench-objects"
+SIZES = {"100 KB": 100_000, "100 MB": 100_000_000}
+CONNECTIONS = {"100 KB": 8, "100 MB": 1}
+ROUNDS, SECONDS = 3, 1.5
+FILES, FILE_BYTES = 10_000, 20_000
+AIMS = {"GET 100 KB": "above 1,500/s"}
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as one:
-        return int(one.getsockname()[1])
+def main() -> None:
+    channel()
+    folder = Path(tempfile.mkdtemp(prefix="bench-s3-"))
+    with cloche_server() as cloche, moto_server() as moto:
+        bodies = {name: os.urandom(size) for name, size in SIZES.items()}
+        for server in (cloche, moto):
+            client = server.client("s3")
+            client.create_bucket(Bucket=BUCKET)
+            for name, body in bodies.items():
+                client.put_object(Bucket=BUCKET, Key=key(name), Body=body)
+        for name, body in bodies.items():
+            requests(cloche, moto, name, body, folder)
+    shutil.rmtree(folder)
 
 
-@contextlib.contextmanager
-def process(*command: str, port: int) -> Iterator[psutil.Process]:
-    """Run a server until the block ends; it answers when the block begins."""
-    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        for _ in range(400):
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-                break
-            time.sleep(0.05)
-        yield psutil.Process(running.pid)
-    finally:
-        running.kill()
-        running.wait()
+def requests(cloche: Server, moto: Server, name: str, body: bytes, folder: Path) -> None:
+    """Measure one size."""
+    many = CONNECTIONS[name]
+    costs: Runs = {"GET": [], "PUT": []}
+
+    def load(server: Server, method: str, content: bytes) -> float:
+        head = signed(server, method, key(name), content)
+        before, began = server.cpu_s(), time.perf_counter()
+        rate = sent(server, head, content, many)
+        if server is cloche:
+            requests = rate * (time.perf_counter() - began)
+            costs[method].append((server.cpu_s() - before) / requests * 1e3)
+        return rate
+
+    runs = interleave(ROUNDS, {one.name: partial(load, one, "GET", b"") for one in (cloche, moto)})
+    compare(f"GET {name}", "/s", runs, against="moto_server", aim=AIMS.get(f"GET {name}", ""))
+    subjects: dict[str, Callable[[], float]] = {
+        one.name: partial(load, one, "PUT", body) for one in (cloche, moto)
+    }
+    runs = interleave(ROUNDS, {**subjects, "write and fsync": partial(disk, folder, body)})
+    compare(f"PUT {name}", "/s", runs, against="moto_server")
+    for method, values in costs.items():
+        compare(f"{method} {name}", "CPU ms of the server", {"cloche": values}, against="cloche")
 
 
-def client(port: int) -> Any:
-    return boto3.client(
-        "s3",
-        endpoint_url=f"http://127.0.0.1:{port}",
-        region_name="us-east-1",
-        aws_access_key_id=ACCESS,
-        aws_secret_access_key=SECRET,
-        config=BotoConfig(proxies={}),
-    )
+def key(name: str) -> str:
+    """Return the key of the object of a size."""
+    return name.replace(" ", "-")
 
 
-def signed(method: str, port: int, key: str, body: bytes = b"") -> bytes:
+def signed(server: Server, method: str, key: str, body: bytes) -> bytes:
     """Return a signed request as it goes over the wire, save the body."""
-    url = f"http://127.0.0.1:{port}/{BUCKET}/{key}"
-    request = AWSRequest(method, url, data=body)
+    request = AWSRequest(method, f"{server.address}/{BUCKET}/{key}", data=body)
     if body:
         request.headers["Content-Length"] = str(len(body))
-    S3SigV4Auth(Credentials(ACCESS, SECRET), "s3", "us-east-1").add_auth(request)
-    prepared = request.prepare()
-    lines = [f"{method} /{BUCKET}/{key} HTTP/1.1", f"Host: 127.0.0.1:{port}"]
-    lines += [f"{name}: {_text(value)}" for name, value in prepared.headers.items()]
-    return ("\r\n".join(lines) + "\r\n\r\n").encode()
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value
+    credentials = Credentials(server.access_key_id, server.secret_access_key)
+    S3SigV4Auth(credentials, "s3", REGION).add_auth(request)
+    lines = [f"{method} /{BUCKET}/{key} HTTP/1.1", f"Host: {urlsplit(server.address).netloc}"]
+    lines += [f"{name}: {value}" for name, value in request.headers.items()]
+    return "\r\n".join([*lines, "", ""]).encode()
 
 
 class Connection:
-    """A connection that is made anew where the server closes it, as moto_server does."""
+    """A connection that is made anew where the server closes it, as moto's does."""
 
-    def __init__(self, port: int) -> None:
-        self.port = port
+    def __init__(self, server: Server) -> None:
+        url = urlsplit(server.address)
+        self.place = (url.hostname or "", url.port or 80)
         self.socket: socket.socket | None = None
         self.buffer = memoryview(bytearray(1 << 20))
 
     def exchange(self, head: bytes, body: bytes = b"") -> bool:
         """Send a request, read the answer to its end; tell whether it is 200.
 
-        moto_server answers 500 to some of several GETs of one key at a time.
+        moto answers 500 to some of several GETs of one key at a time.
         """
         if self.socket is None:
-            self.socket = socket.create_connection(("127.0.0.1", self.port), timeout=30)
+            self.socket = socket.create_connection(self.place, timeout=60)
             self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if len(body) < 1 << 20:
             self.socket.sendall(head + body)
@@ -123,8 +131,7 @@ class Connection:
         while left > 0:
             left -= self.receive(0)
         if top.startswith(b"http/1.0") or b"connection: close" in top:
-            self.socket.close()
-            self.socket = None
+            self.close()
         return b" 200 " in top[:16]
 
     def receive(self, offset: int) -> int:
@@ -134,18 +141,24 @@ class Connection:
             raise RuntimeError("the server closed the connection within an answer")
         return got
 
+    def close(self) -> None:
+        if self.socket is not None:
+            self.socket.close()
+            self.socket = None
 
-def rate(port: int, head: bytes, body: bytes, seconds: float, connections: int) -> float:
-    """Return requests a second over several connections."""
-    until = time.perf_counter() + seconds
+
+def sent(server: Server, head: bytes, body: bytes, connections: int) -> float:
+    """Return how many requests a second are answered with 200 over several connections."""
+    until = time.perf_counter() + SECONDS
     counts = [0] * connections
 
     def work(index: int) -> None:
-        connection = Connection(port)
+        connection = Connection(server)
         while time.perf_counter() < until:
             counts[index] += connection.exchange(head, body)
+        connection.close()
 
-    threads = [threading.Thread(target=work, args=(i,)) for i in range(connections)]
+    threads = [threading.Thread(target=work, args=(index,)) for index in range(connections)]
     began = time.perf_counter()
     for thread in threads:
         thread.start()
@@ -154,10 +167,10 @@ def rate(port: int, head: bytes, body: bytes, seconds: float, connections: int) 
     return sum(counts) / (time.perf_counter() - began)
 
 
-def disk(folder: Path, data: bytes, seconds: float) -> float:
-    """Return files written and fsynced a second."""
-    until, count, began = time.perf_counter() + seconds, 0, time.perf_counter()
-    while time.perf_counter() < until:
+def disk(folder: Path, data: bytes) -> float:
+    """Return files written and fsynced a second, one after the other."""
+    began, count = time.perf_counter(), 0
+    while time.perf_counter() < began + SECONDS:
         with (folder / "raw").open("wb") as file:
             file.write(data)
             os.fsync(file.fileno())
@@ -165,119 +178,48 @@ def disk(folder: Path, data: bytes, seconds: float) -> float:
     return count / (time.perf_counter() - began)
 
 
-def requests_bench(seconds: float, rounds: int) -> None:
-    folder = Path(tempfile.mkdtemp(prefix="bench-s3-"))
-    ours, moto = free_port(), free_port()
-    found: dict[str, list[float]] = {}
-
-    def note(name: str, value: float) -> None:
-        found.setdefault(name, []).append(value)
-
-    with (
-        process(sys.executable, str(SERVER), str(folder), str(ours), port=ours) as server,
-        process(sys.executable, "-m", "moto.server", "-p", str(moto), port=moto),
-    ):
-        bodies = {"100 KB": os.urandom(SMALL), "100 MB": os.urandom(LARGE)}
-        for port in (ours, moto):
-            client(port).create_bucket(Bucket=BUCKET)
-            for name, body in bodies.items():
-                client(port).put_object(Bucket=BUCKET, Key=name.replace(" ", "-"), Body=body)
-        for _ in range(rounds):
-            for name, body in bodies.items():
-                key = name.replace(" ", "-")
-                many = CONNECTIONS if name == "100 KB" else 1
-                for who, port in (("cloche", ours), ("moto", moto)):
-                    cpu = sum(server.cpu_times()[:2])
-                    began = time.perf_counter()
-                    got = rate(port, signed("GET", port, key), b"", seconds, many)
-                    note(f"GET {name} {who}", got)
-                    if who == "cloche":
-                        used = sum(server.cpu_times()[:2]) - cpu
-                        note(f"GET {name} CPU ms", 1e3 * used / got / (time.perf_counter() - began))
-                    head = signed("PUT", port, key, body)
-                    note(f"PUT {name} {who}", rate(port, head, body, seconds, many))
-                note(f"PUT {name} disk", disk(folder, body, seconds))
-    shutil.rmtree(folder)
-    for name in ("GET 100 KB", "PUT 100 KB", "GET 100 MB", "PUT 100 MB"):
-        values = {who: found.get(f"{name} {who}", []) for who in ("cloche", "moto", "disk")}
-        ratios = [a / b for a, b in zip(values["cloche"], values["moto"], strict=True)]
-        line = f"{name}: {statistics.median(values['cloche']):8.1f}/s"
-        line += f"   moto {statistics.median(values['moto']):8.1f}/s   {spread(ratios)} of moto"
-        if values["disk"]:
-            beside = [a / b for a, b in zip(values["cloche"], values["disk"], strict=True)]
-            line += (
-                f"   write+fsync {statistics.median(values['disk']):.1f}/s, {spread(beside)} of it"
-            )
-        if f"{name} CPU ms" in found:
-            line += f"   server CPU {statistics.median(found[f'{name} CPU ms']):.2f} ms"
-        print(line)
+# ---------------------------------------------------------------------- channels
 
 
-def spread(values: list[float]) -> str:
-    """Return median and range."""
-    return f"{statistics.median(values):.2f}x ({min(values):.2f} to {max(values):.2f})"
-
-
-def channel_bench(rounds: int) -> None:
+def channel() -> None:
     """Lay out a channel of 10,000 objects: list and link, beside copying the same files."""
     folder = Path(tempfile.mkdtemp(prefix="bench-s3-"))
     store = Store.open(folder / "cloche.db")
     s3 = S3(store, folder / "blobs")
     fill(store, s3)
-    ratios, ours = [], []
-    for number in range(rounds):
-        linked = timed(lambda n=number: lay_out(s3, folder / f"linked{n}", s3.link))
-        copied = timed(lambda n=number: lay_out(s3, folder / f"copied{n}", copy))
-        ours.append(linked)
-        ratios.append(copied / linked)
+    names = iter(range(1000))
+    ways: dict[str, Callable[[StoredObject, Path], None]] = {"linked": s3.link, "copied": copy}
+    subjects = {
+        name: timed(lambda place=place: lay_out(s3, folder / str(next(names)), place))
+        for name, place in ways.items()
+    }
+    runs = interleave(ROUNDS, subjects)
+    compare(f"channel of {FILES} files", "s", runs, against="copied", aim="under 0.5 s")
     s3.close()
     store.close()
     shutil.rmtree(folder)
-    print(
-        f"channel of {FILES} files: {statistics.median(ours):.3f} s linked; "
-        f"copying takes {spread(ratios)} as long"
-    )
 
 
 def fill(store: Store, s3: S3) -> None:
-    """Make 10,000 objects without waiting for the disk each time."""
-    data = os.urandom(20_000)
+    """Make the objects without waiting for the disk each time."""
+    data = os.urandom(FILE_BYTES)
     etag = hashlib.md5(data).hexdigest()
     made = []
     for number in range(FILES):
-        writer = s3.blobs.create()
-        writer.write([data])
-        key = f"train/{number % 100:03}/{number:06}.jpg"
-        made.append(rows.ObjectRow("b", key, len(data), etag, 0, writer.blob, "{}"))
-        writer.path.chmod(0o444)
-        os.close(writer.fd)
-    store.write_now(lambda c: [rows.put_object(c, one) for one in made])
+        blob = blob_id()
+        s3.blobs.path(blob).write_bytes(data)
+        name = f"train/{number % 100:03}/{number:06}.jpg"
+        made.append(rows.ObjectRow("b", name, len(data), etag, 0, blob, "{}"))
+    store.write_now(lambda connection: [rows.put_object(connection, one) for one in made])
 
 
-def copy(found: StoredObject, to: Path) -> None:
-    to.parent.mkdir(exist_ok=True, parents=True)
-    shutil.copyfile(found.path, to)
-
-
-def lay_out(s3: S3, folder: Path, place: Callable[..., object]) -> None:
+def lay_out(s3: S3, folder: Path, place: Callable[[StoredObject, Path], None]) -> None:
+    """Put all objects into a folder."""
     for found in s3.list("b", "train/"):
         place(found, folder / found.key)
 
 
-def timed(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
-
-
-def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    options.add_argument("--seconds", type=float, default=2.0, help="of each measurement")
-    options.add_argument("--rounds", type=int, default=3)
-    asked = options.parse_args()
-    channel_bench(asked.rounds)
-    requests_bench(asked.seconds, asked.rounds)
-
-
-if __name__ == "__main__":
-    main()
+def copy(found: StoredObject, to: Path) -> None:
+    """Copy one object into a folder."""
+    to.parent.mkdir(exist_ok=True, parents=True)
+    shutil.copyfile(found.path, to)
