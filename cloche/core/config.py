@@ -31,9 +31,24 @@ class Home:
         return self.path / "runs"
 
     @property
+    def data_checks(self) -> Path:
+        """What was found in the pictures that jobs train on, by content."""
+        return self.path / "data-checks"
+
+    @property
     def instances(self) -> Path:
         """What stands behind `/opt/ml` of each training host and replica."""
         return self.path / "instances"
+
+    @property
+    def environments(self) -> Path:
+        """What stands behind framework images: built virtual environments."""
+        return self.path / "environments"
+
+    @property
+    def environments_table(self) -> Path:
+        """Environments that the user added."""
+        return self.path / "environments.json"
 
     @property
     def authority(self) -> Path:

@@ -1,27 +1,23 @@
-"""Which software stands behind an image URI: a table from repository names to environments.
+"""Which software stands behind an image URI: an environment on this machine, or a refusal.
 
-Nothing is pulled: a framework image stands for an interpreter on this machine that has the
-framework installed. What really runs is said in the job's log (`Environment.versions`).
+Nothing is pulled: a framework image stands for an interpreter that has the framework's packages
+(`cloche.environments.table`). What really runs is said in the job's log (`Environment.versions`).
 """
 
 from __future__ import annotations
 
-import re
-import sys
-from collections.abc import Callable, Mapping
+import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from platform import python_version
 
+from cloche.core import home as homes
+from cloche.core.config import Home
 from cloche.core.errors import AwsError, unsupported
-
-IMAGE = re.compile(
-    r"(?P<registry>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.amazonaws\.com(\.cn)?"
-    r"/(?P<repository>[a-z0-9][a-z0-9._/-]*)(:(?P<tag>[\w.-]+)|@sha256:[0-9a-f]{64})?"
-)
-SHOWN = ("torch", "torchvision", "numpy", "pillow", "scikit-learn", "pandas", "boto3")
+from cloche.environments.added import IMAGE, NAME, TableError, listed, standing_for
+from cloche.environments.ready import ready
+from cloche.environments.table import FRAMEWORKS, Framework
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +28,15 @@ class Environment:
     environment first, then the base interpreter it was made from.
     """
 
-    name: str
+    framework: Framework
     python: Path
     prefixes: tuple[Path, ...]
     versions: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        """The framework's name."""
+        return self.framework.name
 
     @property
     def description(self) -> str:
@@ -44,50 +45,46 @@ class Environment:
         return f"{self.name}: {', '.join(parts)}"
 
 
-def environment_for(image_uri: str) -> Environment:
+def environment_for(image_uri: str, home: Home) -> Environment:
     """Return what runs in place of the image; an AwsError names an image that nothing stands for.
 
-    Any version (tag) of a known repository maps to the version that is installed.
+    Any version (tag) of a known repository, of any registry and region, maps to the environment
+    that there is. The refusal names the command that builds it, or adds it to the table.
     """
     match = IMAGE.fullmatch(image_uri)
-    make = REPOSITORIES.get(match["repository"]) if match else None
-    if make is None:
-        known = ", ".join(sorted(REPOSITORIES))
-        raise unsupported(f"the image {image_uri}", f"Known repositories: {known}.")
-    return make()
-
-
-@cache
-def pytorch() -> Environment:
-    """Return the virtual environment that Cloche itself runs in, if torch is installed there."""
-    versions = installed(SHOWN)
-    if "torch" not in versions:
+    if match is None:
+        raise unsupported(
+            f"the image {image_uri}",
+            "Name a framework's image: ACCOUNT.dkr.ecr.REGION.amazonaws.com/REPOSITORY:TAG, as "
+            "sagemaker.image_uris.retrieve gives it.",
+        )
+    try:
+        framework = standing_for(match["repository"], home)
+    except TableError as error:
+        raise AwsError("ValidationException", str(error)) from None
+    if framework is None:
+        raise unsupported(f"the image {image_uri}", unknown(match["repository"], home))
+    found = ready(framework, home)
+    if found is None:
         raise AwsError(
             "ValidationException",
-            "No PyTorch on this machine: install it beside Cloche (pip install 'cloche[pytorch]').",
+            f"The image {image_uri} stands for the environment {framework.name}, which is not "
+            f"built yet. Build it, once, with: cloche image build {framework.name}{where(home)}",
         )
-    return own("pytorch", versions)
+    return Environment(framework, found.python, found.prefixes, found.versions)
 
 
-def own(name: str, versions: Mapping[str, str]) -> Environment:
-    """Return the interpreter that runs this very code, as an environment."""
-    prefix, base = Path(sys.prefix), Path(sys.base_prefix)
-    prefixes = (prefix,) if prefix == base else (prefix, base)
-    return Environment(name, Path(sys.executable), prefixes, versions)
+def unknown(repository: str, home: Home) -> str:
+    """Return what to do about an image that nothing stands for."""
+    last = repository.rsplit("/", 1)[-1].replace("_", "-").replace(".", "-")
+    taken = last in (framework.name for framework in FRAMEWORKS)
+    name = last if NAME.fullmatch(last) and not taken else "NAME"
+    return (
+        f"There are environments for {listed(FRAMEWORKS)}. Say which packages stand for this one "
+        f"with: cloche image add {name} --repository {repository} --package PACKAGE{where(home)}"
+    )
 
 
-def installed(names: tuple[str, ...]) -> dict[str, str]:
-    """Return the versions of those packages that are installed, without importing any."""
-    found: dict[str, str] = {}
-    for name in names:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-REPOSITORIES: Mapping[str, Callable[[], Environment]] = {
-    "pytorch-training": pytorch,
-    "pytorch-inference": pytorch,
-}
+def where(home: Home) -> str:
+    """Return the option that names the home folder, where it is not the default one."""
+    return "" if home.path == homes.default_path() else f" --home {shlex.quote(str(home.path))}"

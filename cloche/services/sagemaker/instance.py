@@ -147,6 +147,7 @@ def base_environment(
         "PYTHONIOENCODING": "UTF-8",
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "PIP_ROOT_USER_ACTION": "ignore",
+        "SAGEMAKER_TRAINING_MODULE": environment.framework.training_module,
     }
 
 

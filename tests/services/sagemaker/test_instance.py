@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,8 +9,8 @@ import botocore.session
 import pytest
 
 from cloche.core.config import Config, Home
-from cloche.core.errors import AwsError
-from cloche.services.sagemaker.environments import Environment, environment_for
+from cloche.environments.table import Framework
+from cloche.services.sagemaker.environments import Environment
 from cloche.services.sagemaker.instance import (
     AUTHORITY,
     INSTANCE_TYPES,
@@ -21,9 +20,9 @@ from cloche.services.sagemaker.instance import (
     gang_name,
 )
 
-REGISTRY = "763104351884.dkr.ecr.us-east-1.amazonaws.com"
 CONFIG = Config(home=Home(Path("/home")), account="123456789012", port=4000)
-VENV = Environment("x", Path("/venv/bin/python"), (Path("/venv"), Path("/opt/python")), {})
+X = Framework("x", ("x",), ("x",))
+VENV = Environment(X, Path("/venv/bin/python"), (Path("/venv"), Path("/opt/python")), {})
 
 
 @pytest.mark.parametrize(
@@ -67,31 +66,13 @@ def test_gang_names_are_stable_short_and_new_for_each_creation() -> None:
     assert len(others | {name}) == 3
 
 
-@pytest.mark.parametrize("tag", [":1.8-cpu-py36", ":2.6.0-gpu-py312", "", f"@sha256:{'a' * 64}"])
-@pytest.mark.parametrize("repository", ["pytorch-training", "pytorch-inference"])
-def test_any_version_of_a_known_image_runs_on_what_is_installed(repository: str, tag: str) -> None:
-    pytest.importorskip("torch")
-    environment = environment_for(f"{REGISTRY}/{repository}{tag}")
-    assert environment.python == Path(sys.executable)
-    assert environment.prefixes[0] == Path(sys.prefix)
-    assert "torch" in environment.versions
-    assert environment.description.startswith("pytorch: Python 3.")
-
-
-@pytest.mark.parametrize("image", [f"{REGISTRY}/tensorflow-training:2", "pytorch-training", ""])
-def test_other_images_are_refused_by_name(image: str) -> None:
-    with pytest.raises(AwsError) as error:
-        environment_for(image)
-    assert error.value.message.startswith(f"Cloche does not support the image {image}.")
-
-
 def test_interpreter_is_an_overlay_and_the_rest_can_not_be_changed() -> None:
     mounts = {mount.target: (str(mount.source), mount.mode) for mount in base_mounts(VENV, CONFIG)}
     assert mounts["/venv"] == ("/venv", "overlay")
     assert mounts["/opt/python"] == ("/opt/python", "ro")
     assert mounts[RUNTIME][1] == "ro" and mounts[RUNTIME][0].endswith("cloche/runtime")
     assert mounts[AUTHORITY] == ("/home/authority/bundle.pem", "ro")
-    system = Environment("x", Path("/usr/bin/python3"), (Path("/venv"), Path("/usr")), {})
+    system = Environment(X, Path("/usr/bin/python3"), (Path("/venv"), Path("/usr")), {})
     assert "/usr" not in {mount.target for mount in base_mounts(system, CONFIG)}
 
 

@@ -140,10 +140,8 @@ def test_launchers_are_refused_with_what_to_do(
 def test_unknown_image_is_named(trainer: Trainer) -> None:
     image = "763104351884.dkr.ecr.us-east-1.amazonaws.com/mxnet-training:1.9"
     message = refusal(trainer, {"AlgorithmSpecification.TrainingImage": image})["Message"]
-    assert message == (
-        f"Cloche does not support the image {image}. "
-        "Known repositories: pytorch-inference, pytorch-training."
-    )
+    assert message.startswith(f"Cloche does not support the image {image}. There are environments")
+    assert "cloche image add mxnet-training --repository mxnet-training --package" in message
 
 
 def test_instance_type_with_a_gpu_is_named(trainer: Trainer) -> None:

@@ -252,7 +252,7 @@ class EndpointLoop:
         variant = self._variant(state, replica)
         stream = f"{variant.name}/{replica.id}"
         try:
-            environment = environment_for(variant.image)
+            environment = environment_for(variant.image, sagemaker.config.home)
             log = await sagemaker.logs.open_stream(
                 resource.account, resource.region, log_group(resource.name), stream
             )

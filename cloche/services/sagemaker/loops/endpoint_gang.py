@@ -91,6 +91,7 @@ def gang_spec(
         "PYTHONPATH": LIBRARY,
         "CLOCHE_SOCKET": f"{RUN}/serve.sock",
         "CLOCHE_FAILURE": f"{RUN}/failure",
+        "CLOCHE_HANDLERS": environment.framework.handlers,
     }
     own = (
         Mount(folders.library(replica), LIBRARY),

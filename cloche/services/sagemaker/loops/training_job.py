@@ -32,6 +32,7 @@ from cloche.services.sagemaker.records import (
 from cloche.services.sagemaker.records_tuning import OBJECTIVE
 from cloche.services.sagemaker.training import hosts as h
 from cloche.services.sagemaker.training.channels import DownloadError, split_uri
+from cloche.services.sagemaker.training.data_warnings import DataWarnings
 from cloche.services.sagemaker.training.decide import (
     Begin,
     End,
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
     from cloche.services.sagemaker import SageMaker
 
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
+CHECK_S = 5.0  # that the end of a job waits for the look at its pictures
 RETRY_S = 0.5  # between two tries for capacity
 # Between two looks at a running job, and two samples of what it uses: soon while it is young.
 FIRST_LOOK_S, LAST_LOOK_S = 0.1, 1.0
@@ -83,6 +85,7 @@ class Remembered:
     logs: dict[str, Path] = field(default_factory=dict)
     read: dict[str, int] = field(default_factory=dict)
     sample: Sample | None = None
+    check: asyncio.Task[None] | None = None
 
 
 @dataclass
@@ -92,6 +95,10 @@ class TrainingJobs:
     sagemaker: SageMaker
     kind: str = TRAINING_JOB
     remembered: dict[str, Remembered] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        sagemaker = self.sagemaker
+        self.data = DataWarnings(sagemaker.config.home.data_checks, sagemaker.store.clock)
 
     def load(self) -> Sequence[Resource]:
         """Return the jobs that have not ended."""
@@ -143,7 +150,7 @@ class TrainingJobs:
                 return await self.wait(job, "older training jobs are waiting")
             logs = await self.logs(job)
             for log in logs.values():
-                h.write_heading(job, log, sagemaker.store.clock)
+                h.write_heading(job, log, sagemaker.store.clock, sagemaker.config)
             gang = h.gang(job, logs, sagemaker.config, sagemaker.engine)
             placed = await asyncio.to_thread(sagemaker.engine.launch, gang)
         except (DownloadError, AwsError) as error:
@@ -152,6 +159,9 @@ class TrainingJobs:
             return await self.give_up(job, f"InternalServerError: The hosts did not start: {error}")
         if isinstance(placed, InsufficientCapacity):
             return await self.wait(job, placed.message)
+        folder, log = h.ground_of(job, sagemaker.config).channels, logs[job.hosts[0]]
+        warn = self.data.warn(job.request["InputDataConfig"], folder, log)
+        kept.check = asyncio.create_task(warn)
         return await self.started(job)
 
     async def wait(self, job: TrainingJob, reason: str) -> float:
@@ -227,6 +237,10 @@ class TrainingJobs:
     async def finish(self, job: TrainingJob) -> None:
         """Let go of everything the job held, then write its final status."""
         gang, sagemaker = h.gang_of(job), self.sagemaker
+        check = self.kept(job).check
+        if check is not None:
+            await asyncio.wait({check}, timeout=CHECK_S)
+            check.cancel()
         await sagemaker.doors.close(gang)
         await asyncio.to_thread(sagemaker.engine.forget, gang)
         await asyncio.to_thread(remove, h.ground_of(job, sagemaker.config).folder)

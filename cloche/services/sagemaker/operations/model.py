@@ -128,7 +128,7 @@ def check_container(call: Call[SageMaker], container: Request) -> None:
             "ValidationException",
             "You must provide an Image or a ModelPackageName for the container.",
         )
-    environment_for(container["Image"])
+    environment_for(container["Image"], call.service.config.home)
     if "ModelDataUrl" in container and "ModelDataSource" in container:
         raise AwsError(
             "ValidationException",

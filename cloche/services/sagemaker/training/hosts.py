@@ -55,6 +55,11 @@ class Ground:
         return self.folder / (host or "all") / "channels" / name
 
     @property
+    def channels(self) -> Path:
+        """The links that all hosts see."""
+        return self.folder / "all" / "channels"
+
+    @property
     def source(self) -> Path:
         """The archive of the script."""
         return self.folder / "sourcedir.tar.gz"
@@ -163,19 +168,21 @@ def submit_directory(job: TrainingJob) -> str:
         return str(sent)
 
 
-def write_heading(job: TrainingJob, log: Path, clock: Clock) -> None:
+def write_heading(job: TrainingJob, log: Path, clock: Clock, config: Config) -> None:
     """Say in an empty log which software really runs."""
     if log.exists() and log.stat().st_size:
         return
     image = job.request["AlgorithmSpecification"]["TrainingImage"]
-    text = f"Cloche runs {environment_for(image).description} (asked for: {image})"
+    environment = environment_for(image, config.home)
+    text = f"Cloche runs {environment.description} (asked for: {image})"
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text(f"{to_ms(clock.now())} {text}\n")
 
 
 def gang(job: TrainingJob, logs: Mapping[str, Path], config: Config, engine: Engine) -> GangSpec:
     """Return everything the engine needs to start the job."""
-    environment = environment_for(job.request["AlgorithmSpecification"]["TrainingImage"])
+    image = job.request["AlgorithmSpecification"]["TrainingImage"]
+    environment = environment_for(image, config.home)
     return GangSpec(
         name=gang_of(job),
         processes=tuple(

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from cloche.core.config import Home
 from cloche.core.errors import AwsError, unsupported
 from cloche.services.sagemaker.environments import environment_for
 from cloche.services.sagemaker.instance import INSTANCE_TYPES
@@ -54,7 +55,7 @@ def validated(given: Mapping[str, Any], sagemaker: SageMaker, account: str, regi
     for name, switch in SWITCHES.items():
         if (given[name] or {}).get(switch):
             raise unsupported(f"{name}.{switch}")
-    algorithm = check_algorithm(given["AlgorithmSpecification"])
+    algorithm = check_algorithm(given["AlgorithmSpecification"], sagemaker.config.home)
     check_role(given["RoleArn"], sagemaker, account)
     check_debugger(given["DebugHookConfig"] or {}, given["ProfilerConfig"] or {})
     check_hyperparameters(given["HyperParameters"])
@@ -76,7 +77,7 @@ def with_defaults(given: Mapping[str, Any]) -> Request:
     return request
 
 
-def check_algorithm(algorithm: Request | None) -> Request:
+def check_algorithm(algorithm: Request | None, home: Home) -> Request:
     """Return AlgorithmSpecification when its image, mode and metrics are ones that can run."""
     if not algorithm or not (algorithm.get("TrainingImage") or algorithm.get("AlgorithmName")):
         raise AwsError(
@@ -92,7 +93,7 @@ def check_algorithm(algorithm: Request | None) -> Request:
             "Name the program as ContainerEntrypoint.",
         )
     check_mode(algorithm["TrainingInputMode"], "AlgorithmSpecification.TrainingInputMode")
-    environment_for(algorithm["TrainingImage"])
+    environment_for(algorithm["TrainingImage"], home)
     for metric in algorithm.get("MetricDefinitions", ()):
         try:
             groups = re.compile(metric["Regex"]).groups

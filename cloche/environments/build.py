@@ -1,0 +1,111 @@
+"""Building an environment: a virtual environment of this Python, filled by pip."""
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cloche.core.config import Home
+from cloche.core.home import write_json
+from cloche.environments.ready import MANIFEST, Ready, folder_of, manifest, ready
+from cloche.environments.table import Framework
+
+LAST_LINES = 15  # of what a failed command said
+
+
+class BuildError(Exception):
+    """A command of the build failed; nothing is left of it. `lines` are the last it said."""
+
+    def __init__(self, what: str, lines: Sequence[str]) -> None:
+        super().__init__(what)
+        self.lines = tuple(lines)
+
+
+def build(framework: Framework, home: Home, say: Callable[[str], None]) -> Ready:
+    """Return the framework's environment, built now unless it was; BuildError when that fails.
+
+    `say` gets every line of venv and pip. pip's own settings (PIP_INDEX_URL, pip.conf) hold. Two
+    builds at once wait for one another; what a killed one left is removed by the next.
+    """
+    home.environments.mkdir(parents=True, exist_ok=True)
+    folder = folder_of(framework, home)
+    with locked(home, say):
+        if manifest(folder) is None or not (folder / "bin/python").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            try:
+                fill(framework, folder, say)
+            except BaseException:
+                shutil.rmtree(folder, ignore_errors=True)
+                raise
+    made = ready(framework, home)
+    if made is None:
+        raise BuildError(f"{folder} has no interpreter", ())
+    return made
+
+
+def fill(framework: Framework, folder: Path, say: Callable[[str], None]) -> None:
+    """Make the virtual environment, install, and say last that it is whole."""
+    started = time.monotonic()
+    say(f"Making a virtual environment of {sys.version.split()[0]}")
+    run([sys.executable, "-I", "-m", "venv", str(folder)], say)
+    # -I: nothing of the user's other Pythons gets in (PYTHONPATH, ~/.local).
+    pip = [str(folder / "bin/python"), "-I", "-m", "pip"]
+    quiet = ["--disable-pip-version-check", "--no-input", "--progress-bar", "off"]
+    run([*pip, "install", *quiet, "--", *framework.packages], say)
+    listed = run([*pip, "list", "--format", "json", *quiet[:2]], lambda _line: None)
+    found = next(line for line in listed if line.startswith("["))
+    write_json(
+        folder / MANIFEST,
+        {
+            "name": framework.name,
+            "packages": list(framework.packages),
+            "versions": {each["name"]: each["version"] for each in json.loads(found)},
+            "built": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds": round(time.monotonic() - started, 1),
+        },
+    )
+
+
+def run(command: Sequence[str], say: Callable[[str], None]) -> list[str]:
+    """Run a command and return its lines; BuildError when it fails."""
+    lines: list[str] = []
+    with subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    ) as child:
+        assert child.stdout is not None
+        try:
+            for line in child.stdout:
+                lines.append(line.rstrip())
+                say(lines[-1])
+        except BaseException:
+            child.terminate()
+            raise
+    if child.returncode:
+        kind = "pip" if "pip" in command else "venv"
+        raise BuildError(f"{kind} ended with exit code {child.returncode}", lines[-LAST_LINES:])
+    return lines
+
+
+@contextmanager
+def locked(home: Home, say: Callable[[str], None]) -> Iterator[None]:
+    """Hold the one lock of builds; the kernel frees it when its holder dies."""
+    with (home.environments / ".lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("Waiting for another build to end")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,107 @@
+"""Environments that are ready: Cloche's own Python, or a virtual environment that was built.
+
+A built one is `home/environments/<name>-<digest>/`: a virtual environment, which can't be moved
+since it knows its path. So it is whole once `environment.json` is in it, the last thing a build
+writes, by a rename; a folder without it is the rest of a build that was killed.
+"""
+
+import hashlib
+import json
+import sys
+import sysconfig
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from cloche.core.config import Home
+from cloche.environments.table import Framework
+
+MANIFEST = "environment.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """An interpreter with packages beside it."""
+
+    python: Path
+    prefixes: tuple[Path, ...]  # what a sandbox must show: the environment, then its base
+    versions: Mapping[str, str]  # of the framework's packages
+    built: str | None  # when (ISO 8601); None: it is Cloche's own
+
+
+def ready(framework: Framework, home: Home) -> Ready | None:
+    """Return what runs in place of the framework's images; None when it must be built first.
+
+    One that was built goes before Cloche's own. Reads a small file; imports nothing.
+    """
+    folder = folder_of(framework, home)
+    kept = manifest(folder)
+    python = folder / "bin/python"
+    if kept is not None and python.exists():  # its base interpreter may be gone
+        prefixes = (folder, Path(sys.base_prefix))
+        return Ready(python, prefixes, shown(framework, kept["versions"]), kept["built"])
+    return own(framework)
+
+
+def own(framework: Framework) -> Ready | None:
+    """Return the Python that runs this very code, when it has enough for the framework."""
+    names = [*map(distribution, framework.packages), *framework.enough]
+    site = Path(sysconfig.get_path("purelib"))
+    versions = installed(tuple(dict.fromkeys(names)), site.stat().st_mtime_ns)
+    if not framework.enough or not set(framework.enough) <= set(versions):
+        return None
+    prefix, base = Path(sys.prefix), Path(sys.base_prefix)
+    prefixes = (prefix,) if prefix == base else (prefix, base)
+    return Ready(Path(sys.executable), prefixes, versions, None)
+
+
+def folder_of(framework: Framework, home: Home) -> Path:
+    """Return where its environment is built: other packages or another Python, another folder."""
+    stands_on = [sorted(framework.packages), sys.base_prefix, sys.implementation.cache_tag]
+    digest = hashlib.sha256(json.dumps(stands_on).encode()).hexdigest()
+    return home.environments / f"{framework.name}-{digest[:10]}"
+
+
+def manifest(folder: Path) -> dict[str, Any] | None:
+    """Return what the build of a folder wrote; None when it is not whole."""
+    try:
+        kept = json.loads((folder / MANIFEST).read_text())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return None
+    return kept if isinstance(kept, dict) else None
+
+
+def shown(framework: Framework, versions: Mapping[str, str]) -> dict[str, str]:
+    """Return the versions of the packages that the table names."""
+    found = {normal(name): number for name, number in versions.items()}
+    names = [distribution(package) for package in framework.packages]
+    return {name: found[normal(name)] for name in names if normal(name) in found}
+
+
+@cache
+def installed(names: tuple[str, ...], _changed_ns: int) -> Mapping[str, str]:
+    """Return the versions of those distributions that are installed beside this code.
+
+    Takes 2 ms each; `_changed_ns`, the folder's time of change, makes a pip install show.
+    """
+    found: dict[str, str] = {}
+    for name in names:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def distribution(package: str) -> str:
+    """Return the name in a requirement: `torch` of `torch[x]>=2`."""
+    end = next((n for n, c in enumerate(package) if not (c.isalnum() or c in "._-")), len(package))
+    return package[:end]
+
+
+def normal(name: str) -> str:
+    """Return a distribution's name as PEP 503 compares them."""
+    return name.lower().replace("_", "-").replace(".", "-")
