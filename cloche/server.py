@@ -6,6 +6,7 @@ It is a program of its own so that the commands, which only talk HTTP, start qui
 import asyncio
 import json
 import logging
+import os
 import signal
 import sys
 from pathlib import Path
@@ -26,9 +27,9 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def main() -> None:
-    """Serve as the JSON in the first argument says; exit code 1 and a reason when that fails."""
+    """Serve as the JSON in $CLOCHE_SERVER says; exit code 1 and a reason when that fails."""
     try:
-        serve(json.loads(sys.argv[1]))
+        serve(json.loads(os.environ.pop("CLOCHE_SERVER")))
     except Stop as stop:
         err.print(str(stop), markup=False)
         sys.exit(stop.code)

@@ -51,7 +51,8 @@ def up(wish: Wish, *, detach: bool) -> None:
         start_detached(wish, asked)
         return
     # The server takes this process over: Ctrl-C and the terminal are its own.
-    os.execv(SERVER[0], [*SERVER, json.dumps({**asked, "log": None})])
+    command, variables = server_command(asked, None)
+    os.execve(command[0], command, variables)
 
 
 def check(wish: Wish) -> None:
@@ -109,6 +110,16 @@ def settings_of(wish: Wish) -> dict[str, Any]:
     }
 
 
+def server_command(asked: Mapping[str, Any], log: str | None) -> tuple[list[str], dict[str, str]]:
+    """Return the server's command line, which names the home alone, and its environment.
+
+    What it is told goes there: every user may read a process's command line, and root's secret
+    can be among it.
+    """
+    told = json.dumps({**asked, "log": log})
+    return [*SERVER, asked["home"]], {**os.environ, "CLOCHE_SERVER": told}
+
+
 def start_detached(wish: Wish, asked: Mapping[str, Any]) -> None:
     """Start a server of its own and return once it answers; Stop with its words if it fails."""
     homes.prepare(wish.home)
@@ -117,8 +128,10 @@ def start_detached(wish: Wish, asked: Mapping[str, Any]) -> None:
         log.replace(log.with_name("server.log.1"))
     with log.open("ab") as file:
         begin = file.tell()
+        command, variables = server_command(asked, str(log))
         child = subprocess.Popen(
-            [*SERVER, json.dumps({**asked, "log": str(log)})],
+            command,
+            env=variables,
             stdin=subprocess.DEVNULL,
             stdout=file,
             stderr=file,

@@ -1,6 +1,7 @@
 """A whole platform in this process, for tests: on a free port, in a thread of its own."""
 
 import asyncio
+import random
 import socket
 import threading
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from cloche.core.clock import Clock
 from cloche.core.config import Config, Home
 
 ACCOUNT = "123456789012"
+PORTS = (10_000, 32_000)
 STARTS_WITHIN_S, STOPS_WITHIN_S = 60.0, 60.0
 
 
@@ -117,13 +119,17 @@ def start(
 
 
 def free_port() -> int:
-    """Return a port that is free, as is the next one (for the proxy)."""
+    """Return a port that is free, as is the next one (for the proxy).
+
+    It lies below those that the system gives to outgoing connections, which would take it before
+    the platform does.
+    """
     while True:
+        port = random.randrange(*PORTS)
         with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port = int(first.getsockname()[1])
             try:
+                first.bind(("127.0.0.1", port))
                 second.bind(("127.0.0.1", port + 1))
-            except (OSError, OverflowError):
+            except OSError:
                 continue
             return port

@@ -9,6 +9,7 @@ import subprocess
 import urllib.request
 from pathlib import Path
 
+import psutil
 import pytest
 from cli_command import CLOCHE, Cloche, until
 from typer.testing import CliRunner
@@ -167,6 +168,7 @@ def test_account_and_root_keys_can_be_chosen(cloche: Cloche) -> None:
         "--root-secret-access-key=wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
         "--region=eu-west-1",
     )
+    assert "wJalrXUt" not in " ".join(psutil.Process(cloche.pid).cmdline())
     said = cloche("env", "--as", "root").stdout
     assert "export AWS_ACCESS_KEY_ID=AKIAIOSFODNN7EXAMPLE" in said
     assert "export AWS_REGION=eu-west-1" in said
