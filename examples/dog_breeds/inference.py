@@ -4,8 +4,12 @@ Takes a picture's bytes (`image/jpeg`, `image/png`) or `{"url": "https://…"}`
 (`application/json`); answers `[[score, …]]` in the order of the classes in `model.json`.
 """
 
-import json
 import os
+
+# Threads that wait for one another leave the CPU to other endpoints instead of spinning.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import json
 import urllib.request
 from io import BytesIO
 
