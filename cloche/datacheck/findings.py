@@ -29,10 +29,13 @@ class Seen:
 
     @property
     def split(self) -> str:
-        """Return `train`, `valid` or `test`, by the first folder; "" where it is none of them."""
-        first = PurePosixPath(self.path).parts[0].lower()
-        name = OTHER_NAMES.get(first, first)
-        return name if name in SPLITS else ""
+        """Return `train`, `valid` or `test`, by one of the first two folders; "" where none is.
+
+        In a job's input the first one is the channel: `test/…`, or `training/test/…`. The inner
+        one counts.
+        """
+        folders = PurePosixPath(self.path).parts[:-1][:2]
+        return next((name for folder in reversed(folders) if (name := split_named(folder))), "")
 
     @property
     def label(self) -> str:
@@ -46,6 +49,12 @@ class Finding:
 
     severity: str
     text: str
+
+
+def split_named(folder: str) -> str:
+    """Return the split that a folder (or channel) of this name holds; "" where it tells none."""
+    name = OTHER_NAMES.get(folder.lower(), folder.lower())
+    return name if name in SPLITS else ""
 
 
 def find(files: Sequence[Seen], folders: Iterable[str] = ()) -> list[Finding]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from cloche.datacheck.findings import Finding, Seen, find
 from cloche.datacheck.pictures import look
 
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 Progress = Callable[[int], None]  # files looked at so far
 
 
@@ -58,6 +59,11 @@ def file_paths(root: Path) -> list[Path]:
         below[:] = sorted(visible(below))
         found += [Path(folder, name) for name in sorted(visible(names))]
     return found
+
+
+def pictures(root: Path) -> list[Path]:
+    """Return all files below `root` that are named like pictures, in order."""
+    return [path for path in file_paths(root) if path.suffix.lower() in SUFFIXES]
 
 
 def read(root: Path) -> Iterator[tuple[str, bytes]]:
