@@ -1,16 +1,19 @@
 """The operations on roles and on root. Policies are recorded; what they say is not yet enforced."""
 
+import re
 from collections.abc import Sequence
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from cloche.core.errors import AwsError
+from cloche.core.errors import AwsError, unsupported
 from cloche.operation import Call, operation
 from cloche.records.errors import AlreadyExists, Conflict
 from cloche.services.iam import policies, trust
+from cloche.services.iam.evaluate import Asked, evaluate
 from cloche.services.iam.identity import Identity, Role
 
 T = TypeVar("T")
+ACTION = re.compile(r"[A-Za-z0-9-]+:[A-Za-z0-9]+")
 PAGE = 100  # entries of a list where MaxItems does not say
 ATTACHED = 10  # managed policies that a role may have (IAM quotas)
 
@@ -143,7 +146,58 @@ def list_account_aliases(
     return {"AccountAliases": [], "IsTruncated": False}
 
 
+@operation(resource="role/*")
+def simulate_principal_policy(
+    call: Call[Identity],
+    *,
+    PolicySourceArn: str,
+    ActionNames: Sequence[str],
+    ResourceArns: Sequence[str] = ("*",),
+    ContextEntries: Sequence[dict[str, Any]] = (),
+    Marker: str | None = None,
+    MaxItems: int = PAGE,
+) -> dict[str, Any]:
+    """Return what a role's attached policies say about each action on each resource."""
+    role = call.service.role_by_arn(PolicySourceArn)
+    if role is None or role.record.account != call.account:
+        name = PolicySourceArn.rsplit("/", 1)[-1]
+        raise AwsError("NoSuchEntity", f"The role with name {name} cannot be found.", 404)
+    attached = {policies.name_of(arn): policies.document(arn) for arn in role.policies}
+    context = {entry["ContextKeyName"].lower(): one_value(entry) for entry in ContextEntries}
+    asked = [
+        Asked(action, resource, context) for action in ActionNames for resource in ResourceArns
+    ]
+    keys = [f"{number}" for number in range(len(asked))]
+    page = paged(asked, keys, Marker, MaxItems)
+    results = [simulated(each, attached) for each in page.pop("items")]
+    return {"EvaluationResults": results, **page}
+
+
 # ---------------------------------------------------------------------- helpers
+
+
+def one_value(entry: dict[str, Any]) -> str:
+    """Return the value of a condition key; a list of several is refused."""
+    values: list[str] = entry.get("ContextKeyValues") or [""]
+    if len(values) > 1:
+        raise unsupported(f"several values of the context key {entry['ContextKeyName']}")
+    return values[0]
+
+
+def simulated(asked: Asked, attached: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Return one result of a simulation, as the API shows it."""
+    if not ACTION.fullmatch(asked.action):
+        raise AwsError("InvalidInput", f"Invalid Action Name: {asked.action}")
+    found = evaluate(attached, asked)
+    return {
+        "EvalActionName": asked.action,
+        "EvalResourceName": asked.resource,
+        "EvalDecision": found.verdict,
+        "MatchedStatements": [
+            {"SourcePolicyId": name, "SourcePolicyType": "aws-managed"} for name in found.policies
+        ],
+        "MissingContextValues": list(found.missing),
+    }
 
 
 def find_role(call: Call[Identity], name: str) -> Role:

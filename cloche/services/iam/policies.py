@@ -1,8 +1,17 @@
-"""The AWS managed policies that may be attached to a role. They are recorded, not yet enforced."""
+"""The AWS managed policies that may be attached to a role. They are recorded, not yet enforced.
 
-from cloche.core.errors import AwsError
+`managed/NAME.json` is what AWS publishes as the default version of a policy.
+"""
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from cloche.core.errors import AwsError, unsupported
 
 PREFIX = "arn:aws:iam::aws:policy/"
+DOCUMENTS = Path(__file__).parent / "managed"
 SAGEMAKER_FULL_ACCESS = f"{PREFIX}AmazonSageMakerFullAccess"
 # Names with their paths, as AWS publishes them (AWS Managed Policy Reference Guide).
 MANAGED = frozenset(
@@ -51,3 +60,13 @@ def path_of(arn: str) -> str:
     """Return a policy's path, `/` or `/service-role/`."""
     folder = arn.removeprefix(PREFIX).rpartition("/")[0]
     return f"/{folder}/" if folder else "/"
+
+
+@cache
+def document(arn: str) -> dict[str, Any]:
+    """Return a managed policy's document; unsupported names one that Cloche has not."""
+    path = DOCUMENTS / f"{name_of(arn)}.json"
+    if not path.exists():
+        raise unsupported(f"what the policy {name_of(arn)} says: its document is not here")
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found

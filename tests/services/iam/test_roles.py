@@ -300,3 +300,29 @@ def test_root(platform: Platform) -> None:
         "AccessDenied",
         "Cannot call GetSessionToken with session credentials",
     )
+
+
+def test_simulate_principal_policy(platform: Platform) -> None:
+    iam = client(platform, "iam")
+    role = next(r for r in iam.list_roles()["Roles"] if "ExecutionRole" in r["RoleName"])
+    asked = ["ecr:GetAuthorizationToken", "s3:PutObject"]
+    places = ["arn:aws:s3:::sagemaker-x/*", "arn:aws:s3:::other/*"]
+    pages = iam.get_paginator("simulate_principal_policy").paginate(
+        PolicySourceArn=role["Arn"],
+        ActionNames=asked,
+        ResourceArns=places,
+        PaginationConfig={"PageSize": 3},
+    )
+    results = [result for page in pages for result in page["EvaluationResults"]]
+    assert [(r["EvalActionName"], r["EvalResourceName"], r["EvalDecision"]) for r in results] == [
+        (asked[0], places[0], "allowed"),
+        (asked[0], places[1], "allowed"),
+        (asked[1], places[0], "allowed"),
+        (asked[1], places[1], "implicitDeny"),
+    ]
+    assert results[0]["MatchedStatements"][0]["SourcePolicyId"] == "AmazonSageMakerFullAccess"
+    simulate = iam.simulate_principal_policy
+    nobody = f"arn:aws:iam::{ACCOUNT}:role/nobody"
+    assert refused(simulate, PolicySourceArn=nobody, ActionNames=asked)[1] == "NoSuchEntity"
+    bad = refused(simulate, PolicySourceArn=role["Arn"], ActionNames=["s3:*"])
+    assert bad[1:] == ("InvalidInput", "Invalid Action Name: s3:*")
