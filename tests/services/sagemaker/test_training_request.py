@@ -38,7 +38,6 @@ def refusal(trainer: Trainer, changes: dict[str, Any]) -> dict[str, str]:
     return message
 
 
-CHECKPOINTS = {"S3Uri": f"s3://{BUCKET}/checkpoints"}
 RULE = {"RuleConfigurationName": "r", "RuleEvaluatorImage": IMAGE}
 HOOK = {"S3OutputPath": f"s3://{BUCKET}/", "CollectionConfigurations": [{"CollectionName": "x"}]}
 PREFIX = f"s3://{BUCKET}/in"
@@ -46,10 +45,6 @@ UNSUPPORTED: list[tuple[dict[str, Any], str]] = [
     (
         {"EnableManagedSpotTraining": True},
         "EnableManagedSpotTraining. Leave it out: the job runs at once.",
-    ),
-    (
-        {"CheckpointConfig": CHECKPOINTS},
-        "CheckpointConfig. /opt/ml/checkpoints exists, but is not copied to S3.",
     ),
     ({"DebugRuleConfigurations": [RULE]}, "DebugRuleConfigurations. Leave out rules=…."),
     (

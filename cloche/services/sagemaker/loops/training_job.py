@@ -9,6 +9,7 @@ import asyncio
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,8 +31,10 @@ from cloche.services.sagemaker.records import (
     training_job,
 )
 from cloche.services.sagemaker.records_tuning import OBJECTIVE
+from cloche.services.sagemaker.training import checkpoints
 from cloche.services.sagemaker.training import hosts as h
 from cloche.services.sagemaker.training.channels import DownloadError, split_uri
+from cloche.services.sagemaker.training.checkpoints import Checkpoints
 from cloche.services.sagemaker.training.data_warnings import DataWarnings
 from cloche.services.sagemaker.training.decide import (
     Begin,
@@ -99,6 +102,7 @@ class TrainingJobs:
     def __post_init__(self) -> None:
         sagemaker = self.sagemaker
         self.data = DataWarnings(sagemaker.config.home.data_checks, sagemaker.store.clock)
+        self.checkpoints = Checkpoints(sagemaker.s3)
 
     def load(self) -> Sequence[Resource]:
         """Return the jobs that have not ended."""
@@ -148,6 +152,8 @@ class TrainingJobs:
                 kept.prepared = True
             if self.others_wait(job):
                 return await self.wait(job, "older training jobs are waiting")
+            mls = h.mls_of(job, sagemaker.config)
+            await asyncio.to_thread(checkpoints.restore, sagemaker.s3, job.request, mls)
             logs = await self.logs(job)
             for log in logs.values():
                 h.write_heading(job, log, sagemaker.store.clock, sagemaker.config)
@@ -194,6 +200,9 @@ class TrainingJobs:
         await self.sample(job)
         if progress is not job.progress:
             await self.write(job, progress)
+        with suppress(AwsError):  # at the job's end it is tried again, and then it is told
+            mls = h.mls_of(job, self.sagemaker.config)
+            await self.checkpoints.sync(job.request, mls, self.sagemaker.store.clock.now())
         return min(LAST_LOOK_S, max(FIRST_LOOK_S, self.age_s(job) / 20))
 
     async def stop(self, job: TrainingJob) -> float:
@@ -212,6 +221,9 @@ class TrainingJobs:
             failure = await asyncio.to_thread(failure_reason, ml, log, code)
         if plan.ran:
             progress = progress.go(S.UPLOADING, self.sagemaker.store.clock.now())
+        else:
+            with suppress(AwsError):  # the job has failed already, and says why
+                await self.put_checkpoints(job)
         await self.write(
             job, replace(progress, ending=plan.ending, failure=failure, uploaded=not plan.ran)
         )
@@ -224,6 +236,7 @@ class TrainingJobs:
         """
         progress = replace(job.progress, uploaded=True)
         try:
+            await self.put_checkpoints(job)
             await self.put_artifacts(job)
         except StorageFull:
             raise
@@ -251,6 +264,7 @@ class TrainingJobs:
             progress = replace(progress, ended_ms=to_ms(now))
         await self.write(job, progress, STATUS_OF_ENDING[ending])
         self.remembered.pop(gang, None)
+        self.checkpoints.forget(h.mls_of(job, sagemaker.config))
 
     # ------------------------------------------------------------------ what they share
 
@@ -346,6 +360,10 @@ class TrainingJobs:
         """Put data points of the job to CloudWatch."""
         r = job.resource
         await self.sagemaker.cloudwatch.put(r.account, r.region, NAMESPACE, data)
+
+    async def put_checkpoints(self, job: TrainingJob) -> None:
+        """Put what is left of the checkpoints to S3; the hosts have ended."""
+        await self.checkpoints.finish(job.request, h.mls_of(job, self.sagemaker.config))
 
     async def put_artifacts(self, job: TrainingJob) -> None:
         """Archive `/opt/ml/model` and `/opt/ml/output/data` of all hosts and put them to S3.

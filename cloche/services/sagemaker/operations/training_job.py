@@ -38,6 +38,7 @@ ECHOED = (
     "EnableNetworkIsolation",
     "EnableInterContainerTrafficEncryption",
     "EnableManagedSpotTraining",
+    "CheckpointConfig",
     "DebugHookConfig",
     "ProfilerConfig",
     "Environment",

@@ -21,6 +21,7 @@ from cloche.services.sagemaker.instance import (
     gang_name,
 )
 from cloche.services.sagemaker.records import Request, TrainingJob
+from cloche.services.sagemaker.training import checkpoints
 from cloche.services.sagemaker.training.channels import (
     DownloadError,
     link_all,
@@ -68,6 +69,12 @@ class Ground:
 def ground_of(job: TrainingJob, config: Config) -> Ground:
     """Return where a job's files lie."""
     return Ground(config.home.instances / gang_of(job))
+
+
+def mls_of(job: TrainingJob, config: Config) -> list[Path]:
+    """Return what the hosts see as `/opt/ml`, host by host."""
+    ground = ground_of(job, config)
+    return [ground.ml(host) for host in job.hosts]
 
 
 def gang_of(job: TrainingJob) -> str:
@@ -219,6 +226,7 @@ def process(
             *base_mounts(environment, config),
             Mount(ground.ml(host), "/opt/ml", "rw"),
             *channel_mounts(job, host, ground),
+            *checkpoints.mounts(job.request, ground.ml(host)),
             *(Mount(ground.source, inside) for inside in archive),
         ),
         log=log,

@@ -16,6 +16,7 @@ from cloche.services.sagemaker.environments import environment_for
 from cloche.services.sagemaker.instance import INSTANCE_TYPES
 from cloche.services.sagemaker.records import Request
 from cloche.services.sagemaker.roles import check_role
+from cloche.services.sagemaker.training import checkpoints
 from cloche.services.sagemaker.training.channels import split_uri
 
 if TYPE_CHECKING:
@@ -26,7 +27,6 @@ DAY_S = 86_400  # the default of MaxRuntimeInSeconds (API_StoppingCondition)
 # Features that change what runs; a request that really uses one is refused by this name.
 LATER: Mapping[str, str] = {
     "EnableManagedSpotTraining": "Leave it out: the job runs at once.",
-    "CheckpointConfig": "/opt/ml/checkpoints exists, but is not copied to S3.",
     "DebugRuleConfigurations": "Leave out rules=….",
     "ProfilerRuleConfigurations": "Pass disable_profiler=True to the estimator.",
     "TensorBoardOutputConfig": "Write to /opt/ml/output/data, which is uploaded.",
@@ -60,6 +60,8 @@ def validated(given: Mapping[str, Any], sagemaker: SageMaker, account: str, regi
     check_debugger(given["DebugHookConfig"] or {}, given["ProfilerConfig"] or {})
     check_hyperparameters(given["HyperParameters"])
     check_output(given["OutputDataConfig"])
+    if given["CheckpointConfig"]:
+        checkpoints.checked(given["CheckpointConfig"])
     check_channels(given["InputDataConfig"], algorithm["TrainingInputMode"])
     for channel in given["InputDataConfig"]:
         check_objects(channel["DataSource"]["S3DataSource"], sagemaker, region, given["RoleArn"])

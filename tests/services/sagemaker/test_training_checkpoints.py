@@ -1,0 +1,245 @@
+"""Checkpoints: restored before a job, sent while it runs and when it has ended."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+from training_client import BUCKET, Trainer, wait_for
+from training_world import World
+
+from cloche.services.sagemaker.records import SecondaryStatus as S
+from cloche.services.sagemaker.training import checkpoints
+from cloche.testing.platform import Platform
+
+CONFIG = {"CheckpointConfig": {"S3Uri": "s3://bucket/check/"}}
+FOLDER = "/opt/ml/checkpoints"
+
+
+@pytest.fixture(scope="module")
+def trainer(platform: Platform) -> Trainer:
+    return Trainer(platform)
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    made = World(tmp_path / "home")
+    await made.bucket(check__old="old", check__deep__one="1", checkmate="no")
+    yield made
+    made.close()
+
+
+def counted(world: World) -> list[str]:
+    """Return the keys that are put from now on."""
+    real, put = world.s3.put_file, list[str]()
+
+    async def put_file(bucket: str, key: str, *more: Any) -> Any:
+        put.append(key)
+        return await real(bucket, key, *more)
+
+    world.s3.put_file = put_file  # type: ignore[method-assign]
+    return put
+
+
+async def test_restored_then_only_what_is_new_is_sent(world: World) -> None:
+    await world.create(**CONFIG)
+    await world.until(S.TRAINING)
+    folder = world.path(FOLDER)
+    assert (folder / "old").read_text() == "old" and (folder / "deep/one").read_text() == "1"
+    assert not (folder / "mate").exists()
+    stored = world.s3.find("bucket", "check/old")
+    assert stored is not None and not os.path.samefile(stored.path, folder / "old")
+    put = counted(world)
+    (folder / "new").write_text("1")
+    (folder / "deep/one").write_text("2!")
+    os.symlink("/etc/passwd", folder / "link")
+    os.symlink("/etc", folder / "etc")
+    (folder / "old").unlink()
+    for _ in range(6):
+        await world.step()
+    assert sorted(put) == ["check/deep/one", "check/new"]
+    assert world.read("check/deep/one") == b"2!"
+    assert world.keys("check/") == ["check/deep/one", "check/new", "check/old"]
+    (folder / "last").write_text("at the end")
+    world.engine.end(1)
+    await world.until(S.FAILED)
+    assert put[2:] == ["check/last"]
+
+
+async def test_a_file_that_still_changes_waits(world: World) -> None:
+    await world.create(**CONFIG)
+    await world.until(S.TRAINING)
+    put, file = counted(world), world.path(FOLDER) / "growing"
+    for number in range(8):
+        file.write_text("x" * (number + 1))
+        await world.step()
+    assert put == []
+    for _ in range(5):
+        await world.step()
+    assert put == ["check/growing"]
+
+
+async def test_killed_between_put_and_note_repeats_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.create(**CONFIG)
+    await world.until(S.TRAINING)
+    put = counted(world)
+    (world.path(FOLDER) / "new").write_text("1")
+
+    class Killed(BaseException):
+        pass
+
+    def write_known(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoints, "write_known", write_known)
+        with pytest.raises(Killed):
+            for _ in range(8):
+                await world.step()
+    assert put == ["check/new"]
+    for _ in range(6):
+        await world.step(restart=True)
+        await world.step()
+    world.engine.end()
+    await world.until(S.COMPLETED, restart=True)
+    assert put == ["check/new"]
+
+
+async def test_what_came_while_the_job_waited_is_there(world: World) -> None:
+    world.engine.full = "no room"
+    await world.create(**CONFIG)
+    await world.until(S.PENDING)
+    await world.s3.put_bytes("bucket", "check/late", b"by another job")
+    world.engine.full = None
+    await world.until(S.TRAINING)
+    assert (world.path(FOLDER) / "late").read_text() == "by another job"
+
+
+async def test_every_host_has_all_and_sends_its_own(world: World) -> None:
+    resources = {"InstanceType": "ml.m5.xlarge", "InstanceCount": 2}
+    await world.create(ResourceConfig=resources, **CONFIG)
+    await world.until(S.TRAINING)
+    for host in ("algo-1", "algo-2"):
+        assert (world.path(FOLDER, host) / "old").read_text() == "old"
+        (world.path(FOLDER, host) / host).write_text(host)
+    put = counted(world)
+    world.engine.end(host="algo-1")
+    world.engine.end(host="algo-2")
+    await world.until(S.COMPLETED)
+    assert sorted(put) == ["check/algo-1", "check/algo-2"]
+
+
+async def test_a_lost_machine_loses_no_checkpoint(world: World) -> None:
+    await world.create(**CONFIG)
+    await world.until(S.TRAINING)
+    (world.path(FOLDER) / "new").write_text("1")
+    world.engine.states.clear()
+    await world.until(S.FAILED)
+    assert world.read("check/new") == b"1"
+
+
+async def test_a_bucket_that_is_gone_fails_the_job(world: World) -> None:
+    await world.create(CheckpointConfig={"S3Uri": "s3://nowhere/x"})
+    job = await world.until(S.FAILED)
+    assert job.progress.failure == (
+        "ClientError: Data download failed:NoSuchBucket: "
+        "The specified bucket does not exist: nowhere"
+    )
+
+
+def test_a_file_changed_while_it_is_copied_is_not_sent(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    (root / "sub").mkdir(parents=True)
+    (root / "sub/file").write_text("abc")
+    states = checkpoints.scan(root)
+    target = tmp_path / "copy"
+    assert checkpoints.copy_whole(root, "sub/file", states["sub/file"], target)
+    (root / "sub/file").write_text("abcd")
+    assert checkpoints.copy_whole(root, "sub/file", states["sub/file"], target) is None
+    (root / "sub").rename(root / "moved")
+    os.symlink("moved", root / "sub")
+    assert checkpoints.copy_whole(root, "sub/file", (4, 0), target) is None
+
+
+def test_names_that_are_no_keys_are_left_out(tmp_path: Path) -> None:
+    (tmp_path / "good").write_text("")
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff")).write_text("")
+    os.mkfifo(tmp_path / "pipe")
+    assert list(checkpoints.scan(tmp_path)) == ["good"]
+
+
+async def test_looks_are_seconds_apart(world: World) -> None:
+    ml = world.config.home.instances / "g/algo-1/ml"
+    (ml / "checkpoints").mkdir(parents=True)
+    (ml / "checkpoints/a").write_text("a")
+    sent, put = checkpoints.Checkpoints(world.s3), counted(world)
+    start = datetime(2021, 1, 1)
+    for second, expected in ((0, 0), (1, 0), (2, 1), (4, 1)):
+        await sent.sync(CONFIG, [ml], start + timedelta(seconds=second))
+        assert len(put) == expected
+
+
+RESUMES = """
+import os, sys, time
+folder = sys.argv[sys.argv.index('--folder') + 1]
+step = os.path.join(folder, 'step')
+done = int(open(step).read()) if os.path.exists(step) else 0
+print('resumes at', done, flush=True)
+open(step + '.tmp', 'w').write(str(done + 1))
+os.replace(step + '.tmp', step)
+while done == 0:
+    time.sleep(0.1)
+"""
+
+
+@pytest.mark.parametrize("path", [None, "/root/kept/here"])
+def test_synced_while_it_runs_and_restored_on_the_next_job(
+    trainer: Trainer, path: str | None
+) -> None:
+    uri = f"s3://{BUCKET}/resumed{trainer.number}"
+    config = {"S3Uri": uri} | ({"LocalPath": path} if path else {})
+    changes = {"CheckpointConfig": config, "HyperParameters": {"folder": f'"{path or FOLDER}"'}}
+    first = trainer.start(RESUMES, **changes)
+    prefix = uri.removeprefix(f"s3://{BUCKET}/")
+    wait_for(lambda: trainer.keys(f"{prefix}/") == [f"{prefix}/step"])
+    assert trainer.describe(first)["TrainingJobStatus"] == "InProgress"
+    assert trainer.describe(first)["CheckpointConfig"] == config
+    trainer.sagemaker.stop_training_job(TrainingJobName=first)
+    trainer.ended(first)
+    assert "resumes at 1" in trainer.completed(RESUMES, **changes)
+    assert trainer.get(f"{prefix}/step") == b"2"
+
+
+@pytest.mark.parametrize("path", ["relative", "/", "/usr/share", "/opt/ml/model", "/proc"])
+def test_a_path_that_can_not_be_is_refused(trainer: Trainer, path: str) -> None:
+    config = {"S3Uri": f"s3://{BUCKET}/x", "LocalPath": path}
+    with pytest.raises(ClientError, match=r"Invalid CheckpointConfig\.LocalPath"):
+        trainer.start("", CheckpointConfig=config)
+
+
+async def test_shared_by_jobs_at_once(world: World) -> None:
+    """Trials of one search share the URI: each sends its own, later ones start with all."""
+    for number in range(3):
+        await world.create(f"job{number}", **CONFIG)
+    for number in range(3):
+        await world.until(S.TRAINING, f"job{number}")
+    put = counted(world)
+    for spec in world.engine.specs.values():
+        mount = next(m for m in spec.processes[0].mounts if m.target == "/opt/ml")
+        (mount.source / "checkpoints" / spec.name).write_text(spec.name)
+    await asyncio.sleep(0)
+    world.engine.end()
+    for number in range(3):
+        await world.until(S.COMPLETED, f"job{number}")
+    assert len(put) == 3
+    await world.create("later", **CONFIG)
+    await world.until(S.TRAINING, "later")
+    assert len(os.listdir(world.path(FOLDER))) == 3 + 2
