@@ -1,5 +1,7 @@
 """Pictures as the network wants them: the same steps in training and in serving."""
 
+import random
+
 import numpy as np
 import torch
 from PIL import Image, ImageOps
@@ -27,6 +29,15 @@ def to_tensor(image: Image.Image, size: int) -> torch.Tensor:
     """Return the picture's middle square as a uint8 tensor of 3 x `size` x `size`."""
     image = functional.resize(to_rgb(image), size, antialias=True)
     return functional.pil_to_tensor(functional.center_crop(image, [size, size]))
+
+
+def to_view(image: Image.Image, size: int, choice: random.Random) -> torch.Tensor:
+    """Return a square part (70 to 100% of the side), flipped or not, as `to_tensor` does."""
+    image = to_rgb(image)
+    side = round(min(image.size) * choice.uniform(0.7, 1.0))
+    left, top = (choice.randint(0, whole - side) for whole in image.size)
+    part = functional.resized_crop(image, top, left, side, side, [size, size], antialias=True)
+    return functional.pil_to_tensor(functional.hflip(part) if choice.random() < 0.5 else part)
 
 
 def load(path: str) -> Image.Image:

@@ -23,7 +23,7 @@ def on_path() -> Iterator[None]:
     sys.path.insert(0, str(EXAMPLE))
     yield
     sys.path.remove(str(EXAMPLE))
-    for name in ("hpo", "inference", "network", "pictures"):
+    for name in ("hpo", "cluster", "features", "inference", "network", "pictures"):
         sys.modules.pop(name, None)
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -122,7 +123,8 @@ def test_the_same_seed_gives_the_same_numbers_and_says_its_backbone(
             https_proxy="http://127.0.0.1:9",
         )
         assert result.returncode == 0, result.stderr
-        logs.append(re.sub(r"\(.* images/s\)", "", result.stdout))
+        logs.append(re.sub(r"(Features of .*)?\(.* images/s\)", "", result.stdout))
+        shutil.rmtree(tmp_path / "o" / "features")
     assert logs[0] == logs[1]
     assert "Backbone: efficientnet-lite0 (the weights of resnet50 can't be had: " in logs[0]
 
@@ -134,6 +136,7 @@ def test_the_same_seed_gives_the_same_numbers_and_says_its_backbone(
         (("--data", "x", "--epochs", "0"), "must be at least 1, not 0"),
         (("--data", "x", "--image_size", "100"), "must be a multiple of 32, not 100"),
         (("--data", "x", "--backbone", "vgg"), "invalid choice: 'vgg'"),
+        (("--data", "x", "--cache-features", "1"), "must be true or false, not 1"),
     ],
 )
 def test_wrong_arguments_are_refused(
@@ -157,9 +160,11 @@ def test_defaults_come_from_the_job(hpo: ModuleType, monkeypatch: pytest.MonkeyP
     assert (args.data, args.model_dir) == ("/opt/ml/input/data/training", "/opt/ml/model")
     assert (args.hosts, args.current_host) == (["algo-1", "algo-2"], "algo-2")
     assert (args.learning_rate, args.batch_size) == (0.1, 64)
-    monkeypatch.setattr(sys, "argv", ["hpo.py"])
-    with pytest.raises(SystemExit, match="trains on one instance; this job has 2"):
-        hpo.main()
+    assert args.cache_features and args.checkpoint_dir == "/opt/ml/output/data"
+    for words in (["--no-cache-features"], ["--cache-features", "False"]):
+        assert not hpo.parse(words).cache_features
+    monkeypatch.setenv("SM_CHECKPOINT_DIR", "/somewhere")
+    assert hpo.parse(["--cache-features"]).checkpoint_dir == "/somewhere"
 
 
 def test_a_class_that_is_not_trained_is_refused(
