@@ -4,7 +4,8 @@
 `output_fn(prediction, accept)`, or `transform_fn(model, body, content_type, accept)` in place of
 the last three; `pre_model_fn(model_dir)`, `model_warmup_fn(model_dir, model)`. Each may take one
 argument more: the context. Defaults are those of AWS's PyTorch containers
-(sagemaker-inference-toolkit's Transformer, sagemaker-pytorch-inference-toolkit's handler).
+(sagemaker-inference-toolkit's Transformer, sagemaker-pytorch-inference-toolkit's handler) or of
+its scikit-learn container (sagemaker-scikit-learn-container's serving), as CLOCHE_HANDLERS says.
 """
 
 import importlib
@@ -80,6 +81,7 @@ class Settings:
     model_dir: Path
     program: str
     default_accept: str
+    handlers: str  # whose defaults: a key of DEFAULTS
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> "Settings":
@@ -88,6 +90,7 @@ class Settings:
             model_dir=Path(environment.get("SM_MODEL_DIR", "/opt/ml/model")),
             program=environment.get("SAGEMAKER_PROGRAM", "inference.py"),
             default_accept=environment.get("SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT", formats.JSON),
+            handlers=environment.get("CLOCHE_HANDLERS", "pytorch"),
         )
 
     @property
@@ -178,17 +181,18 @@ def load(settings: Settings) -> Model:
     context = Context(str(settings.model_dir))
     if (pre_model_fn := find("pre_model_fn")) is not None:
         run(pre_model_fn, (str(settings.model_dir),), context)
-    model_fn = find("model_fn") or default_model_fn
+    defaults = DEFAULTS[settings.handlers]
+    model_fn = find("model_fn") or defaults.model_fn
     model = run(model_fn, (str(settings.model_dir),), context)
     if transform_fn is None and (own[0] is None or own[1] is None):
-        formats.library("torch")  # the defaults need it: not in the first request
+        formats.library(defaults.library)  # the defaults need it: not in the first request
     if (warmup_fn := find("model_warmup_fn")) is not None:
         run(warmup_fn, (str(settings.model_dir), model), context)
     return Model(
         settings,
         model,
-        own[0] or default_input_fn,
-        own[1] or default_predict_fn,
+        own[0] or defaults.input_fn,
+        own[1] or defaults.predict_fn,
         own[2] or default_output_fn,
         transform_fn,
     )
@@ -266,3 +270,42 @@ def default_predict_fn(data: Any, model: Any) -> Any:
 def default_output_fn(prediction: Any, accept: str) -> tuple[bytes, str]:
     """Encode the prediction in the first accepted type that has an encoder."""
     return formats.encode(prediction, accept)
+
+
+# ---------------------------------------------------------------------- scikit-learn's
+
+
+def no_model_fn(_model_dir: str) -> Any:
+    """Raise: scikit-learn's container has no way of its own to load a model."""
+    raise NotImplementedError(
+        f"Please provide a model_fn implementation.\nSee documentation for model_fn at {HANDLERS}"
+    )
+
+
+def array_input_fn(body: str | bytes, content_type: str) -> Any:
+    """Decode json, csv, npy or npz to an array; of float32 unless it came as text."""
+    array = formats.decode(body, content_type)
+    if formats.media_type(content_type) in formats.TEXT_TYPES:
+        return array
+    return array.astype("float32")
+
+
+def estimator_predict_fn(data: Any, model: Any) -> Any:
+    """Call the estimator's `predict`."""
+    return model.predict(data)
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """The handlers of one framework's containers, where user code brings none."""
+
+    model_fn: Handler
+    input_fn: Handler
+    predict_fn: Handler
+    library: str  # what they import
+
+
+DEFAULTS: Mapping[str, Defaults] = {
+    "pytorch": Defaults(default_model_fn, default_input_fn, default_predict_fn, "torch"),
+    "scikit-learn": Defaults(no_model_fn, array_input_fn, estimator_predict_fn, "numpy"),
+}

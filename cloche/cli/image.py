@@ -1,0 +1,186 @@
+"""`cloche image`: what stands behind framework images. It needs no server: it works on the home."""
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+from rich.markup import escape
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from cloche.cli.options import HomeOption, home_of
+from cloche.cli.output import Stop, err, out, size
+from cloche.core import home as homes
+from cloche.core.config import Home
+from cloche.environments import added
+from cloche.environments.build import BuildError
+from cloche.environments.build import build as build_environment
+from cloche.environments.ready import Ready, ready
+from cloche.environments.table import Framework
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Show, extend and build the environments that framework images stand for.",
+)
+T = TypeVar("T")
+Name = Annotated[str, typer.Argument(metavar="NAME", show_default=False)]
+
+
+@app.command("list")
+def show(home: HomeOption = None) -> None:
+    """List the environments: which images they stand for, and whether they are ready."""
+    place = home_of(home)
+    known = read(lambda: added.frameworks(place))
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
+    table.add_column("name", no_wrap=True, style="bold")
+    table.add_column("images", no_wrap=True)
+    table.add_column("state, packages", overflow="fold")
+    taken: dict[str, str] = {}
+    for framework in known:
+        found = ready(framework, place)
+        images = [r + (f" (now: {taken[r]})" if r in taken else "") for r in framework.repositories]
+        told = [f"{state(found)}, {tested(framework)}", packages(framework, found)]
+        if framework.note:
+            told.append(f"[dim]{framework.note}[/]")
+        table.add_row(framework.name, "\n".join(images), "\n".join(told))
+        table.add_row()
+        taken |= dict.fromkeys(framework.repositories, framework.name)
+    out.print(table, soft_wrap=False)
+    out.print("Build one with: cloche image build NAME. Add one with: cloche image add --help")
+
+
+@app.command()
+def add(
+    name: Name,
+    repository: Annotated[
+        list[str],
+        typer.Option(
+            metavar="REPOSITORY",
+            help="A repository it stands for, or the URI of an image in it. May be repeated.",
+            show_default=False,
+        ),
+    ],
+    package: Annotated[
+        list[str],
+        typer.Option(
+            metavar="PACKAGE",
+            help="A package, as pip takes it: lightgbm==4.6. May be repeated.",
+            show_default=False,
+        ),
+    ],
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Change the environment of this name.")
+    ] = False,
+    home: HomeOption = None,
+) -> None:
+    """Say which packages stand for an image of yours; `build` then installs them.
+
+    Cloche runs no container: in a job with that image your script runs with these packages.
+    """
+    place = home_of(home)
+    homes.prepare(place)
+    made = read(lambda: added.add(place, name, repository, package, replace=replace))
+    out.print(f"Added [bold]{name}[/] for {', '.join(made.repositories)}.")
+    if ready(made, place) is None:
+        out.print(f"Build it with: cloche image build {name}{option(place)}", markup=False)
+    else:
+        out.print("It is built already: jobs and endpoints can use it.")
+
+
+@app.command()
+def build(name: Name, home: HomeOption = None) -> None:
+    """Build an environment: a virtual environment, filled by pip, once for all jobs.
+
+    A failed build leaves nothing behind. A server that is up needs no restart.
+    """
+    place = home_of(home)
+    framework = read(lambda: added.named(name, place))
+    found = ready(framework, place)
+    if found is not None:
+        out.print(f"[bold]{name}[/] is {state(found)}, there is nothing to build:", end=" ")
+        out.print(versions(found), markup=False)
+        return
+    homes.prepare(place)
+    started = time.monotonic()
+    out.print(f"Building [bold]{name}[/]: {escape(', '.join(framework.packages))}")
+    try:
+        with saying() as say:
+            made = build_environment(framework, place, say)
+    except BuildError as error:
+        for line in error.lines if err.is_terminal else ():  # elsewhere all lines were printed
+            err.print(f"  {line}", markup=False, style="dim")
+        raise Stop(f"{name} was not built: {error}. Nothing was left behind.") from None
+    except OSError as error:
+        raise Stop(f"{name} was not built: {error}. Nothing was left behind.") from None
+    took = f"{time.monotonic() - started:.0f} s"
+    out.print(f"Built [bold]{name}[/] in {took}, {size(disk_used(made.prefixes[0]))}:", end=" ")
+    out.print(versions(made), markup=False)
+    uses = ", ".join(framework.repositories)
+    out.print(f"Training jobs and models with these images use it from now on: {uses}")
+
+
+@contextmanager
+def saying() -> Iterator[Callable[[str], None]]:
+    """Show what a build says: its last line and the time on a terminal, elsewhere every line."""
+    if not err.is_terminal:
+        yield lambda line: err.print(f"  {line}", markup=False)
+        return
+    columns = (SpinnerColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=err, transient=True) as progress:
+        task = progress.add_task("")
+        width = max(20, err.width - 16)
+        yield lambda line: progress.update(task, description=escape(line.strip()[:width]))
+
+
+def state(found: Ready | None) -> str:
+    """Return whether jobs can use it."""
+    if found is None:
+        return "[yellow]not built[/]"
+    if found.built is None:
+        return "[green]ready[/] (Cloche's own Python)"
+    return f"[green]ready[/] (built {found.built[:10]})"
+
+
+def tested(framework: Framework) -> str:
+    """Return who vouches for it."""
+    if framework.added:
+        return "yours"
+    return "tested" if framework.tested else "untested"
+
+
+def packages(framework: Framework, found: Ready | None) -> str:
+    """Return what it consists of: with versions once it is there."""
+    if found is None:
+        return escape(", ".join(framework.packages))
+    return escape(versions(found))
+
+
+def versions(found: Ready) -> str:
+    """Return `torch 2.9.0, numpy 2.4.0`."""
+    return ", ".join(f"{name} {number}" for name, number in found.versions.items())
+
+
+def disk_used(folder: Path) -> int:
+    """Return the bytes of a folder's files on the disk."""
+    return sum(
+        os.lstat(os.path.join(place, name)).st_blocks * 512
+        for place, _folders, files in os.walk(folder)
+        for name in files
+    )
+
+
+def read(what: Callable[[], T]) -> T:
+    """Return what a look into the table gives; Stop says what is wrong."""
+    try:
+        return what()
+    except added.TableError as error:
+        raise Stop(str(error)) from None
+
+
+def option(home: Home) -> str:
+    """Return the option that names the home folder, where it is not the default one."""
+    return "" if home.path == homes.default_path() else f" --home {home.path}"
