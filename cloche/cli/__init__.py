@@ -8,13 +8,14 @@ from typing import Annotated, Literal
 import typer
 
 from cloche import tour as tours
+from cloche.cli import data, image
 from cloche.cli import down as downs
 from cloche.cli import run as runs
 from cloche.cli import status as statuses
 from cloche.cli import up as ups
+from cloche.cli.options import HomeOption, home_of
 from cloche.cli.output import Stop, err
 from cloche.core import home as homes
-from cloche.core.config import Home
 
 app = typer.Typer(
     name="cloche",
@@ -31,15 +32,9 @@ app = typer.Typer(
     ),
 )
 
-HomeOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--home",
-        metavar="DIR",
-        help="The folder that holds everything Cloche keeps. [default: $CLOCHE_HOME or ~/.cloche]",
-        show_default=False,
-    ),
-]
+app.add_typer(image.app, name="image")
+app.add_typer(data.app, name="data")
+
 As = Annotated[
     Literal["role", "root"],
     typer.Option(
@@ -228,11 +223,6 @@ def tour(
     Takes a few minutes on handwritten digits that come with it.
     """
     raise typer.Exit(tours.main(home=home, data=data, dataset=dataset, epochs=epochs, port=port))
-
-
-def home_of(path: Path | None) -> Home:
-    """Return the home folder that was named, or the default one."""
-    return Home(homes.default_path() if path is None else path.expanduser().absolute())
 
 
 def main() -> None:
