@@ -115,14 +115,14 @@ class Story:
 
     def train(self, folder: ImageFolder) -> None:
         """Step 2: a training job, its log on the terminal."""
-        small = is_small(folder)
-        hyperparameters: dict[str, Any] = {
-            "epochs": self.plan.epochs,
-            "batch_size": 32,
-            "learning_rate": 0.01 if small else 0.001,
-            "image_size": 96 if small else 224,
-        }
         with self.journal.step("A training job") as step:
+            small = is_small(folder)
+            hyperparameters: dict[str, Any] = {
+                "epochs": self.plan.epochs,
+                "batch_size": 32,
+                "learning_rate": 0.01 if small else 0.001,
+                "image_size": 96 if small else 224,
+            }
             estimator = PyTorch(
                 entry_point="hpo.py",
                 source_dir=str(self.source),
