@@ -41,6 +41,17 @@ OWN = (
     WITHHELD,
     "sagemaker_s3_output",
 )
+# By which a job asks for a launcher; where it names no groups, the hosts of its own are meant.
+LAUNCHERS = (
+    "sagemaker_mpi_enabled",
+    "sagemaker_parameter_server_enabled",
+    "sagemaker_distributed_dataparallel_enabled",
+    "sagemaker_pytorch_ddp_enabled",
+    "sagemaker_pytorch_xla_multi_worker_enabled",
+    "sagemaker_multi_worker_mirrored_strategy_enabled",
+    "sagemaker_torch_distributed_enabled",
+)
+TORCHRUN = "sagemaker_torch_distributed_enabled"
 FRAMEWORK = "sagemaker_pytorch_container.training:main"
 BASE = Path("/opt/ml")
 MASTER_PORT = "7777"
@@ -125,8 +136,14 @@ def training_env(layout: Layout, given: Mapping[str, str]) -> dict[str, Any]:
     program = given.get("SAGEMAKER_PROGRAM") or own.get("sagemaker_program")
     groups = resources.get("instance_groups", [])
     group = resources.get("current_group_name", "homogeneousCluster")
+    extra = {k: v for k, v in own.items() if k not in OWN}
+    launched = [group] if any(extra.get(name) for name in LAUNCHERS) else []
+    launched = extra.get("sagemaker_distribution_instance_groups", launched)
+    together = [h for g in groups if g["instance_group_name"] in launched for h in g["hosts"]]
+    together = together if groups else hosts
+    master = next(iter(together), hosts[0])
     return {
-        "additional_framework_parameters": {k: v for k, v in own.items() if k not in OWN},
+        "additional_framework_parameters": extra,
         "channel_input_dirs": {
             name: given.get(f"SM_CHANNEL_{name.upper()}", str(layout.data / name))
             for name in channels
@@ -134,11 +151,11 @@ def training_env(layout: Layout, given: Mapping[str, str]) -> dict[str, Any]:
         "current_host": host,
         "current_instance_group": group,
         "current_instance_group_hosts": next(
-            (g["hosts"] for g in groups if g["instance_group_name"] == group), hosts
+            (g["hosts"] for g in groups if g["instance_group_name"] == group), []
         ),
         "current_instance_type": resources.get("current_instance_type", "local"),
-        "distribution_hosts": [],
-        "distribution_instance_groups": [],
+        "distribution_hosts": together,
+        "distribution_instance_groups": launched,
         "framework_module": given.get("SAGEMAKER_TRAINING_MODULE", FRAMEWORK),
         "hosts": hosts,
         "hyperparameters": {k: v for k, v in everything.items() if not withheld(k)},
@@ -148,13 +165,13 @@ def training_env(layout: Layout, given: Mapping[str, str]) -> dict[str, Any]:
         "instance_groups": [g["instance_group_name"] for g in groups],
         "instance_groups_dict": {g["instance_group_name"]: g for g in groups},
         "is_hetero": len(groups) > 1,
-        "is_master": host == hosts[0],
+        "is_master": host == master,
         "is_modelparallel_enabled": None,
         "is_smddpmprun_installed": False,
         "is_smddprun_installed": False,
         "job_name": own.get("sagemaker_job_name", given.get("TRAINING_JOB_NAME", "")),
         "log_level": own.get("sagemaker_container_log_level", logging.INFO),
-        "master_hostname": hosts[0],
+        "master_hostname": master,
         "model_dir": str(layout.model),
         "module_dir": str(own.get("sagemaker_submit_directory", layout.code)),
         "module_name": re.sub(r"\.py$", "", program) if program else None,
@@ -166,7 +183,7 @@ def training_env(layout: Layout, given: Mapping[str, str]) -> dict[str, Any]:
         "output_dir": str(layout.output),
         "output_intermediate_dir": str(layout.output / "intermediate"),
         "resource_config": resources,
-        "topology": None,
+        "topology": resources.get("topology", []),
         "user_entry_point": program,
     }
 
@@ -194,7 +211,7 @@ def variables(env: Mapping[str, Any], region: str) -> dict[str, str]:
     found = {
         f"SM_{RENAMED.get(name, name).upper()}": as_text(value)
         for name, value in env.items()
-        if name not in UNEXPORTED
+        if name not in UNEXPORTED and (value or name != "topology")
     }
     found["SM_CHANNELS"] = as_text(sorted(env["channel_input_dirs"]))
     found["SM_TRAINING_ENV"] = as_text(env)
@@ -255,6 +272,38 @@ def install(layout: Layout, kind: str, program: str) -> None:
         command = [*pip, "-r", "requirements.txt"]
         logger.info("Installing dependencies from requirements.txt:\n%s", " ".join(command))
         run(command, code, "InstallRequirementsError")
+
+
+def master_address(env: Mapping[str, Any], given: str | None) -> str:
+    """Return where rank 0 is: the master's name, unless the container's MASTER_ADDR is no host's.
+
+    (Outside a sandbox no host has a name, and the platform gives the machine's address.)
+    """
+    return given if given and given not in env["hosts"] else str(env["master_hostname"])
+
+
+def torchrun(kind: str, env: Mapping[str, Any], master: str, args: Sequence[str]) -> list[str]:
+    """Return how torchrun starts the script here: one process a host, as there are no GPUs."""
+    if kind == "package":
+        raise ValueError(
+            "Python packages are not supported for torch_distributed. "
+            "Please use a python script as the entry-point"
+        )
+    if kind != "program":
+        raise ValueError("Unsupported entry point type for torch_distributed")
+    hosts = env["distribution_hosts"]
+    command = ["torchrun", "--nnodes", str(len(hosts)), "--nproc_per_node", "1"]
+    if len(hosts) > 1:
+        rank = str(hosts.index(env["current_host"]))
+        command += ["--master_addr", master, "--master_port", MASTER_PORT]
+        command += ["--node_rank", rank]
+    return [*command, env["user_entry_point"], *args]
+
+
+def wants_torchrun(env: Mapping[str, Any]) -> bool:
+    """Return whether this host's group is launched by torchrun."""
+    enabled = env["additional_framework_parameters"].get(TORCHRUN)
+    return bool(enabled) and env["current_instance_group"] in env["distribution_instance_groups"]
 
 
 def command_line(kind: str, program: str, args: Sequence[str]) -> list[str]:
@@ -366,13 +415,17 @@ def train(layout: Layout, archive: Path | None) -> None:
         raise ValueError(f"The entry point {program} is not in {layout.code}, which has: {found}.")
     kind = entry_kind(layout.code, program)
     exported = variables(env, os.environ.get("AWS_REGION", ""))
-    exported.setdefault("MASTER_ADDR", os.environ.get("MASTER_ADDR", env["master_hostname"]))
-    exported.setdefault("MASTER_PORT", os.environ.get("MASTER_PORT", MASTER_PORT))
+    exported["MASTER_ADDR"] = master_address(env, os.environ.get("MASTER_ADDR"))
+    exported["MASTER_PORT"] = os.environ.get("MASTER_PORT", MASTER_PORT)
     paths = [layout.code, layout.packages, os.environ.get("PYTHONPATH")]
     exported["PYTHONPATH"] = os.pathsep.join(str(path) for path in paths if path)
     install(layout, kind, program)
     os.environ.update(exported)
-    command = command_line(kind, program, arguments(env["hyperparameters"]))
+    args = arguments(env["hyperparameters"])
+    if wants_torchrun(env):
+        command = torchrun(kind, env, exported["MASTER_ADDR"], args)
+    else:
+        command = command_line(kind, program, args)
     report_start(env, exported, command)
     run(command, layout.code, "ExecuteUserScriptError")
 

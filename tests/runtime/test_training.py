@@ -345,3 +345,21 @@ def test_left_over_child_does_not_hold_the_job(tmp_path: Path) -> None:
         timeout=15,
     )
     assert done.returncode == 0
+
+
+def test_master_address_is_the_containers_where_hosts_have_no_names() -> None:
+    env = {"hosts": ["algo-1", "algo-2"], "master_hostname": "algo-2"}
+    assert training.master_address(env, "algo-1") == training.master_address(env, None) == "algo-2"
+    assert training.master_address(env, "127.0.0.1") == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("package", "Python packages are not supported for torch_distributed."),
+        ("command", "Unsupported entry point type for torch_distributed"),
+    ],
+)
+def test_torchrun_starts_scripts_alone(kind: str, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        training.torchrun(kind, {"distribution_hosts": ["algo-1"]}, "algo-1", [])
