@@ -167,7 +167,6 @@ def test_script_finds_arguments_variables_and_folder(tmp_path: Path) -> None:
         "SM_OUTPUT_DATA_DIR": f"{ml}/output/data",
         "SM_OUTPUT_DIR": f"{ml}/output",
         "SM_OUTPUT_INTERMEDIATE_DIR": f"{ml}/output/intermediate",
-        "SM_TOPOLOGY": "",
         "SM_USER_ARGS": json.dumps(argv[1:], separators=(",", ":")),
         "SM_USER_ENTRY_POINT": "hpo.py",
         "CURRENT_HOST": "algo-1",
