@@ -22,9 +22,10 @@ IMAGE = re.compile(
     rf"/(?P<repository>{REPOSITORY.pattern})(:(?P<tag>[\w.-]+)|@sha256:[0-9a-f]{{64}})?"
 )
 # PEP 508: a name, perhaps extras, then nothing, versions, or `@ URL`. Never an option of pip.
+VERSIONS = r"(?:===?|[<>~!]=|[<>])\s*[\w.*+!-]+"
 PACKAGE = re.compile(
     r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?(?:\[[A-Za-z0-9 ,._-]+\])?"
-    r"\s*(?:(?:===?|[<>~!]=|[<>])[^\s;@][^;@\n]*|@\s*\S+)?(?:\s*;[^\n]+)?"
+    rf"\s*(?:{VERSIONS}(?:\s*,\s*{VERSIONS})*|@\s*\S+)?(?:\s*;[^\n]+)?"
 )
 HELP = "Mend it by hand, or remove it and use cloche image add."
 

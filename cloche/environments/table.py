@@ -31,7 +31,12 @@ class Framework:
 FRAMEWORKS: tuple[Framework, ...] = (
     Framework(
         name="pytorch",
-        repositories=("pytorch-training", "pytorch-inference", "sagemaker-pytorch"),
+        repositories=(
+            "pytorch-training",
+            "pytorch-inference",
+            "pytorch-inference-graviton",
+            "sagemaker-pytorch",
+        ),
         packages=("torch", "torchvision", "numpy", "pillow", "pandas", "scikit-learn", "boto3"),
         enough=("torch",),
         tested=True,
@@ -66,6 +71,7 @@ FRAMEWORKS: tuple[Framework, ...] = (
         repositories=(
             "tensorflow-training",
             "tensorflow-inference",
+            "tensorflow-inference-graviton",
             "sagemaker-tensorflow-scriptmode",
         ),
         packages=("tensorflow", "numpy", "pillow", "pandas", "scikit-learn", "boto3"),

@@ -1,0 +1,99 @@
+"""Building environments with real venv and pip, from a folder of wheels: no registry is needed."""
+
+import fcntl
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+
+from cloche.core.config import Home
+from cloche.environments.build import BuildError, build
+from cloche.environments.ready import MANIFEST, distribution, folder_of, ready
+from cloche.environments.table import FRAMEWORKS, Framework
+from cloche.testing.wheel import write_wheel
+
+TINY = Framework("tiny", ("app",), ("clochetiny==1.2",), added=True)
+
+
+@pytest.fixture(autouse=True)
+def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "wheels"
+    folder.mkdir()
+    write_wheel(folder, "clochetiny", "1.2", "ANSWER = 42\n")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    return folder
+
+
+def test_built_once_and_after_a_kill_anew(tmp_path: Path) -> None:
+    home, said = Home(tmp_path / "home"), []
+    assert ready(TINY, home) is None
+    rest = folder_of(TINY, home) / "bin"  # of a build that was killed: no manifest
+    rest.mkdir(parents=True)
+    (rest / "python").touch()
+    assert ready(TINY, home) is None
+    made = build(TINY, home, said.append)
+    assert any("clochetiny-1.2" in line for line in said)
+    assert dict(made.versions) == {"clochetiny": "1.2"} and made.built is not None
+    assert made.prefixes[0] == folder_of(TINY, home)
+    code = "import clochetiny, importlib.util as u; print(clochetiny.ANSWER, u.find_spec('cloche'))"
+    printed = subprocess.check_output([made.python, "-I", "-c", code], text=True)
+    assert printed == "42 None\n"
+    assert ready(TINY, home) == made
+    said.clear()
+    assert build(TINY, home, said.append) == made and not said
+    other = Framework("tiny", ("app",), ("clochetiny==1.3",))
+    assert folder_of(other, home) != folder_of(TINY, home) and ready(other, home) is None
+    (made.prefixes[0] / MANIFEST).write_text("")  # as after a crash of the disk
+    assert ready(TINY, home) is None
+
+
+def test_failed_build_leaves_nothing(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    missing = Framework("missing", ("app",), ("clochetiny==9",))
+    with pytest.raises(BuildError, match="pip ended with exit code 1") as error:
+        build(missing, home, lambda _line: None)
+    assert error.value.lines[-1] == "ERROR: No matching distribution found for clochetiny==9"
+    assert [path.name for path in home.environments.iterdir()] == [".lock"]
+
+
+def test_two_builds_wait_for_one_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    home, waiting = Home(tmp_path / "home"), threading.Event()
+    home.environments.mkdir(parents=True)
+    monkeypatch.setattr("cloche.environments.build.fill", fill)
+    with (home.environments / ".lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+        def say(line: str) -> None:
+            assert line == "Waiting for another build to end"
+            waiting.set()
+
+        second = threading.Thread(target=build, args=(TINY, home, say))
+        second.start()
+        assert waiting.wait(10) and ready(TINY, home) is None
+    second.join(10)
+    assert ready(TINY, home) is not None
+
+
+def fill(_framework: Framework, folder: Path, _say: object) -> None:
+    (folder / "bin").mkdir(parents=True)
+    (folder / "bin/python").touch()
+    (folder / MANIFEST).write_text('{"versions": {}, "built": "2026-01-01"}')
+
+
+def test_own_python_stands_in_where_it_has_enough(tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    by_name = {framework.name: framework for framework in FRAMEWORKS}
+    found = ready(by_name["scikit-learn"], Home(tmp_path))
+    assert found is not None and found.built is None
+    assert {"scikit-learn", "joblib", "numpy"} <= set(found.versions)
+    assert ready(Framework("x", ("x",), ("numpy",)), Home(tmp_path)) is None
+    assert ready(Framework("x", ("x",), ("numpy",), ("nothing-such",)), Home(tmp_path)) is None
+
+
+@pytest.mark.parametrize(
+    ("package", "name"), [("torch", "torch"), ("a[b]>=1", "a"), ("a.b-c @ x", "a.b-c")]
+)
+def test_name_of_a_requirement(package: str, name: str) -> None:
+    assert distribution(package) == name
