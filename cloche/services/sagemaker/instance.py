@@ -144,6 +144,9 @@ def base_environment(
         "LANG": "C.UTF-8",
         "LC_ALL": "C.UTF-8",
         "PYTHONUNBUFFERED": "1",
+        # Instances share the machine's cores: a thread that spins while it waits takes one from
+        # the others (the same training took 9 minutes instead of 4).
+        "OMP_WAIT_POLICY": "PASSIVE",
         "PYTHONIOENCODING": "UTF-8",
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "PIP_ROOT_USER_ACTION": "ignore",
