@@ -170,6 +170,31 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class InstanceGroup:
+    """Instances of one type; a job has one group unless its request names several."""
+
+    name: str
+    instance_type: str
+    hosts: tuple[str, ...]
+
+
+ONLY_GROUP = "homogeneousCluster"  # the name of a job's group where the request names none
+
+
+def instance_groups(resources: Request) -> tuple[InstanceGroup, ...]:
+    """Return the groups of a ResourceConfig; hosts are numbered through all of them."""
+    named = resources.get("InstanceGroups") or [{"InstanceGroupName": ONLY_GROUP, **resources}]
+    groups: list[InstanceGroup] = []
+    first = 1
+    for group in named:
+        end = first + group.get("InstanceCount", 1)
+        hosts = tuple(f"algo-{number}" for number in range(first, end))
+        groups.append(InstanceGroup(group["InstanceGroupName"], group["InstanceType"], hosts))
+        first = end
+    return tuple(groups)
+
+
+@dataclass(frozen=True, slots=True)
 class TrainingJob:
     """A training job as read."""
 
@@ -195,8 +220,16 @@ class TrainingJob:
     @property
     def hosts(self) -> tuple[str, ...]:
         """Return `algo-1`, `algo-2`, …"""
-        count = self.request["ResourceConfig"].get("InstanceCount", 1)
-        return tuple(f"algo-{number}" for number in range(1, count + 1))
+        return tuple(host for group in self.groups for host in group.hosts)
+
+    @property
+    def groups(self) -> tuple[InstanceGroup, ...]:
+        """Return the groups that the hosts belong to."""
+        return instance_groups(self.request["ResourceConfig"])
+
+    def group_of(self, host: str) -> InstanceGroup:
+        """Return a host's group."""
+        return next(group for group in self.groups if host in group.hosts)
 
     @property
     def max_run_s(self) -> int:

@@ -83,7 +83,10 @@ def job(
         status=status or default,
         created=NOW,
         modified=NOW,
-        wish={"Request": {"ResourceConfig": {"InstanceCount": 2}}, "Tags": {}},
+        wish={
+            "Request": {"ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 2}},
+            "Tags": {},
+        },
         document=progress.document(),
     )
     return training_job(resource)

@@ -347,7 +347,7 @@ async def test_one_failed_host_stops_the_others(world: World) -> None:
     world.engine.end(1, host="algo-2")
     job = await world.until(S.FAILED)
     assert world.engine.stopped == world.engine.launched
-    assert job.progress.failure == "AlgorithmError: second, exit code: 1"
+    assert job.progress.failure == "AlgorithmError: second, exit code: 1, host: algo-2"
 
 
 async def test_use_of_cpu_and_memory(world: World) -> None:

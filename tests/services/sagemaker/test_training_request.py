@@ -121,7 +121,7 @@ def test_unsupported_parameters_are_refused_by_name(trainer: Trainer, parameter:
     [
         ("sagemaker_mpi_enabled", "mpi"),
         ("sagemaker_parameter_server_enabled", "parameter_server"),
-        ("sagemaker_torch_distributed_enabled", "torch_distributed"),
+        ("sagemaker_pytorch_ddp_enabled", "pytorchddp"),
     ],
 )
 def test_launchers_are_refused_with_what_to_do(
@@ -129,7 +129,7 @@ def test_launchers_are_refused_with_what_to_do(
 ) -> None:
     message = refusal(trainer, {f"HyperParameters.{name}": "true"})["Message"]
     assert message.startswith(f"Cloche does not support the distribution {distribution} ({name}).")
-    assert "SM_HOSTS" in message and "gloo" in message
+    assert "SM_HOSTS" in message and "gloo" in message and "torch_distributed" in message
 
 
 def test_unknown_image_is_named(trainer: Trainer) -> None:

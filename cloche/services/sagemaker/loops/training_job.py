@@ -218,7 +218,8 @@ class TrainingJobs:
             ml = h.ground_of(job, self.sagemaker.config).ml(host)
             log = (await self.logs(job))[host]
             code = seen[host].exit_code or 1
-            failure = await asyncio.to_thread(failure_reason, ml, log, code)
+            named = host if len(job.hosts) > 1 else None
+            failure = await asyncio.to_thread(failure_reason, ml, log, code, named)
         if plan.ran:
             progress = progress.go(S.UPLOADING, self.sagemaker.store.clock.now())
         else:
@@ -351,9 +352,12 @@ class TrainingJobs:
         usage = await asyncio.to_thread(self.sagemaker.engine.usage, h.gang_of(job))
         kept.sample = Sample(now, usage)
         if before is not None:
-            declared = INSTANCE_TYPES[job.request["ResourceConfig"]["InstanceType"]].memory_mib
             capacity = await asyncio.to_thread(self.sagemaker.engine.capacity)
-            memory_mib = max(1, min(declared, capacity.memory_mib))
+            memory_mib = {
+                host: max(1, min(INSTANCE_TYPES[g.instance_type].memory_mib, capacity.memory_mib))
+                for g in job.groups
+                for host in g.hosts
+            }
             await self.put_data(job, usage_data(job.resource.name, before, kept.sample, memory_mib))
 
     async def put_data(self, job: TrainingJob, data: Sequence[Datum]) -> None:

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 STOP_GRACE_S = 120.0  # from SIGTERM to SIGKILL (StopTrainingJob)
 NETWORK_INTERFACE = "lo"  # what a gang's hosts reach one another by
-GROUP = "homogeneousCluster"
 SOURCE = "/opt/cloche/sourcedir.tar.gz"  # where the runner finds the script's archive
 FOLDERS = ("input/config", "input/data", "model", "output/data", "checkpoints", "code")
 
@@ -101,7 +100,7 @@ def prepare(job: TrainingJob, s3: S3, config: Config) -> None:
             (ml / folder).mkdir(parents=True)
         for name, content in configuration(job, host).items():
             (ml / "input/config" / name).write_text(json.dumps(content))
-        for channel in job.request["InputDataConfig"]:
+        for channel in channels_of(job, host):
             (ml / "input/data" / channel["ChannelName"]).mkdir()
     for channel in job.request["InputDataConfig"]:
         fill(job, channel, s3, ground)
@@ -114,6 +113,17 @@ def prepare(job: TrainingJob, s3: S3, config: Config) -> None:
         s3.link(stored, ground.source)
 
 
+def channels_of(job: TrainingJob, host: str) -> list[Request]:
+    """Return the channels that a host gets."""
+    return [c for c in job.request["InputDataConfig"] if host in receivers(job, c)]
+
+
+def receivers(job: TrainingJob, channel: Request) -> list[str]:
+    """Return the hosts that get a channel: of the groups that it names, else all."""
+    names = channel["DataSource"]["S3DataSource"].get("InstanceGroupNames")
+    return [host for g in job.groups if not names or g.name in names for host in g.hosts]
+
+
 def fill(job: TrainingJob, channel: Request, s3: S3, ground: Ground) -> None:
     """Link one channel's objects: once for all hosts, or each host its share."""
     source, name = channel["DataSource"]["S3DataSource"], channel["ChannelName"]
@@ -122,8 +132,9 @@ def fill(job: TrainingJob, channel: Request, s3: S3, ground: Ground) -> None:
     if distribution == "FullyReplicated":
         link_all(s3, placed, ground.channel(name, None))
         return
-    for number, host in enumerate(job.hosts):
-        mine = shard(placed, number, len(job.hosts), distribution)
+    hosts = receivers(job, channel)
+    for number, host in enumerate(hosts):
+        mine = shard(placed, number, len(hosts), distribution)
         link_all(s3, mine, ground.channel(name, host))
 
 
@@ -131,7 +142,7 @@ def configuration(job: TrainingJob, host: str) -> dict[str, Any]:
     """Return the files of `/opt/ml/input/config` (AWS: "How SageMaker Provides Training
     Information"), by name.
     """
-    instance_type, hosts = job.request["ResourceConfig"]["InstanceType"], list(job.hosts)
+    group = job.group_of(host)
     channels = {
         c["ChannelName"]: {
             "TrainingInputMode": modes(job)[c["ChannelName"]],
@@ -141,22 +152,23 @@ def configuration(job: TrainingJob, host: str) -> dict[str, Any]:
             "RecordWrapperType": c.get("RecordWrapperType", "None"),
         }
         | ({"ContentType": c["ContentType"]} if c.get("ContentType") else {})
-        for c in job.request["InputDataConfig"]
+        for c in channels_of(job, host)
     }
     return {
         "hyperparameters.json": dict(job.request.get("HyperParameters", {})),
         "inputdataconfig.json": channels,
         "resourceconfig.json": {
             "current_host": host,
-            "current_instance_type": instance_type,
-            "current_group_name": GROUP,
-            "hosts": hosts,
+            "current_instance_type": group.instance_type,
+            "current_group_name": group.name,
+            "hosts": list(job.hosts),
             "instance_groups": [
                 {
-                    "instance_group_name": GROUP,
-                    "instance_type": instance_type,
-                    "hosts": hosts,
+                    "instance_group_name": one.name,
+                    "instance_type": one.instance_type,
+                    "hosts": list(one.hosts),
                 }
+                for one in job.groups
             ],
             "network_interface_name": NETWORK_INTERFACE,
         },
@@ -211,7 +223,7 @@ def process(
 ) -> ProcessSpec:
     """Return one host's process: the runner, or the entrypoint that the request names."""
     algorithm = job.request["AlgorithmSpecification"]
-    instance = INSTANCE_TYPES[job.request["ResourceConfig"]["InstanceType"]]
+    instance = INSTANCE_TYPES[job.group_of(host).instance_type]
     entrypoint: Sequence[str] = algorithm.get("ContainerEntrypoint", ())
     arguments: Sequence[str] = algorithm.get("ContainerArguments", ())
     ground = ground_of(job, config)
@@ -220,7 +232,7 @@ def process(
     return ProcessSpec(
         name=host,
         argv=(*entrypoint, *arguments) if entrypoint else runner,
-        env=variables(job, host, environment, config, engine.share(instance.vcpu)),
+        env=variables(job, host, environment, config, share(job, host, engine)),
         workdir="/",
         mounts=(
             *base_mounts(environment, config),
@@ -235,10 +247,20 @@ def process(
     )
 
 
+def share(job: TrainingJob, host: str, engine: Engine) -> int:
+    """Return how many CPUs a host has to itself: the job's hosts divide what it gets.
+
+    Threads of several hosts on one core would only wait for each other.
+    """
+    declared = {g: INSTANCE_TYPES[g.instance_type].vcpu for g in job.groups}
+    own, total = declared[job.group_of(host)], sum(n * len(g.hosts) for g, n in declared.items())
+    return max(1, min(engine.share(own), engine.share(total) * own // total))
+
+
 def channel_mounts(job: TrainingJob, host: str, ground: Ground) -> list[Mount]:
     """Return an overlay for each channel: the job may write there, the store never changes."""
     mounts = []
-    for channel in job.request["InputDataConfig"]:
+    for channel in channels_of(job, host):
         name, source = channel["ChannelName"], channel["DataSource"]["S3DataSource"]
         shared = source.get("S3DataDistributionType", "FullyReplicated") == "FullyReplicated"
         folder = ground.channel(name, None if shared else host)
@@ -268,6 +290,7 @@ def variables(
         "MASTER_PORT": "7777",
         "SAGEMAKER_BASE_DIR": "/opt/ml",
     }
-    for channel in modes(job):
-        found[f"SM_CHANNEL_{channel.upper()}"] = f"/opt/ml/input/data/{channel}"
+    for channel in channels_of(job, host):
+        name = channel["ChannelName"]
+        found[f"SM_CHANNEL_{name.upper()}"] = f"/opt/ml/input/data/{name}"
     return found | dict(job.request.get("Environment", {}))

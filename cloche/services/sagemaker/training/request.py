@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 from cloche.core.config import Home
 from cloche.core.errors import AwsError, unsupported
 from cloche.services.sagemaker.environments import environment_for
-from cloche.services.sagemaker.instance import INSTANCE_TYPES
 from cloche.services.sagemaker.records import Request
 from cloche.services.sagemaker.roles import check_role
 from cloche.services.sagemaker.training import checkpoints
 from cloche.services.sagemaker.training.channels import split_uri
+from cloche.services.sagemaker.training.resources import check_group_names, check_types
 
 if TYPE_CHECKING:
     from cloche.services.sagemaker import SageMaker
@@ -37,12 +37,12 @@ SWITCHES = {  # members that may be sent switched off
     "InfraCheckConfig": "EnableInfraCheck",
     "SessionChainingConfig": "EnableSessionTagChaining",
 }
-DISTRIBUTIONS = {  # hyperparameters by which the SDK asks for a launcher
+DISTRIBUTIONS = {  # hyperparameters by which the SDK asks for a launcher that is not there
     "sagemaker_mpi_enabled": "mpi",
     "sagemaker_parameter_server_enabled": "parameter_server",
     "sagemaker_distributed_dataparallel_enabled": "smdistributed.dataparallel",
     "sagemaker_pytorch_ddp_enabled": "pytorchddp",
-    "sagemaker_torch_distributed_enabled": "torch_distributed",
+    "sagemaker_pytorch_xla_multi_worker_enabled": "pytorchxla",
     "sagemaker_multi_worker_mirrored_strategy_enabled": "multi_worker_mirrored_strategy",
 }
 
@@ -63,6 +63,7 @@ def validated(given: Mapping[str, Any], sagemaker: SageMaker, account: str, regi
     if given["CheckpointConfig"]:
         checkpoints.checked(given["CheckpointConfig"])
     check_channels(given["InputDataConfig"], algorithm["TrainingInputMode"])
+    check_group_names(given["InputDataConfig"], given["ResourceConfig"] or {})
     for channel in given["InputDataConfig"]:
         check_objects(channel["DataSource"]["S3DataSource"], sagemaker, region, given["RoleArn"])
     return with_defaults(given)
@@ -140,9 +141,9 @@ def check_hyperparameters(hyperparameters: Mapping[str, str]) -> None:
         if wanted:
             raise unsupported(
                 f"the distribution {distribution} ({name})",
-                "Leave out distribution=…, ask for several instances, and call "
-                "torch.distributed.init_process_group('gloo') in the script: every host has "
-                "SM_HOSTS, SM_CURRENT_HOST, MASTER_ADDR and MASTER_PORT.",
+                'Use distribution={"torch_distributed": {"enabled": True}} (torchrun), or none, '
+                "and call torch.distributed.init_process_group('gloo') in the script: every host "
+                "has SM_HOSTS, SM_CURRENT_HOST, MASTER_ADDR and MASTER_PORT.",
             )
 
 
@@ -178,7 +179,7 @@ def check_channels(channels: Sequence[Request], default_mode: str) -> None:
             raise unsupported(f"{where} {others}", "Use S3DataSource.")
         if source["S3DataType"] not in ("S3Prefix", "ManifestFile"):
             raise unsupported(f"{where} S3DataType {source['S3DataType']}")
-        for member in ("AttributeNames", "InstanceGroupNames", "ModelAccessConfig"):
+        for member in ("AttributeNames", "ModelAccessConfig"):
             if source.get(member):
                 raise unsupported(f"{where} S3DataSource.{member}")
         split_uri(source["S3Uri"])
@@ -202,24 +203,14 @@ def check_objects(source: Request, sagemaker: SageMaker, region: str, role_arn: 
 
 def check_resources(resources: Request | None) -> Request:
     """Return ResourceConfig with its defaults."""
-    if not resources or not resources.get("InstanceType"):
-        wanted = "InstanceGroups" if (resources or {}).get("InstanceGroups") else ""
-        if wanted:
-            raise unsupported(f"ResourceConfig.{wanted}", "Use InstanceType and InstanceCount.")
-        raise AwsError("ValidationException", "ResourceConfig.InstanceType is required.")
-    for name in ("KeepAlivePeriodInSeconds", "VolumeKmsKeyId", "InstanceGroups"):
+    resources = resources or {}
+    for name in ("KeepAlivePeriodInSeconds", "VolumeKmsKeyId"):
         if resources.get(name):
             raise unsupported(f"ResourceConfig.{name}")
     for name in ("TrainingPlanArn", "InstancePlacementConfig", "InstancePreferences"):
         if resources.get(name):
             raise unsupported(f"ResourceConfig.{name}")
-    if resources["InstanceType"] not in INSTANCE_TYPES:
-        families = sorted({name.split(".")[1] for name in INSTANCE_TYPES})
-        raise unsupported(
-            f"the instance type {resources['InstanceType']}",
-            f"This machine stands in for CPU instances: ml.[{'|'.join(families)}].*.",
-        )
-    return {"InstanceCount": 1, "VolumeSizeInGB": 30} | dict(resources)
+    return check_types(resources)
 
 
 def check_stopping(stopping: Request) -> Request:

@@ -90,11 +90,14 @@ class Sample:
     usage: Mapping[str, Usage]
 
 
-def usage_data(job: str, before: Sample, now: Sample, memory_mib: float) -> list[Datum]:
+def usage_data(
+    job: str, before: Sample, now: Sample, memory_mib: Mapping[str, float]
+) -> list[Datum]:
     """Return what was used between two samples.
 
     CPUUtilization: percent of one core (two busy cores give 200); MemoryUtilization: percent of
-    `memory_mib`. Dimension Host is `JOB/algo-1` ("Monitor SageMaker with CloudWatch").
+    what `memory_mib` says the host has. Dimension Host is `JOB/algo-1` ("Monitor SageMaker with
+    CloudWatch").
     """
     seconds = (now.at - before.at).total_seconds()
     data: list[Datum] = []
@@ -109,7 +112,7 @@ def usage_data(job: str, before: Sample, now: Sample, memory_mib: float) -> list
                 "MemoryUtilization",
                 dimensions,
                 now.at,
-                100 * usage.memory_mib / memory_mib,
+                100 * usage.memory_mib / memory_mib[host],
                 "Percent",
             )
         )
