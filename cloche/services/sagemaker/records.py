@@ -69,27 +69,34 @@ class SecondaryStatus(StrEnum):
     FAILED = "Failed"
     STOPPED = "Stopped"
     MAX_RUNTIME_EXCEEDED = "MaxRuntimeExceeded"
+    MAX_WAIT_TIME_EXCEEDED = "MaxWaitTimeExceeded"
+    INTERRUPTED = "Interrupted"  # the spot instances were taken away; it starts over
+    RESTARTING = "Restarting"  # the machine was lost; it starts over
 
 
 S = SecondaryStatus
-ENDINGS = (S.COMPLETED, S.FAILED, S.STOPPED, S.MAX_RUNTIME_EXCEEDED)
+ENDINGS = (S.COMPLETED, S.FAILED, S.STOPPED, S.MAX_RUNTIME_EXCEEDED, S.MAX_WAIT_TIME_EXCEEDED)
 NEXT_SECONDARY: Mapping[SecondaryStatus, tuple[SecondaryStatus, ...]] = {
     S.STARTING: (S.DOWNLOADING, S.STOPPING, S.FAILED),
-    S.DOWNLOADING: (S.PENDING, S.TRAINING, S.STOPPING, S.FAILED),
-    S.PENDING: (S.TRAINING, S.STOPPING, S.FAILED),
-    S.TRAINING: (S.UPLOADING, S.STOPPING, S.FAILED),
-    S.STOPPING: (S.UPLOADING, S.STOPPED),
+    S.DOWNLOADING: (S.PENDING, S.TRAINING, S.STOPPING, S.FAILED, S.RESTARTING),
+    S.PENDING: (S.TRAINING, S.STOPPING, S.FAILED, S.RESTARTING),
+    S.TRAINING: (S.UPLOADING, S.STOPPING, S.FAILED, S.INTERRUPTED, S.RESTARTING),
+    S.INTERRUPTED: (S.STARTING, S.STOPPING),
+    S.RESTARTING: (S.STARTING, S.STOPPING),
+    S.STOPPING: (S.UPLOADING, S.STOPPED, S.MAX_WAIT_TIME_EXCEEDED),
     S.UPLOADING: ENDINGS,
     S.COMPLETED: (),
     S.FAILED: (),
     S.STOPPED: (),
     S.MAX_RUNTIME_EXCEEDED: (),
+    S.MAX_WAIT_TIME_EXCEEDED: (),
 }
 STATUS_OF_ENDING: Mapping[SecondaryStatus, TrainingJobStatus] = {
     S.COMPLETED: TrainingJobStatus.COMPLETED,
     S.FAILED: TrainingJobStatus.FAILED,
     S.STOPPED: TrainingJobStatus.STOPPED,
     S.MAX_RUNTIME_EXCEEDED: TrainingJobStatus.STOPPED,
+    S.MAX_WAIT_TIME_EXCEEDED: TrainingJobStatus.STOPPED,
 }
 
 # `StatusMessage` of each transition, as the service gives them (they show in the SDK's log).
@@ -104,6 +111,12 @@ MESSAGES: Mapping[SecondaryStatus, str] = {
     S.FAILED: "Training job failed",
     S.STOPPED: "Training job stopped",
     S.MAX_RUNTIME_EXCEEDED: "Training job runtime exceeded MaxRuntimeInSeconds provided",
+    # The next two are the words of API_DescribeTrainingJob.
+    S.MAX_WAIT_TIME_EXCEEDED: "The job stopped because it exceeded the maximum allowed wait time.",
+    S.INTERRUPTED: (
+        "The job stopped because the managed spot training instances were interrupted."
+    ),
+    S.RESTARTING: "Restarting the training job",
 }
 
 
@@ -131,7 +144,9 @@ class Progress:
 
     `ending` is how the job will end: known when its processes have ended, and not changed after.
     `read` is, for each host, up to where its log was searched for metrics. `curve` is every value
-    of the metric that a tuning job's objective is, in the order of the log.
+    of the metric that a tuning job's objective is, in the order of the log. `overdue`: it is
+    stopping because MaxWaitTimeInSeconds is over. With several attempts the transitions tell of
+    all; logs and `read` are the newest one's.
     """
 
     transitions: tuple[Transition, ...] = ()
@@ -144,6 +159,7 @@ class Progress:
     metrics: Mapping[str, Metric] = field(default_factory=dict)
     read: Mapping[str, int] = field(default_factory=dict)
     curve: tuple[float, ...] = ()
+    overdue: bool = False
 
     def go(self, status: SecondaryStatus, now: datetime, message: str | None = None) -> Progress:
         """Return this with `status` as the newest transition.

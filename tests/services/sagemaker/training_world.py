@@ -57,7 +57,7 @@ class FakeEngine:
     def launch(self, gang: GangSpec) -> Placed | InsufficientCapacity:
         if self.broken:
             raise EngineError(self.broken)
-        if gang.name in self.specs:
+        if gang.name in self.states:
             return Placed()
         if self.full:
             return InsufficientCapacity(self.full)

@@ -31,7 +31,7 @@ from cloche.services.sagemaker.records import (
     training_job,
 )
 from cloche.services.sagemaker.records_tuning import OBJECTIVE
-from cloche.services.sagemaker.training import checkpoints
+from cloche.services.sagemaker.training import attempts, checkpoints
 from cloche.services.sagemaker.training import hosts as h
 from cloche.services.sagemaker.training.channels import DownloadError, split_uri
 from cloche.services.sagemaker.training.checkpoints import Checkpoints
@@ -46,7 +46,6 @@ from cloche.services.sagemaker.training.decide import (
     StopHosts,
     Upload,
     Watch,
-    decide,
 )
 from cloche.services.sagemaker.training.outcome import (
     REASON_LIMIT,
@@ -112,8 +111,14 @@ class TrainingJobs:
         """Do what is next for one job."""
         job = training_job(resource)
         seen = await asyncio.to_thread(self.sagemaker.engine.see, h.gang_of(job))
-        plan = decide(job, seen)
+        plan = attempts.plan(job, seen, self.sagemaker.store.clock.now())
         match plan:
+            case attempts.Leave():
+                return await self.leave(job, plan)
+            case attempts.Restart():
+                return await self.restart(job)
+            case attempts.Overdue():
+                return await self.overdue(job)
             case Begin():
                 return await self.begin(job)
             case Launch():
@@ -140,7 +145,7 @@ class TrainingJobs:
         """Write down that the input is being presented; billing begins."""
         now = self.sagemaker.store.clock.now()
         progress = job.progress.go(S.DOWNLOADING, now)
-        await self.write(job, replace(progress, started_ms=to_ms(now)))
+        await self.write(job, replace(progress, started_ms=job.progress.started_ms or to_ms(now)))
         return 0.0
 
     async def launch(self, job: TrainingJob) -> float:
@@ -180,11 +185,36 @@ class TrainingJobs:
         return RETRY_S
 
     async def give_up(self, job: TrainingJob, failure: str) -> float:
-        """Write down that the job will fail although nothing ran."""
+        """Write down that the job will fail although nothing ran, or that it is tried again."""
+        if attempts.retried(job, failure):
+            return await self.leave(job, attempts.Leave(S.RESTARTING, failure))
         progress = replace(
             job.progress, ending=S.FAILED, failure=failure[:REASON_LIMIT], uploaded=True
         )
         await self.write(job, progress)
+        return 0.0
+
+    async def leave(self, job: TrainingJob, plan: attempts.Leave) -> float:
+        """Write down that this attempt is given up."""
+        now = self.sagemaker.store.clock.now()
+        await self.write(job, job.progress.go(plan.status, now, plan.message))
+        return 0.0
+
+    async def restart(self, job: TrainingJob) -> float:
+        """Let go of everything but the checkpoints, then write down that the job begins anew."""
+        progress = await self.harvest(job)
+        await self.put_checkpoints(job, strict=False)
+        await self.let_go(job)
+        now = self.sagemaker.store.clock.now()
+        stream_s = max(to_ms(now) // 1000, progress.stream_s + 1)
+        progress = replace(progress.go(S.STARTING, now), stream_s=stream_s, read={})
+        await self.write(job, progress)
+        return 0.0
+
+    async def overdue(self, job: TrainingJob) -> float:
+        """Write down that the job stops because it took too long."""
+        progress = job.progress.go(S.STOPPING, self.sagemaker.store.clock.now())
+        await self.write(job, replace(progress, overdue=True), TrainingJobStatus.STOPPING)
         return 0.0
 
     async def started(self, job: TrainingJob) -> float:
@@ -223,8 +253,7 @@ class TrainingJobs:
         if plan.ran:
             progress = progress.go(S.UPLOADING, self.sagemaker.store.clock.now())
         else:
-            with suppress(AwsError):  # the job has failed already, and says why
-                await self.put_checkpoints(job)
+            await self.put_checkpoints(job, strict=False)
         await self.write(
             job, replace(progress, ending=plan.ending, failure=failure, uploaded=not plan.ran)
         )
@@ -237,7 +266,7 @@ class TrainingJobs:
         """
         progress = replace(job.progress, uploaded=True)
         try:
-            await self.put_checkpoints(job)
+            await self.put_checkpoints(job, strict=True)
             await self.put_artifacts(job)
         except StorageFull:
             raise
@@ -250,22 +279,17 @@ class TrainingJobs:
 
     async def finish(self, job: TrainingJob) -> None:
         """Let go of everything the job held, then write its final status."""
-        gang, sagemaker = h.gang_of(job), self.sagemaker
         check = self.kept(job).check
         if check is not None:
             await asyncio.wait({check}, timeout=CHECK_S)
             check.cancel()
-        await sagemaker.doors.close(gang)
-        await asyncio.to_thread(sagemaker.engine.forget, gang)
-        await asyncio.to_thread(remove, h.ground_of(job, sagemaker.config).folder)
-        now, ending = sagemaker.store.clock.now(), job.progress.ending
+        await self.let_go(job)
+        now, ending = self.sagemaker.store.clock.now(), job.progress.ending
         assert ending is not None and ending in ENDINGS
         progress = job.progress.go(ending, now)
         if progress.started_ms is not None:
             progress = replace(progress, ended_ms=to_ms(now))
         await self.write(job, progress, STATUS_OF_ENDING[ending])
-        self.remembered.pop(gang, None)
-        self.checkpoints.forget(h.mls_of(job, sagemaker.config))
 
     # ------------------------------------------------------------------ what they share
 
@@ -365,9 +389,27 @@ class TrainingJobs:
         r = job.resource
         await self.sagemaker.cloudwatch.put(r.account, r.region, NAMESPACE, data)
 
-    async def put_checkpoints(self, job: TrainingJob) -> None:
-        """Put what is left of the checkpoints to S3; the hosts have ended."""
-        await self.checkpoints.finish(job.request, h.mls_of(job, self.sagemaker.config))
+    async def put_checkpoints(self, job: TrainingJob, *, strict: bool) -> None:
+        """Put what is left of the checkpoints to S3; the hosts have ended.
+
+        Not strict: a bucket that is gone is no error, for the job has others to tell of.
+        """
+        try:
+            await self.checkpoints.finish(job.request, h.mls_of(job, self.sagemaker.config))
+        except StorageFull:
+            raise
+        except AwsError:
+            if strict:
+                raise
+
+    async def let_go(self, job: TrainingJob) -> None:
+        """Let go of hosts, doors and folders."""
+        gang, sagemaker = h.gang_of(job), self.sagemaker
+        await sagemaker.doors.close(gang)
+        await asyncio.to_thread(sagemaker.engine.forget, gang)
+        await asyncio.to_thread(remove, h.ground_of(job, sagemaker.config).folder)
+        self.remembered.pop(gang, None)
+        self.checkpoints.forget(h.mls_of(job, sagemaker.config))
 
     async def put_artifacts(self, job: TrainingJob) -> None:
         """Archive `/opt/ml/model` and `/opt/ml/output/data` of all hosts and put them to S3.

@@ -21,6 +21,7 @@ from cloche.services.sagemaker.records import (
 )
 from cloche.services.sagemaker.tags import checked
 from cloche.services.sagemaker.training import record
+from cloche.services.sagemaker.training.attempts import billable_s, check_tags
 from cloche.services.sagemaker.training.record import new_training_job
 from cloche.services.sagemaker.training.request import validated
 
@@ -39,6 +40,7 @@ ECHOED = (
     "EnableInterContainerTrafficEncryption",
     "EnableManagedSpotTraining",
     "CheckpointConfig",
+    "RetryStrategy",
     "DebugHookConfig",
     "ProfilerConfig",
     "Environment",
@@ -66,6 +68,7 @@ async def create_training_job(
     EnableInterContainerTrafficEncryption: bool = False,
     EnableManagedSpotTraining: bool = False,
     CheckpointConfig: Request | None = None,
+    RetryStrategy: Request | None = None,
     DebugHookConfig: Request | None = None,
     DebugRuleConfigurations: Sequence[Request] = (),
     ProfilerConfig: Request | None = None,
@@ -90,6 +93,7 @@ async def create_training_job(
         "EnableInterContainerTrafficEncryption": EnableInterContainerTrafficEncryption,
         "EnableManagedSpotTraining": EnableManagedSpotTraining,
         "CheckpointConfig": CheckpointConfig,
+        "RetryStrategy": RetryStrategy,
         "DebugHookConfig": DebugHookConfig,
         "DebugRuleConfigurations": DebugRuleConfigurations,
         "ProfilerConfig": ProfilerConfig,
@@ -102,6 +106,7 @@ async def create_training_job(
     }
     request = validated(given, call.service, call.account, call.region)
     checked(Tags)
+    check_tags(Tags)
     await insert(call, TrainingJobName, request, Tags)
     return {"TrainingJobArn": arn(call.account, call.region, TRAINING_JOB, TrainingJobName)}
 
@@ -161,7 +166,7 @@ def describe_training_job(call: Call[SageMaker], *, TrainingJobName: str) -> dic
     )
     if progress.started_ms is not None and progress.ended_ms is not None:
         seconds = max(1, round((progress.ended_ms - progress.started_ms) / 1000))
-        answer |= {"TrainingTimeInSeconds": seconds, "BillableTimeInSeconds": seconds}
+        answer |= {"TrainingTimeInSeconds": seconds, "BillableTimeInSeconds": billable_s(job)}
     return answer
 
 

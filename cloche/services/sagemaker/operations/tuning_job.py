@@ -21,6 +21,7 @@ from cloche.services.sagemaker.records_tuning import (
     tuning_job,
 )
 from cloche.services.sagemaker.tags import checked
+from cloche.services.sagemaker.training.attempts import check_tags
 from cloche.services.sagemaker.tuning.decide import not_improving
 from cloche.services.sagemaker.tuning.request import (
     checked_config,
@@ -69,6 +70,7 @@ async def create_hyper_parameter_tuning_job(
     definitions = [checked_definition(each, config, sagemaker, *place) for each in sent]
     parents(WarmStartConfig, definitions, config, sagemaker, place)
     checked(Tags)
+    check_tags(Tags)
     request: dict[str, Any] = {"HyperParameterTuningJobConfig": config}
     if TrainingJobDefinitions:
         request["TrainingJobDefinitions"] = definitions

@@ -94,7 +94,7 @@ def absent(job: TrainingJob) -> Plan:
     if job.secondary in (S.DOWNLOADING, S.PENDING):
         return Launch()
     if job.secondary is S.STOPPING:
-        return End(S.STOPPED, ran=False)
+        return End(stopped(job), ran=False)
     return End(S.FAILED, failure=LOST.format(hosts=", ".join(job.hosts)), ran=False)
 
 
@@ -103,15 +103,20 @@ def ended(job: TrainingJob, seen: Mapping[str, Seen]) -> End:
     if any(one.reason == "MaxRuntimeExceeded" for one in seen.values()):
         return End(S.MAX_RUNTIME_EXCEEDED)
     if job.secondary is S.STOPPING:
-        return End(S.STOPPED)
+        return End(stopped(job))
     lost = [host for host, one in seen.items() if one.state == "lost"]
     if lost:
         return End(S.FAILED, failure=LOST.format(hosts=", ".join(lost)))
     failed = first_failed(seen)
     if failed is not None:
         return End(S.FAILED, failed_host=failed)
-    stopped = any(one.reason == "Stopped" for one in seen.values())
-    return End(S.STOPPED if stopped else S.COMPLETED)
+    by_us = any(one.reason == "Stopped" for one in seen.values())
+    return End(S.STOPPED if by_us else S.COMPLETED)
+
+
+def stopped(job: TrainingJob) -> SecondaryStatus:
+    """Return how a job ends that was asked to stop."""
+    return S.MAX_WAIT_TIME_EXCEEDED if job.progress.overdue else S.STOPPED
 
 
 def first_failed(seen: Mapping[str, Seen]) -> str | None:

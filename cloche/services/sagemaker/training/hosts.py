@@ -22,6 +22,7 @@ from cloche.services.sagemaker.instance import (
 )
 from cloche.services.sagemaker.records import Request, TrainingJob
 from cloche.services.sagemaker.training import checkpoints
+from cloche.services.sagemaker.training.attempts import remaining_s
 from cloche.services.sagemaker.training.channels import (
     DownloadError,
     link_all,
@@ -207,7 +208,7 @@ def gang(job: TrainingJob, logs: Mapping[str, Path], config: Config, engine: Eng
         processes=tuple(
             process(job, host, logs[host], environment, config, engine) for host in job.hosts
         ),
-        max_run_s=job.max_run_s,
+        max_run_s=remaining_s(job),
         stop_grace_s=STOP_GRACE_S,
         egress=not job.request["EnableNetworkIsolation"],
     )

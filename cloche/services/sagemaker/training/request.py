@@ -15,7 +15,7 @@ from cloche.core.errors import AwsError, unsupported
 from cloche.services.sagemaker.environments import environment_for
 from cloche.services.sagemaker.records import Request
 from cloche.services.sagemaker.roles import check_role
-from cloche.services.sagemaker.training import checkpoints
+from cloche.services.sagemaker.training import attempts, checkpoints
 from cloche.services.sagemaker.training.channels import split_uri
 from cloche.services.sagemaker.training.resources import check_group_names, check_types
 
@@ -26,7 +26,6 @@ DAY_S = 86_400  # the default of MaxRuntimeInSeconds (API_StoppingCondition)
 
 # Features that change what runs; a request that really uses one is refused by this name.
 LATER: Mapping[str, str] = {
-    "EnableManagedSpotTraining": "Leave it out: the job runs at once.",
     "DebugRuleConfigurations": "Leave out rules=….",
     "ProfilerRuleConfigurations": "Pass disable_profiler=True to the estimator.",
     "TensorBoardOutputConfig": "Write to /opt/ml/output/data, which is uploaded.",
@@ -73,9 +72,10 @@ def with_defaults(given: Mapping[str, Any]) -> Request:
     """Return a request that was found valid as it is kept, defaults filled in."""
     request = {name: value for name, value in given.items() if value is not None}
     request["ResourceConfig"] = check_resources(given["ResourceConfig"])
-    request["StoppingCondition"] = check_stopping(given["StoppingCondition"] or {})
+    spot = bool(given["EnableManagedSpotTraining"])
+    request["StoppingCondition"] = check_stopping(given["StoppingCondition"] or {}, spot)
     for name in (*LATER, *SWITCHES):
-        if not request.get(name) and name != "EnableManagedSpotTraining":
+        if not request.get(name):
             request.pop(name, None)
     return request
 
@@ -213,14 +213,9 @@ def check_resources(resources: Request | None) -> Request:
     return check_types(resources)
 
 
-def check_stopping(stopping: Request) -> Request:
+def check_stopping(stopping: Request, spot: bool) -> Request:
     """Return StoppingCondition with its default."""
-    if stopping.get("MaxWaitTimeInSeconds"):
-        raise AwsError(
-            "ValidationException",
-            "Invalid MaxWaitTimeInSeconds. It is only supported when EnableManagedSpotTraining "
-            "is set to true",
-        )
+    attempts.check_stopping(stopping, spot, stopping.get("MaxRuntimeInSeconds", DAY_S))
     if stopping.get("MaxPendingTimeInSeconds"):
         raise unsupported("StoppingCondition.MaxPendingTimeInSeconds")
     return {"MaxRuntimeInSeconds": DAY_S} | dict(stopping)

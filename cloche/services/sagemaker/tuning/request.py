@@ -36,6 +36,7 @@ SHARED = (
     "EnableInterContainerTrafficEncryption",
     "EnableManagedSpotTraining",
     "CheckpointConfig",
+    "RetryStrategy",
 )
 # Those that only CreateTrainingJob has: a trial goes without.
 WITHOUT = (
@@ -152,9 +153,8 @@ def checked_definition(
     ResourceConfig what HyperParameterTuningResourceConfig says.
     """
     definition = dict(sent)
-    for name in ("VpcConfig", "RetryStrategy"):
-        if definition.get(name):
-            raise unsupported(f"TrainingJobDefinition.{name}")
+    if definition.get("VpcConfig"):
+        raise unsupported("TrainingJobDefinition.VpcConfig")
     objective = definition.get("TuningObjective") or config.get("HyperParameterTuningJobObjective")
     algorithm = definition["AlgorithmSpecification"]
     metrics = [metric["Name"] for metric in algorithm.get("MetricDefinitions") or ()]
