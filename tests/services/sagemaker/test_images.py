@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import io
 import json
-import tarfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from training_client import BUCKET, Trainer, wait_for
+from training_client import Trainer, source, wait_for
 
 from cloche.cli import main
 from cloche.testing.platform import Platform
@@ -37,10 +36,10 @@ def trainer(platform: Platform) -> Trainer:
     return Trainer(platform)
 
 
-def serve(platform: Platform, role: str, image: str, name: str, uri: str) -> Any:
+def serve(platform: Platform, role: str, image: str, name: str, uri: str, **variables: str) -> Any:
     """Put an endpoint up; return the client that invokes it."""
     sagemaker = platform.client("sagemaker")
-    container = {"Image": image, "ModelDataUrl": uri}
+    container = {"Image": image, "ModelDataUrl": uri, "Environment": variables}
     sagemaker.create_model(ModelName=name, PrimaryContainer=container, ExecutionRoleArn=role)
     variant = {
         "VariantName": "v",
@@ -60,21 +59,6 @@ def serve(platform: Platform, role: str, image: str, name: str, uri: str) -> Any
     return platform.client("sagemaker-runtime")
 
 
-def with_code(data: bytes, code: str) -> bytes:
-    """Return a model.tar.gz with `code/inference.py` added."""
-    stream = io.BytesIO()
-    with (
-        tarfile.open(fileobj=io.BytesIO(data)) as old,
-        tarfile.open(fileobj=stream, mode="w:gz") as new,
-    ):
-        for member in old.getmembers():
-            new.addfile(member, old.extractfile(member))
-        info = tarfile.TarInfo("code/inference.py")
-        info.size = len(code)
-        new.addfile(info, io.BytesIO(code.encode()))
-    return stream.getvalue()
-
-
 def test_scikit_learn_trained_and_served(platform: Platform, trainer: Trainer) -> None:
     pytest.importorskip("sklearn")
     numpy = pytest.importorskip("numpy")
@@ -88,9 +72,17 @@ def test_scikit_learn_trained_and_served(platform: Platform, trainer: Trainer) -
     )
     assert heading.endswith(f"(asked for: {SKLEARN})")
     assert "module sagemaker_sklearn_container.training:main" in log.splitlines()
-    data = trainer.get(job["ModelArtifacts"]["S3ModelArtifacts"].removeprefix(f"s3://{BUCKET}/"))
-    uri = trainer.put("served/model.tar.gz", with_code(data, LOAD))
-    runtime = serve(platform, trainer.role, SKLEARN, "sklearn", uri)
+    # As the SDK's SKLearnModel does: the code beside the model, in an archive of its own.
+    submitted = trainer.put("served/sourcedir.tar.gz", source({"serve.py": LOAD}))
+    runtime = serve(
+        platform,
+        trainer.role,
+        SKLEARN,
+        "sklearn",
+        job["ModelArtifacts"]["S3ModelArtifacts"],
+        SAGEMAKER_PROGRAM="serve.py",
+        SAGEMAKER_SUBMIT_DIRECTORY=submitted,
+    )
     stream = io.BytesIO()
     numpy.save(stream, numpy.array([[0.0], [3.0]]))
     for content_type, body in (
@@ -163,9 +155,7 @@ def test_environment_of_ones_own(
         "def model_fn(_): return clochetiny.ANSWER\n"
         "def transform_fn(model, body, kind, accept): return str(model)\n"
     )
-    empty = io.BytesIO()
-    tarfile.open(fileobj=empty, mode="w").close()
-    uri = trainer.put("mine/model.tar.gz", with_code(empty.getvalue(), code))
+    uri = trainer.put("mine/model.tar.gz", source({"code/inference.py": code}))
     runtime = serve(platform, trainer.role, MINE, "mine", uri)
     answer = runtime.invoke_endpoint(EndpointName="mine", Body=b"")
     assert answer["Body"].read() == b"42"  # what the job wrote into its packages was its own

@@ -1,5 +1,8 @@
 """Models on the disk: unpacked once for a deployment's variant, then never changed.
 
+User code comes in the model, as `code/`, or as an archive of its own that the variable
+SAGEMAKER_SUBMIT_DIRECTORY names (the SDK's SKLearnModel and XGBoostModel): it is put there too.
+
 Replicas see the folder at /opt/ml/model under an overlay, so each may write there.
 """
 
@@ -88,15 +91,26 @@ def place(s3: S3, variant: Variant, folder: Path) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     if variant.model_data is not None:
-        try:
-            (unpack if variant.archived else link_all)(s3, variant.model_data, partial)
-        except (AwsError, DownloadError, FileNotFoundError) as error:
-            text = NOT_DOWNLOADED.format(uri=variant.model_data)
-            raise ModelDataError(f"{text} ({error})") from error
-        except (tarfile.TarError, EOFError, OSError) as error:
-            text = NOT_AN_ARCHIVE.format(uri=variant.model_data)
-            raise ModelDataError(f"{text} ({error})") from error
+        fetch(s3, variant.model_data, partial, archived=variant.archived)
+    submitted = variant.environment.get("SAGEMAKER_SUBMIT_DIRECTORY", "")
+    if submitted.startswith("s3://"):
+        code = folder.with_name(f"{folder.name}.code")
+        shutil.rmtree(code, ignore_errors=True)
+        code.mkdir()
+        fetch(s3, submitted, code, archived=True)
+        shutil.copytree(code, partial / "code", dirs_exist_ok=True)
+        shutil.rmtree(code)
     partial.rename(folder)
+
+
+def fetch(s3: S3, uri: str, folder: Path, *, archived: bool) -> None:
+    """Fill a folder from an archive, or from a prefix; ModelDataError says why not."""
+    try:
+        (unpack if archived else link_all)(s3, uri, folder)
+    except (AwsError, DownloadError, FileNotFoundError) as error:
+        raise ModelDataError(f"{NOT_DOWNLOADED.format(uri=uri)} ({error})") from error
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise ModelDataError(f"{NOT_AN_ARCHIVE.format(uri=uri)} ({error})") from error
 
 
 def unpack(s3: S3, uri: str, folder: Path) -> None:
