@@ -7,7 +7,7 @@ import time
 
 from bench.harness import cores
 
-BENCHES = ("wire", "control_plane", "s3", "engine", "training", "serving", "images")
+BENCHES = ("wire", "control_plane", "s3", "engine", "training", "serving", "images", "gang")
 
 
 def main(names: list[str]) -> int:

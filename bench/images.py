@@ -34,6 +34,7 @@ ARGUMENTS = {
     "batch_size": "32",
     "image_size": "96",
     "backbone": "efficientnet-lite0",
+    "cache-features": "false",  # each epoch is to see the pictures
 }
 
 
@@ -98,7 +99,7 @@ def prepare(server: Server, folder: ImageFolder) -> str:
     return str(role["Role"]["Arn"])
 
 
-def job(server: Server, role: str, number: int) -> dict[str, Any]:
+def job(server: Server, role: str, number: int, hosts: int = 1) -> dict[str, Any]:
     """Run the script as a training job and return its history."""
     sagemaker, name = server.client("sagemaker"), f"images-{number}"
     sagemaker.create_training_job(
@@ -121,7 +122,7 @@ def job(server: Server, role: str, number: int) -> dict[str, Any]:
         OutputDataConfig={"S3OutputPath": f"s3://{BUCKET}/out"},
         ResourceConfig={
             "InstanceType": "ml.m5.2xlarge",
-            "InstanceCount": 1,
+            "InstanceCount": hosts,
             "VolumeSizeInGB": 30,
         },
         StoppingCondition={"MaxRuntimeInSeconds": 3600},

@@ -77,7 +77,7 @@ def job(server: Server, role: str, script: str, number: Callable[[], int]) -> Ca
         start = time.time()
         sagemaker.create_training_job(**request)
         wait(sagemaker, name)
-        return started(server, name) - start
+        return max(started(server, name)) - start
 
     return run
 
@@ -139,14 +139,14 @@ def wait(sagemaker: Any, name: str) -> None:
     raise RuntimeError(f"{name} did not complete: {status}")
 
 
-def started(server: Server, name: str) -> float:
-    """Return the time that the script printed."""
+def started(server: Server, name: str) -> list[float]:
+    """Return the times that the script printed: one a host."""
     logs = server.client("logs")
     found = logs.filter_log_events(
         logGroupName=GROUP, logStreamNamePrefix=f"{name}/", filterPattern="STARTED"
     )
     lines = [event["message"] for event in found["events"]]
-    return next(float(line.split()[1]) for line in lines if line.startswith("STARTED "))
+    return [float(line.split()[1]) for line in lines if line.startswith("STARTED ")]
 
 
 async def channels() -> None:

@@ -28,6 +28,13 @@ with open(os.environ['SM_MODEL_DIR'] + '/model.pth', 'w') as file:
     file.write('weights')
 """
 
+WHERE = """
+import os
+env = os.environ
+group, of = env['SM_CURRENT_INSTANCE_GROUP'], env['SM_CURRENT_INSTANCE_TYPE']
+print(env['SM_CURRENT_HOST'], 'in', group, 'of', of)
+"""
+
 
 @pytest.fixture
 def session(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
@@ -90,3 +97,24 @@ def test_failure_is_raised_with_its_reason(session: object, tmp_path: Path) -> N
     )
     with pytest.raises(Exception, match="ValueError: no such breed"):
         estimator.fit(logs=False)
+
+
+def test_fit_on_groups_of_instances(
+    session: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "hpo.py").write_text(WHERE)
+    group = pytest.importorskip("sagemaker.instance_group").InstanceGroup
+    first, second = group("one", "ml.c5.xlarge", 1), group("two", "ml.m5.large", 2)
+    estimator = pytorch.PyTorch(
+        entry_point="hpo.py",
+        source_dir=str(tmp_path),
+        role=sagemaker.get_execution_role(),
+        framework_version="2.1",
+        py_version="py310",
+        instance_groups=[first, second],
+    )
+    estimator.fit(logs=True)
+    printed = capsys.readouterr().out
+    for line in ("algo-1 in one of ml.c5.xlarge", "algo-3 in two of ml.m5.large"):
+        assert line in printed
+

@@ -141,9 +141,10 @@ def check_hyperparameters(hyperparameters: Mapping[str, str]) -> None:
         if wanted:
             raise unsupported(
                 f"the distribution {distribution} ({name})",
-                'Use distribution={"torch_distributed": {"enabled": True}} (torchrun), or none, '
-                "and call torch.distributed.init_process_group('gloo') in the script: every host "
-                "has SM_HOSTS, SM_CURRENT_HOST, MASTER_ADDR and MASTER_PORT.",
+                "Leave out distribution=…, ask for several instances, and call "
+                "torch.distributed.init_process_group('gloo') in the script: every host has "
+                "SM_HOSTS, SM_CURRENT_HOST, MASTER_ADDR and MASTER_PORT. Or have torchrun start it "
+                "(torch_distributed): the hyperparameter sagemaker_torch_distributed_enabled=true.",
             )
 
 
