@@ -4,11 +4,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.set-up
 
-.PHONY: help setup tour test check bench clean
+.PHONY: help setup tour test test-sdks check bench clean
 
 help:
 	@echo "make tour    see Cloche work: data, training, an endpoint, an answer, a report"
 	@echo "make test    run every check and test"
+	@echo "make test-sdks  run what three generations of the SageMaker SDK do (makes .venv-sdk)"
 	@echo "make setup   make .venv with all that both need (done by the two, once)"
 	@echo "make check   format, types, lint, import and size rules, docs in step"
 	@echo "make bench   measure"
@@ -27,6 +28,10 @@ tour: setup
 test: setup
 	@scripts/test
 
+# SageMaker SDKs 2.70.0 and 3.x beside the 2.x that .venv has; each gets a venv of its own.
+test-sdks: setup
+	@scripts/test-sdks
+
 check: setup
 	@scripts/check
 
@@ -34,4 +39,4 @@ bench: setup
 	@$(BIN)/python -m bench
 
 clean:
-	rm -rf .venv .tour build cloche.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-sdk .tour build cloche.egg-info .pytest_cache .mypy_cache .ruff_cache
