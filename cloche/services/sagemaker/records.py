@@ -139,6 +139,15 @@ class Metric:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """What a rule of the Debugger or the profiler said, and when."""
+
+    status: str
+    details: str
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
     """What was made of a training job so far (the resource's document).
 
@@ -160,6 +169,7 @@ class Progress:
     read: Mapping[str, int] = field(default_factory=dict)
     curve: tuple[float, ...] = ()
     overdue: bool = False
+    rules: Mapping[str, Rule] = field(default_factory=dict)
 
     def go(self, status: SecondaryStatus, now: datetime, message: str | None = None) -> Progress:
         """Return this with `status` as the newest transition.
@@ -274,7 +284,9 @@ def training_job(resource: Resource) -> TrainingJob:
     )
     ending = document.pop("ending")
     metrics = {name: Metric(**m) for name, m in document.pop("metrics").items()}
+    rules = {name: Rule(**said) for name, said in document.pop("rules", {}).items()}
     progress = Progress(
+        rules=rules,
         transitions=transitions,
         ending=S(ending) if ending else None,
         metrics=metrics,

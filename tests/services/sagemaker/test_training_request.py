@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from training_client import BUCKET, IMAGE, Trainer, channel
+from training_client import BUCKET, Trainer, channel
 
 from cloche.testing.platform import Platform
 
@@ -38,30 +38,14 @@ def refusal(trainer: Trainer, changes: dict[str, Any]) -> dict[str, str]:
     return message
 
 
-RULE = {"RuleConfigurationName": "r", "RuleEvaluatorImage": IMAGE}
-HOOK = {"S3OutputPath": f"s3://{BUCKET}/", "CollectionConfigurations": [{"CollectionName": "x"}]}
 PREFIX = f"s3://{BUCKET}/in"
 UNSUPPORTED: list[tuple[dict[str, Any], str]] = [
-    ({"DebugRuleConfigurations": [RULE]}, "DebugRuleConfigurations. Leave out rules=…."),
-    (
-        {"ProfilerRuleConfigurations": [RULE]},
-        "ProfilerRuleConfigurations. Pass disable_profiler=True to the estimator.",
-    ),
     (
         {"TensorBoardOutputConfig": {"S3OutputPath": PREFIX}},
         "TensorBoardOutputConfig. Write to /opt/ml/output/data, which is uploaded.",
     ),
-    ({"ExperimentConfig": {"ExperimentName": "e"}}, "ExperimentConfig."),
     ({"RemoteDebugConfig": {"EnableRemoteDebug": True}}, "RemoteDebugConfig.EnableRemoteDebug."),
     ({"InfraCheckConfig": {"EnableInfraCheck": True}}, "InfraCheckConfig.EnableInfraCheck."),
-    (
-        {"DebugHookConfig": HOOK},
-        "DebugHookConfig.CollectionConfigurations. Pass debugger_hook_config=False.",
-    ),
-    (
-        {"ProfilerConfig": {"ProfilingIntervalInMilliseconds": 500}},
-        "ProfilerConfig.ProfilingIntervalInMilliseconds. Pass disable_profiler=True.",
-    ),
     ({"OutputDataConfig.KmsKeyId": "k"}, "OutputDataConfig.KmsKeyId."),
     ({"ResourceConfig.KeepAlivePeriodInSeconds": 60}, "ResourceConfig.KeepAlivePeriodInSeconds."),
     ({"ResourceConfig.VolumeKmsKeyId": "k"}, "ResourceConfig.VolumeKmsKeyId."),

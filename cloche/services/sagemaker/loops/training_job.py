@@ -31,7 +31,7 @@ from cloche.services.sagemaker.records import (
     training_job,
 )
 from cloche.services.sagemaker.records_tuning import OBJECTIVE
-from cloche.services.sagemaker.training import attempts, checkpoints
+from cloche.services.sagemaker.training import attempts, checkpoints, rule_run
 from cloche.services.sagemaker.training import hosts as h
 from cloche.services.sagemaker.training.channels import DownloadError, split_uri
 from cloche.services.sagemaker.training.checkpoints import Checkpoints
@@ -264,7 +264,8 @@ class TrainingJobs:
 
         While the disk is full it is tried again: what was trained is not given up for that.
         """
-        progress = replace(job.progress, uploaded=True)
+        said = await rule_run.run(job, self.sagemaker, await self.logs(job))
+        progress = replace(job.progress, uploaded=True, rules=said)
         try:
             await self.put_checkpoints(job, strict=True)
             await self.put_artifacts(job)

@@ -24,6 +24,7 @@ from cloche.services.sagemaker.training import record
 from cloche.services.sagemaker.training.attempts import billable_s, check_tags
 from cloche.services.sagemaker.training.record import new_training_job
 from cloche.services.sagemaker.training.request import validated
+from cloche.services.sagemaker.training.rule_run import described
 
 if TYPE_CHECKING:
     from cloche.services.sagemaker import SageMaker
@@ -42,7 +43,10 @@ ECHOED = (
     "CheckpointConfig",
     "RetryStrategy",
     "DebugHookConfig",
+    "DebugRuleConfigurations",
     "ProfilerConfig",
+    "ProfilerRuleConfigurations",
+    "ExperimentConfig",
     "Environment",
     "RemoteDebugConfig",
     "InfraCheckConfig",
@@ -150,9 +154,9 @@ def describe_training_job(call: Call[SageMaker], *, TrainingJobName: str) -> dic
         ],
         "OutputDataConfig": {"KmsKeyId": "", "CompressionType": "GZIP"}
         | dict(request["OutputDataConfig"]),
-        "ProfilingStatus": "Disabled",
+        "ProfilingStatus": "Enabled" if profiled(request) else "Disabled",
     }
-    answer |= {name: request[name] for name in ECHOED if name in request}
+    answer |= {name: request[name] for name in ECHOED if name in request} | described(job)
     answer |= present(
         TuningJobArn=job.resource.wish.get("TuningJobArn"),
         TrainingStartTime=moment(progress.started_ms),
@@ -168,6 +172,12 @@ def describe_training_job(call: Call[SageMaker], *, TrainingJobName: str) -> dic
         seconds = max(1, round((progress.ended_ms - progress.started_ms) / 1000))
         answer |= {"TrainingTimeInSeconds": seconds, "BillableTimeInSeconds": billable_s(job)}
     return answer
+
+
+def profiled(request: Request) -> bool:
+    """Return whether the profiler is on, as the client asked."""
+    config = request.get("ProfilerConfig")
+    return config is not None and not config.get("DisableProfiler", False)
 
 
 @operation()

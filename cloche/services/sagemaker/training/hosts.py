@@ -195,8 +195,13 @@ def write_heading(job: TrainingJob, log: Path, clock: Clock, config: Config) -> 
     image = job.request["AlgorithmSpecification"]["TrainingImage"]
     environment = environment_for(image, config.home)
     text = f"Cloche runs {environment.description} (asked for: {image})"
+    lines = [text]
+    if (job.request.get("DebugHookConfig") or {}).get("CollectionConfigurations"):
+        lines.append(
+            "Cloche collects no tensors: DebugHookConfig.CollectionConfigurations is not used"
+        )
     log.parent.mkdir(parents=True, exist_ok=True)
-    log.write_text(f"{to_ms(clock.now())} {text}\n")
+    log.write_text("".join(f"{to_ms(clock.now())} {line}\n" for line in lines))
 
 
 def gang(job: TrainingJob, logs: Mapping[str, Path], config: Config, engine: Engine) -> GangSpec:

@@ -18,6 +18,7 @@ from cloche.services.sagemaker.roles import check_role
 from cloche.services.sagemaker.training import attempts, checkpoints
 from cloche.services.sagemaker.training.channels import split_uri
 from cloche.services.sagemaker.training.resources import check_group_names, check_types
+from cloche.services.sagemaker.training.rules import KINDS
 
 if TYPE_CHECKING:
     from cloche.services.sagemaker import SageMaker
@@ -26,10 +27,7 @@ DAY_S = 86_400  # the default of MaxRuntimeInSeconds (API_StoppingCondition)
 
 # Features that change what runs; a request that really uses one is refused by this name.
 LATER: Mapping[str, str] = {
-    "DebugRuleConfigurations": "Leave out rules=….",
-    "ProfilerRuleConfigurations": "Pass disable_profiler=True to the estimator.",
     "TensorBoardOutputConfig": "Write to /opt/ml/output/data, which is uploaded.",
-    "ExperimentConfig": "",
 }
 SWITCHES = {  # members that may be sent switched off
     "RemoteDebugConfig": "EnableRemoteDebug",
@@ -56,7 +54,7 @@ def validated(given: Mapping[str, Any], sagemaker: SageMaker, account: str, regi
             raise unsupported(f"{name}.{switch}")
     algorithm = check_algorithm(given["AlgorithmSpecification"], sagemaker.config.home)
     check_role(given["RoleArn"], sagemaker, account)
-    check_debugger(given["DebugHookConfig"] or {}, given["ProfilerConfig"] or {})
+    check_rules(given)
     check_hyperparameters(given["HyperParameters"])
     check_output(given["OutputDataConfig"])
     if given["CheckpointConfig"]:
@@ -74,7 +72,7 @@ def with_defaults(given: Mapping[str, Any]) -> Request:
     request["ResourceConfig"] = check_resources(given["ResourceConfig"])
     spot = bool(given["EnableManagedSpotTraining"])
     request["StoppingCondition"] = check_stopping(given["StoppingCondition"] or {}, spot)
-    for name in (*LATER, *SWITCHES):
+    for name in (*LATER, *SWITCHES, *KINDS, "ExperimentConfig"):
         if not request.get(name):
             request.pop(name, None)
     return request
@@ -121,14 +119,20 @@ def check_mode(mode: str, where: str) -> None:
         raise unsupported(f"{where} Pipe", "Use File or FastFile.")
 
 
-def check_debugger(hook: Request, profiler: Request) -> None:
-    """Refuse what the debugger would have to collect; the SDK's empty default is fine."""
-    for name in ("CollectionConfigurations", "HookParameters"):
-        if hook.get(name):
-            raise unsupported(f"DebugHookConfig.{name}", "Pass debugger_hook_config=False.")
-    for name in ("ProfilingParameters", "ProfilingIntervalInMilliseconds"):
-        if profiler.get(name):
-            raise unsupported(f"ProfilerConfig.{name}", "Pass disable_profiler=True.")
+def check_rules(given: Mapping[str, Any]) -> None:
+    """Refuse rules that have the same name, and output that is not in S3."""
+    for kind, config in KINDS.items():
+        rules = given[kind] or ()
+        names = [rule["RuleConfigurationName"] for rule in rules]
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise AwsError(
+                "ValidationException",
+                f"The names of {kind} must be unique; these are repeated: {', '.join(repeated)}.",
+            )
+        for place in (given[config] or {}, *rules):
+            if place.get("S3OutputPath"):
+                split_uri(place["S3OutputPath"])
 
 
 def check_hyperparameters(hyperparameters: Mapping[str, str]) -> None:

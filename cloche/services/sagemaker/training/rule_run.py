@@ -1,0 +1,148 @@
+"""Rules at work: what was measured is gathered when a job has ended, judged, and put to S3."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cloche.core.clock import from_ms, to_ms
+from cloche.core.errors import AwsError
+from cloche.records.metrics import Metric
+from cloche.records.store import StorageFull
+from cloche.services.sagemaker.records import ENDED, Request, Rule, TrainingJob, moment
+from cloche.services.sagemaker.training.channels import split_uri
+from cloche.services.sagemaker.training.hosts import share
+from cloche.services.sagemaker.training.rule_report import files
+from cloche.services.sagemaker.training.rules import (
+    KINDS,
+    Measured,
+    Sample,
+    Verdict,
+    configured,
+    folder,
+    judge,
+    supported,
+    unsupported_rule,
+)
+from cloche.services.sagemaker.training.watch import NAMESPACE, Found, expressions, find_metrics
+
+if TYPE_CHECKING:
+    from cloche.services.sagemaker import SageMaker
+
+FINE_S = 3 * 3600  # CloudWatch keeps single seconds that long
+TYPES = {".html": "text/html", ".json": "application/json"}
+
+
+async def run(
+    job: TrainingJob, sagemaker: SageMaker, logs: Mapping[str, Path]
+) -> Mapping[str, Rule]:
+    """Judge a job's rules and put their reports to S3; return what they say, by name.
+
+    Twice does no harm: the same keys.
+    """
+    rules = [(kind, rule) for kind, rule in configured(job.request) if supported(rule)]
+    if not rules:
+        return {}
+    measured = await asyncio.to_thread(measure, job, sagemaker, logs)
+    said: dict[str, Rule] = {}
+    for kind, rule in rules:
+        verdict = judge(rule, measured)
+        bucket, prefix = split_uri(folder(job, kind, rule))
+        try:
+            for name, data in files(job, rule, verdict, measured).items():
+                media = TYPES[Path(name).suffix]
+                await sagemaker.s3.put_bytes(bucket, f"{prefix}/{name}", data, media)
+        except StorageFull:
+            raise
+        except AwsError as error:
+            verdict = Verdict("Error", f"The report was not written: {error.message}")
+        said[key(kind, rule)] = Rule(
+            status=verdict.status,
+            details=verdict.details,
+            at_ms=to_ms(sagemaker.store.clock.now()),
+        )
+    return said
+
+
+def measure(job: TrainingJob, sagemaker: SageMaker, logs: Mapping[str, Path]) -> Measured:
+    """Gather what was measured of a job. Blocks: call it from a thread."""
+    hosts = {host: samples(job, host, sagemaker) for host in job.hosts}
+    patterns = expressions(job.request["AlgorithmSpecification"])
+    found: list[Found] = []
+    for log in logs.values() if patterns else ():
+        end = 0
+        while True:
+            records, end = sagemaker.logs.read_from(log, end)
+            if not records:
+                break
+            found += find_metrics(records, patterns)
+    metrics: dict[str, list[float]] = {}
+    for one in sorted(found, key=lambda each: each.at_ms):
+        metrics.setdefault(one.name, []).append(one.value)
+    return Measured(hosts, metrics)
+
+
+def samples(job: TrainingJob, host: str, sagemaker: SageMaker) -> Sequence[Sample]:
+    """Return what CloudWatch has of a host, in percent of what the host may use."""
+    r, now = job.resource, sagemaker.store.clock.now()
+    start = from_ms(job.progress.started_ms or to_ms(now))
+    period_s = 1 if (now - start).total_seconds() < FINE_S else 60
+    cpus = share(job, host, sagemaker.engine)
+
+    def means(name: str) -> dict[int, float]:
+        dimensions = (("Host", f"{r.name}/{host}"),)
+        points = sagemaker.cloudwatch.points(
+            r.account,
+            r.region,
+            Metric(NAMESPACE, name, dimensions),
+            start=start,
+            end=now,
+            period_s=period_s,
+            now=now,
+        )
+        return {point.at_s: point.total / point.count for point in points}
+
+    cpu, memory = means("CPUUtilization"), means("MemoryUtilization")
+    return [
+        Sample(at_s, None if at_s not in cpu else cpu[at_s] / cpus, memory.get(at_s))
+        for at_s in sorted(cpu.keys() | memory.keys())
+    ]
+
+
+def described(job: TrainingJob) -> dict[str, list[dict[str, Any]]]:
+    """Return `DebugRuleEvaluationStatuses` and `ProfilerRuleEvaluationStatuses`, if any."""
+    answers: dict[str, list[dict[str, Any]]] = {}
+    for kind in KINDS:
+        rules = [rule for of, rule in configured(job.request) if of == kind]
+        if rules:
+            name = kind.replace("Configurations", "EvaluationStatuses")
+            answers[name] = [one_described(job, kind, rule) for rule in rules]
+    return answers
+
+
+def key(kind: str, rule: Request) -> str:
+    """Return the name by which a job's record keeps what a rule said."""
+    return f"{kind}/{rule['RuleConfigurationName']}"
+
+
+def one_described(job: TrainingJob, kind: str, rule: Request) -> dict[str, Any]:
+    """Return the status of one rule: as it was judged, or why it is not yet."""
+    said = job.progress.rules.get(key(kind, rule))
+    if said is not None:
+        status, details, at = said.status, said.details, moment(said.at_ms)
+    elif not supported(rule):
+        verdict, at = unsupported_rule(rule), job.resource.created
+        status, details = verdict.status, verdict.details
+    elif job.status in ENDED:
+        status, details = "Stopped", "The training job ended before it ran."
+        at = job.resource.modified
+    else:
+        status, details, at = "InProgress", "", job.resource.created
+    answer = {
+        "RuleConfigurationName": rule["RuleConfigurationName"],
+        "RuleEvaluationStatus": status,
+        "LastModifiedTime": at,
+    }
+    return answer | ({"StatusDetails": details} if details else {})
