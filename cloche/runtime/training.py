@@ -124,6 +124,18 @@ def as_text(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
+def launched_hosts(
+    extra: Mapping[str, Any], resources: Mapping[str, Any], group: str
+) -> tuple[list[str], list[str]]:
+    """Return the groups that a launcher starts together, and all their hosts."""
+    own = [group] if any(extra.get(name) for name in LAUNCHERS) else []
+    names = extra.get("sagemaker_distribution_instance_groups", own)
+    groups = resources.get("instance_groups", [])
+    if not groups:
+        return names, resources["hosts"]
+    return names, [h for g in groups if g["instance_group_name"] in names for h in g["hosts"]]
+
+
 def training_env(layout: Layout, given: Mapping[str, str]) -> dict[str, Any]:
     """Return what the toolkit's Environment holds, from the configuration files.
 
@@ -137,10 +149,7 @@ def training_env(layout: Layout, given: Mapping[str, str]) -> dict[str, Any]:
     groups = resources.get("instance_groups", [])
     group = resources.get("current_group_name", "homogeneousCluster")
     extra = {k: v for k, v in own.items() if k not in OWN}
-    launched = [group] if any(extra.get(name) for name in LAUNCHERS) else []
-    launched = extra.get("sagemaker_distribution_instance_groups", launched)
-    together = [h for g in groups if g["instance_group_name"] in launched for h in g["hosts"]]
-    together = together if groups else hosts
+    launched, together = launched_hosts(extra, resources, group)
     master = next(iter(together), hosts[0])
     return {
         "additional_framework_parameters": extra,
