@@ -16,7 +16,7 @@ from bench.harness import Server, cloche_server, compare, interleave
 from cloche.tour.digits import write_digits
 from cloche.tour.folder import read_folder
 
-HOSTS, START_ROUNDS, EPOCH_ROUNDS = 4, 5, 3
+HOSTS, START_ROUNDS, EPOCH_ROUNDS, PER_CLASS = 4, 5, 3, 40
 SCRIPT = "import time; print('STARTED', time.time())"
 START_AIM, EPOCH_AIM = "4 hosts in less than twice the time", "at most 1.5 times the time"
 
@@ -30,7 +30,7 @@ def main() -> None:
         runs = interleave(START_ROUNDS, subjects)
         compare("First line of the last host", "s", runs, against="1 host", aim=START_AIM)
     with tempfile.TemporaryDirectory(prefix="cloche-bench-") as name, cloche_server() as server:
-        write_digits(Path(name) / "digits")
+        write_digits(Path(name) / "digits", per_class=PER_CLASS)
         role = images.prepare(server, read_folder(Path(name) / "digits"))
         subjects = {what: epoch(server, role, count, numbers) for what, count in names.items()}
         runs = interleave(EPOCH_ROUNDS, subjects)
