@@ -20,7 +20,6 @@ estimator = PyTorch(
     instance_type="ml.m5.large",
     hyperparameters={"learning_rate": 0.05, "batch_size": 64},
     metric_definitions=projects.METRICS,
-    disable_profiler=True,
 )
 estimator.fit({"training": inputs}, wait=True)
 attached = PyTorch.attach(estimator.latest_training_job.name)
