@@ -279,10 +279,25 @@ def test_warm_start_learns_from_its_parent(tuner: Tuner) -> None:
             "Provide a metric in the metric definitions.",
         ),
         (
-            {"Strategy": "Random", "ResourceLimits": limits(2, 1)},
+            {
+                "Strategy": "Random",
+                "ResourceLimits": limits(2, 1),
+                "ParameterRanges": {"AutoParameters": [{"Name": "y", "ValueHint": "adam"}]},
+            },
             {"Autotune": {"Mode": "Enabled"}},
             "ValidationException",
-            "Cloche does not support Autotune. Name ranges and limits.",
+            "The hyperparameter y is not eligible for Autotune: its ValueHint 'adam' is no "
+            "positive number. Give it a range or a static value.",
+        ),
+        (
+            {
+                "Strategy": "Random",
+                "ResourceLimits": limits(2, 1),
+                "ParameterRanges": {"AutoParameters": [{"Name": "y", "ValueHint": "1"}]},
+            },
+            {},
+            "ValidationException",
+            "ParameterRanges.AutoParameters is only for Autotune.",
         ),
     ],
 )
@@ -293,6 +308,49 @@ def test_refusals(
         tuner.tune("refused", BOWL, {"ParameterRanges": X} | config, **more)
     assert refusal.value.response["Error"]["Code"] == code
     assert refusal.value.response["Error"]["Message"] == message
+
+
+def test_autotune_fills_in_what_was_left_open(tuner: Tuner) -> None:
+    config = {
+        "Strategy": "Bayesian",
+        "ResourceLimits": {"MaxParallelTrainingJobs": 1},
+        "ParameterRanges": {"AutoParameters": [{"Name": "x", "ValueHint": "2.5"}]},
+        "TuningJobCompletionCriteria": {"TargetObjectiveMetricValue": 1000.0},
+    }
+    tuner.tune("auto", BOWL, config, Autotune={"Mode": "Enabled"})
+    done = tuner.over("auto")
+    assert done["HyperParameterTuningJobStatus"] == "Completed"
+    assert done["Autotune"] == {"Mode": "Enabled"}
+    filled = done["HyperParameterTuningJobConfig"]
+    assert filled["ParameterRanges"]["ContinuousParameterRanges"] == [
+        {"Name": "x", "MinValue": "0.25", "MaxValue": "25.0", "ScalingType": "Logarithmic"}
+    ]
+    assert filled["ResourceLimits"]["MaxNumberOfTrainingJobs"] == 30
+    assert filled["TrainingJobEarlyStoppingType"] == "Auto"
+    # The first result is below the target: the search is over.
+    assert len(tuner.jobs("auto")) == 1
+
+
+def test_hyperband_stops_the_worse_and_ends_all_at_the_last_epoch(tuner: Tuner) -> None:
+    script = """
+import os, time
+x = float(os.environ["SM_HP_X"])
+for epoch in range(40):
+    print("Loss:", (x - 2) ** 2 + 1 / (epoch + 1))
+    time.sleep(0.3)
+"""
+    config = {
+        "Strategy": "Hyperband",
+        "StrategyConfig": {"HyperbandStrategyConfig": {"MinResource": 1, "MaxResource": 3}},
+        "ResourceLimits": limits(3, 1),
+        "ParameterRanges": X,
+    }
+    tuner.tune("band", script, config)
+    done = tuner.over("band")
+    assert done["HyperParameterTuningJobStatus"] == "Completed"
+    # No script reaches its fortieth epoch: a look comes at least every second.
+    assert [job["TrainingJobStatus"] for job in tuner.jobs("band")] == ["Stopped"] * 3
+    assert done["ObjectiveStatusCounters"]["Succeeded"] == 3
 
 
 def test_names_are_unique_and_unknown_ones_are_told(tuner: Tuner) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from cloche.core.errors import AwsError, unsupported
+from cloche.core.errors import AwsError
 from cloche.operation import Call, operation
 from cloche.records.store import AlreadyExists, Conflict, Resource
 from cloche.services.sagemaker.operations.training_job import present
@@ -22,6 +22,7 @@ from cloche.services.sagemaker.records_tuning import (
 )
 from cloche.services.sagemaker.tags import checked
 from cloche.services.sagemaker.training.attempts import check_tags
+from cloche.services.sagemaker.tuning.autotune import autotuned
 from cloche.services.sagemaker.tuning.decide import not_improving
 from cloche.services.sagemaker.tuning.request import (
     checked_config,
@@ -62,11 +63,10 @@ async def create_hyper_parameter_tuning_job(
     Autotune: Request | None = None,
 ) -> dict[str, str]:
     """Record the wish for a tuning job; its loop starts the training jobs."""
-    if Autotune:
-        raise unsupported("Autotune", "Name ranges and limits.")
     sent = definitions_sent(TrainingJobDefinition, TrainingJobDefinitions)
     sagemaker, place = call.service, (call.account, call.region)
-    config = checked_config(HyperParameterTuningJobConfig, sent, bool(TrainingJobDefinitions))
+    given = autotuned(HyperParameterTuningJobConfig) if Autotune else HyperParameterTuningJobConfig
+    config = checked_config(given, sent, bool(TrainingJobDefinitions), bool(Autotune))
     definitions = [checked_definition(each, config, sagemaker, *place) for each in sent]
     parents(WarmStartConfig, definitions, config, sagemaker, place)
     checked(Tags)
@@ -76,8 +76,7 @@ async def create_hyper_parameter_tuning_job(
         request["TrainingJobDefinitions"] = definitions
     else:
         request["TrainingJobDefinition"] = definitions[0]
-    if WarmStartConfig:
-        request["WarmStartConfig"] = WarmStartConfig
+    request |= present(WarmStartConfig=WarmStartConfig, Autotune=Autotune)
     name = HyperParameterTuningJobName
     resource = Resource(
         account=call.account,
@@ -142,7 +141,7 @@ def describe_hyper_parameter_tuning_job(
         ),
         "ConsumedResources": {"RuntimeInSeconds": runtime_s(job, call.now)},
     }
-    for name in ("TrainingJobDefinition", "TrainingJobDefinitions", "WarmStartConfig"):
+    for name in ("TrainingJobDefinition", "TrainingJobDefinitions", "WarmStartConfig", "Autotune"):
         if name in job.request:
             answer[name] = job.request[name]
     return answer | present(

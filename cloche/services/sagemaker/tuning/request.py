@@ -52,12 +52,15 @@ WITHOUT = (
 )
 
 
-def checked_config(config: Request, definitions: Sequence[Request], several: bool) -> Request:
+def checked_config(
+    config: Request, definitions: Sequence[Request], several: bool, autotune: bool = False
+) -> Request:
     """Return HyperParameterTuningJobConfig with its defaults; an AwsError says what is wrong."""
     checked: dict[str, Any] = {"TrainingJobEarlyStoppingType": "Off"} | dict(config)
     strategy = checked["Strategy"]
-    if (config.get("ParameterRanges") or {}).get("AutoParameters"):
-        raise unsupported("ParameterRanges.AutoParameters", "Name ranges.")
+    automatic = (config.get("ParameterRanges") or {}).get("AutoParameters") or []
+    if automatic and not autotune:
+        raise invalid("ParameterRanges.AutoParameters is only for Autotune.")
     if several and (
         config.get("ParameterRanges") or config.get("HyperParameterTuningJobObjective")
     ):
@@ -69,6 +72,8 @@ def checked_config(config: Request, definitions: Sequence[Request], several: boo
     if not several:
         checked["ParameterRanges"] = complete(ranges[0] or config.get("ParameterRanges") or {})
         ranges = [checked["ParameterRanges"]]
+        if automatic:
+            checked["ParameterRanges"] = {**ranges[0], "AutoParameters": automatic}
     spaces = [SearchSpace.parse(sent) for sent in ranges]
     if not all(space.ranges for space in spaces):
         raise invalid("A hyperparameter tuning job needs at least one hyperparameter range.")
