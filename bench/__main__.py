@@ -7,7 +7,17 @@ import time
 
 from bench.harness import cores
 
-BENCHES = ("wire", "control_plane", "s3", "engine", "training", "serving", "images", "gang")
+BENCHES = (
+    "wire",
+    "control_plane",
+    "s3",
+    "engine",
+    "training",
+    "serving",
+    "images",
+    "gang",
+    "tuning",
+)
 
 
 def main(names: list[str]) -> int:
