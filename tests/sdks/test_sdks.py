@@ -72,4 +72,5 @@ def test_sdk_3_builds_deploys_and_asks(stories: Stories) -> None:
     report = stories.report("3.27.0", "v3_serve")
     assert report["answer"] == {"data": [1, 2], "batch_size": 3}
     assert (report["model"], report["status"]) == ("v3-model", "InService")
+    assert report["updated"] == "v3-other"
     assert (report["listed"], report["left"]) == (["v3-endpoint"], [])

@@ -34,9 +34,17 @@ report = {
     "listed": [each.endpoint_name for each in Endpoint.get_all(name_contains="v3-")],
 }
 config = EndpointConfig.get(again.endpoint_config_name)
+other = EndpointConfig.create(
+    endpoint_config_name="v3-other", production_variants=config.production_variants
+)
+again.endpoint_config_name = other.endpoint_config_name
+again.update()
+again.wait_for_status("InService", poll=1)
+report["updated"] = Endpoint.get("v3-endpoint").endpoint_config_name
 again.delete()
 again.wait_for_delete(poll=1)
 config.delete()
+other.delete()
 Model.get("v3-model").delete()
 report["left"] = [each.model_name for each in Model.get_all(name_contains="v3-")]
 with open("report.json", "w") as file:
