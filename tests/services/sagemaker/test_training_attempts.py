@@ -176,6 +176,7 @@ def end(*_):
     sys.exit(0)
 signal.signal(signal.SIGTERM, end)
 open(f'{folder}/epoch-{done}', 'w').write('x')
+print('READY', flush=True)
 while done == 0:
     time.sleep(0.05)
 """
@@ -183,14 +184,19 @@ while done == 0:
 
 def test_spot_end_to_end(trainer: Trainer) -> None:
     stopping = {"MaxRuntimeInSeconds": 60, "MaxWaitTimeInSeconds": 60}
-    job = trainer.train(
+    running = trainer.start(
         COUNTS,
         EnableManagedSpotTraining=True,
         StoppingCondition=stopping,
         RetryStrategy={"MaximumRetryAttempts": 3},
         CheckpointConfig={"S3Uri": f"s3://{BUCKET}/spot"},
-        Tags=[{"Key": attempts.INTERRUPTION, "Value": "0.5"}],
     )
+    trainer.says(running, "READY")
+    trainer.sagemaker.add_tags(
+        ResourceArn=trainer.describe(running)["TrainingJobArn"],
+        Tags=[{"Key": attempts.INTERRUPTION, "Value": "0"}],
+    )
+    job = trainer.ended(running)
     log = trainer.log(job["TrainingJobName"])
     assert job["TrainingJobStatus"] == "Completed", log
     assert [line for line in log.splitlines() if line.startswith("starts with")] == [

@@ -183,7 +183,7 @@ async def test_looks_are_seconds_apart(world: World) -> None:
     sent, put = checkpoints.Checkpoints(world.s3), counted(world)
     start = datetime(2021, 1, 1)
     for second, expected in ((0, 0), (1, 0), (2, 1), (4, 1)):
-        await sent.sync(CONFIG, [ml], start + timedelta(seconds=second))
+        await sent.sync(checkpoints.places(CONFIG, "job"), [ml], start + timedelta(seconds=second))
         assert len(put) == expected
 
 
@@ -223,6 +223,32 @@ def test_a_path_that_can_not_be_is_refused(trainer: Trainer, path: str) -> None:
     config = {"S3Uri": f"s3://{BUCKET}/x", "LocalPath": path}
     with pytest.raises(ClientError, match=r"Invalid CheckpointConfig\.LocalPath"):
         trainer.start("", CheckpointConfig=config)
+
+
+@pytest.mark.parametrize("path", [None, "/root/boards"])
+def test_tensorboard_is_sent_and_not_restored(trainer: Trainer, path: str | None) -> None:
+    config = {"S3OutputPath": f"s3://{BUCKET}/boards/"} | ({"LocalPath": path} if path else {})
+    script = f"""
+import os
+folder = {path or "/opt/ml/output/tensorboard"!r}
+assert os.listdir(folder) == [], os.listdir(folder)
+os.mkdir(folder + '/run')
+open(folder + '/run/events', 'w').write('x')
+"""
+    job = trainer.train(script, TensorBoardOutputConfig=config)
+    name = job["TrainingJobName"]
+    assert job["TrainingJobStatus"] == "Completed", trainer.log(name)
+    assert job["TensorBoardOutputConfig"] == config
+    assert trainer.keys(f"boards/{name}/") == [f"boards/{name}/tensorboard-output/run/events"]
+
+
+def test_two_folders_of_one_path_are_refused(trainer: Trainer) -> None:
+    with pytest.raises(ClientError, match="have the same LocalPath: /root/x"):
+        trainer.start(
+            "",
+            CheckpointConfig={"S3Uri": f"s3://{BUCKET}/c", "LocalPath": "/root/x"},
+            TensorBoardOutputConfig={"S3OutputPath": f"s3://{BUCKET}/t", "LocalPath": "/root/x/"},
+        )
 
 
 async def test_shared_by_jobs_at_once(world: World) -> None:

@@ -40,10 +40,6 @@ def refusal(trainer: Trainer, changes: dict[str, Any]) -> dict[str, str]:
 
 PREFIX = f"s3://{BUCKET}/in"
 UNSUPPORTED: list[tuple[dict[str, Any], str]] = [
-    (
-        {"TensorBoardOutputConfig": {"S3OutputPath": PREFIX}},
-        "TensorBoardOutputConfig. Write to /opt/ml/output/data, which is uploaded.",
-    ),
     ({"RemoteDebugConfig": {"EnableRemoteDebug": True}}, "RemoteDebugConfig.EnableRemoteDebug."),
     ({"InfraCheckConfig": {"EnableInfraCheck": True}}, "InfraCheckConfig.EnableInfraCheck."),
     ({"OutputDataConfig.KmsKeyId": "k"}, "OutputDataConfig.KmsKeyId."),

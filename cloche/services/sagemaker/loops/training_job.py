@@ -158,7 +158,7 @@ class TrainingJobs:
             if self.others_wait(job):
                 return await self.wait(job, "older training jobs are waiting")
             mls = h.mls_of(job, sagemaker.config)
-            await asyncio.to_thread(checkpoints.restore, sagemaker.s3, job.request, mls)
+            await asyncio.to_thread(checkpoints.restore, sagemaker.s3, h.synced(job), mls)
             logs = await self.logs(job)
             for log in logs.values():
                 h.write_heading(job, log, sagemaker.store.clock, sagemaker.config)
@@ -232,7 +232,7 @@ class TrainingJobs:
             await self.write(job, progress)
         with suppress(AwsError):  # at the job's end it is tried again, and then it is told
             mls = h.mls_of(job, self.sagemaker.config)
-            await self.checkpoints.sync(job.request, mls, self.sagemaker.store.clock.now())
+            await self.checkpoints.sync(h.synced(job), mls, self.sagemaker.store.clock.now())
         return min(LAST_LOOK_S, max(FIRST_LOOK_S, self.age_s(job) / 20))
 
     async def stop(self, job: TrainingJob) -> float:
@@ -396,7 +396,7 @@ class TrainingJobs:
         Not strict: a bucket that is gone is no error, for the job has others to tell of.
         """
         try:
-            await self.checkpoints.finish(job.request, h.mls_of(job, self.sagemaker.config))
+            await self.checkpoints.finish(h.synced(job), h.mls_of(job, self.sagemaker.config))
         except StorageFull:
             raise
         except AwsError:

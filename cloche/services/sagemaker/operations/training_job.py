@@ -42,6 +42,7 @@ ECHOED = (
     "EnableManagedSpotTraining",
     "CheckpointConfig",
     "RetryStrategy",
+    "TensorBoardOutputConfig",
     "DebugHookConfig",
     "DebugRuleConfigurations",
     "ProfilerConfig",

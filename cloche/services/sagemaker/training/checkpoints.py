@@ -3,7 +3,8 @@
 What lies under the prefix is put into the folder before the script starts; what the script writes
 there goes to S3 while it runs and once more when it has ended ("Use checkpoints in Amazon
 SageMaker"). Deletions are not carried over, in either direction. Several hosts, and several jobs,
-may share a prefix: each sends only what it wrote itself.
+may share a prefix: each sends only what it wrote itself. What TensorBoard is to show
+(TensorBoardOutputConfig) goes the same way, to a prefix of the job's own, and is not restored.
 
 The script may be writing while the folder is read, and may be hostile: no symbolic link is
 followed, and a file is sent only when it did not change while it was copied.
@@ -20,6 +21,7 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,9 +32,11 @@ from cloche.services.sagemaker.training.channels import DownloadError, require_b
 from cloche.services.sagemaker.training.outcome import inside, make_readable
 
 if TYPE_CHECKING:
-    from cloche.services.s3 import S3
+    from cloche.services.s3 import S3, StoredObject
 
 DEFAULT_PATH = "/opt/ml/checkpoints"
+TENSORBOARD_PATH = "/opt/ml/output/tensorboard"  # the default of LocalPath, as in the SDK
+CONFIGS = ("CheckpointConfig", "TensorBoardOutputConfig")
 EVERY_S = 2.0  # between two looks at a folder
 PIECE = 1 << 20  # bytes copied at a time
 KEY_LIMIT = 900  # bytes of a name; with the prefix, S3 takes 1,024
@@ -46,11 +50,17 @@ State = tuple[int, int]  # a file's size in bytes and time of change in nanoseco
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where checkpoints lie: `prefix` ends with a slash (or is empty), `path` is the job's."""
+    """What is kept in step: `prefix` ends with a slash (or is empty), `path` is the job's.
+
+    `name` is that of files outside; `default`: where it lies beneath `/opt/ml` with no mount.
+    """
 
     bucket: str
     prefix: str
     path: str
+    name: str = "checkpoints"
+    default: str = DEFAULT_PATH
+    restored: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,129 +72,155 @@ class Known:
     etag: str
 
 
-def place(request: Request) -> Place | None:
-    """Return where a job's checkpoints lie; None when it has no CheckpointConfig."""
-    config = request.get("CheckpointConfig")
-    if not config:
-        return None
-    bucket, key = split_uri(config["S3Uri"])
+def places(request: Request, job: str) -> list[Place]:
+    """Return what a job of this name has kept in step with S3."""
+    found = []
+    if config := request.get("CheckpointConfig"):
+        found.append(Place(*split_folder(config["S3Uri"]), local(config, DEFAULT_PATH)))
+    if config := request.get("TensorBoardOutputConfig"):
+        # `latest_job_tensorboard_artifacts_path` of the SDK looks there.
+        bucket, prefix = split_folder(f"{config['S3OutputPath'].rstrip('/')}/{job}")
+        found.append(
+            Place(
+                bucket,
+                f"{prefix}tensorboard-output/",
+                local(config, TENSORBOARD_PATH),
+                "tensorboard",
+                TENSORBOARD_PATH,
+                restored=False,
+            )
+        )
+    return found
+
+
+def split_folder(uri: str) -> tuple[str, str]:
+    """Return bucket and prefix of an S3 URI, the prefix with a slash at its end (or empty)."""
+    bucket, key = split_uri(uri)
     folder = key.rstrip("/")
-    path = os.path.normpath(config.get("LocalPath") or DEFAULT_PATH)
-    return Place(bucket, f"{folder}/" if folder else "", path)
+    return bucket, f"{folder}/" if folder else ""
 
 
-def checked(config: Request) -> None:
-    """Refuse a CheckpointConfig that could not be made true."""
-    split_uri(config["S3Uri"])
-    sent = config.get("LocalPath") or DEFAULT_PATH
-    path = os.path.normpath(sent)
-    taken = path in ("/", "//", *OURS) or any(f"{path}/".startswith(f"{t}/") for t in TAKEN)
-    if not path.startswith("/") or taken:
+def local(config: Request, default: str) -> str:
+    """Return where the folder lies inside."""
+    return os.path.normpath(config.get("LocalPath") or default)
+
+
+def checked(request: Request) -> None:
+    """Refuse a CheckpointConfig or TensorBoardOutputConfig that could not be made true."""
+    for name in CONFIGS:
+        path = (request.get(name) or {}).get("LocalPath") or DEFAULT_PATH
+        norm = os.path.normpath(path)
+        taken = norm in ("/", "//", *OURS) or any(f"{norm}/".startswith(f"{t}/") for t in TAKEN)
+        if not norm.startswith("/") or taken:
+            raise AwsError(
+                "ValidationException",
+                f"Invalid {name}.LocalPath: {path}. It must be an absolute path, and none that "
+                "the system or the training job itself uses; leave it out for the default.",
+            )
+    paths = [place.path for place in places(request, "job")]
+    if len(paths) != len(set(paths)):
         raise AwsError(
             "ValidationException",
-            f"Invalid CheckpointConfig.LocalPath: {sent}. It must be an absolute path, and none "
-            "that the system or the training job itself uses; leave it out for "
-            f"{DEFAULT_PATH}.",
+            f"CheckpointConfig and TensorBoardOutputConfig have the same LocalPath: {paths[0]}",
         )
 
 
 def folder(place: Place, ml: Path) -> Path:
     """Return the folder outside; `ml` is what the host sees as `/opt/ml`."""
-    return ml / "checkpoints" if place.path == DEFAULT_PATH else ml.parent / "checkpoints"
+    if place.path == place.default:
+        return ml / place.default.removeprefix("/opt/ml/")
+    return ml.parent / place.name
 
 
-def mounts(request: Request, ml: Path) -> list[Mount]:
-    """Return the mount that a LocalPath other than the default needs."""
-    at = place(request)
-    if at is None or at.path == DEFAULT_PATH:
-        return []
-    return [Mount(folder(at, ml), at.path, "rw")]
+def mounts(found: Sequence[Place], ml: Path) -> list[Mount]:
+    """Return the mounts that folders elsewhere than by default need."""
+    return [Mount(folder(at, ml), at.path, "rw") for at in found if at.path != at.default]
 
 
-def restore(s3: S3, request: Request, mls: Sequence[Path]) -> None:
-    """Put what lies in S3 into every host's folder; DownloadError when that can't be.
+def restore(s3: S3, found: Sequence[Place], mls: Sequence[Path]) -> None:
+    """Put what lies in S3 into every host's folders; DownloadError when that can't be.
 
     What is there already is not copied again: while a job waits for its turn, this is called
     once more just before it starts. Blocks: call it from a thread.
     """
-    at = place(request)
-    if at is None:
-        return
-    require_bucket(s3, at.bucket)
-    for ml in mls:
-        target = folder(at, ml)
-        target.mkdir(parents=True, exist_ok=True)
-        known = read_known(ml)
-        for stored in s3.list(at.bucket, at.prefix):
-            relative = stored.key[len(at.prefix) :]
-            before = known.get(relative)
-            if before is not None and before.etag == stored.etag:
-                continue
-            parts = relative.split("/")
-            if relative.endswith("/") or not relative:
-                continue  # a folder's marker
-            if any(part in ("", ".", "..") for part in parts):
-                raise DownloadError(f"The key {stored.key} is no path beneath a folder")
-            try:
-                known[relative] = fetch(stored.path, target.joinpath(*parts), stored.modified)
-            except FileNotFoundError:
-                continue  # deleted or replaced since it was listed
-            except OSError as error:
-                raise DownloadError(f"{stored.key}: {error.strerror}") from error
-            known[relative] = Known(known[relative].size, known[relative].mtime_ns, stored.etag)
-        write_known(ml, known)
+    for at in found:
+        require_bucket(s3, at.bucket)
+        for ml in mls:
+            folder(at, ml).mkdir(parents=True, exist_ok=True)
+            if at.restored:
+                restore_host(s3, at, ml)
 
 
-def fetch(source: Path, target: Path, modified: datetime) -> Known:
+def restore_host(s3: S3, at: Place, ml: Path) -> None:
+    """Put what lies in S3 into one host's folder."""
+    known = read_known(at, ml)
+    for stored in s3.list(at.bucket, at.prefix):
+        relative = stored.key[len(at.prefix) :]
+        before = known.get(relative)
+        if before is not None and before.etag == stored.etag:
+            continue
+        if relative.endswith("/") or not relative:
+            continue  # a folder's marker
+        parts = relative.split("/")
+        if any(part in ("", ".", "..") for part in parts):
+            raise DownloadError(f"The key {stored.key} is no path beneath a folder")
+        try:
+            known[relative] = fetch(stored, folder(at, ml).joinpath(*parts))
+        except FileNotFoundError:
+            continue  # deleted or replaced since it was listed
+        except OSError as error:
+            raise DownloadError(f"{stored.key}: {error.strerror}") from error
+    write_known(at, ml, known)
+
+
+def fetch(stored: StoredObject, target: Path) -> Known:
     """Copy an object's content: the script may write to it, and S3 must not change."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, target)
-    seconds = modified.timestamp()
+    shutil.copyfile(stored.path, target)
+    seconds = stored.modified.timestamp()
     os.utime(target, (seconds, seconds))
     found = target.stat()
-    return Known(found.st_size, found.st_mtime_ns, "")
+    return Known(found.st_size, found.st_mtime_ns, stored.etag)
 
 
 @dataclass
 class Checkpoints:
-    """Sends checkpoints to S3. What it remembers saves work; after a restart it is found anew."""
+    """Sends such folders to S3. What it remembers saves work; after a restart it is found anew."""
 
     s3: S3
-    looked: dict[Path, tuple[datetime, Mapping[str, State]]] = field(default_factory=dict)
+    looked: dict[tuple[str, Path], tuple[datetime, Mapping[str, State]]] = field(
+        default_factory=dict
+    )
 
-    async def sync(self, request: Request, mls: Sequence[Path], now: datetime) -> None:
+    async def sync(self, found: Sequence[Place], mls: Sequence[Path], now: datetime) -> None:
         """Send what is new or changed and did not change since the last look; AwsError."""
-        at = place(request)
-        for ml in mls if at is not None else ():
-            assert at is not None
-            before = self.looked.get(ml)
+        for at, ml in product(found, mls):
+            before = self.looked.get((at.name, ml))
             if before is not None and (now - before[0]).total_seconds() < EVERY_S:
                 continue
             states = await asyncio.to_thread(scan, folder(at, ml))
-            self.looked[ml] = (now, states)
+            self.looked[at.name, ml] = (now, states)
             if before is not None:
                 still = {name: s for name, s in states.items() if before[1].get(name) == s}
                 await self.send(at, ml, still)
 
-    async def finish(self, request: Request, mls: Sequence[Path]) -> None:
+    async def finish(self, found: Sequence[Place], mls: Sequence[Path]) -> None:
         """Send what is left when the hosts have ended; AwsError. Twice does no harm."""
-        at = place(request)
-        for ml in mls if at is not None else ():
-            assert at is not None
-            found = inside(ml.parent, str(folder(at, ml).relative_to(ml.parent)))
-            if found is not None:
-                await asyncio.to_thread(make_readable, found)
-                await self.send(at, ml, await asyncio.to_thread(scan, found))
+        for at, ml in product(found, mls):
+            root = inside(ml.parent, str(folder(at, ml).relative_to(ml.parent)))
+            if root is not None:
+                await asyncio.to_thread(make_readable, root)
+                await self.send(at, ml, await asyncio.to_thread(scan, root))
 
     def forget(self, mls: Sequence[Path]) -> None:
         """Let go of what is remembered of a job."""
-        for ml in mls:
-            self.looked.pop(ml, None)
+        for place in [place for place in self.looked if place[1] in mls]:
+            del self.looked[place]
 
     async def send(self, at: Place, ml: Path, states: Mapping[str, State]) -> None:
         """Put the files that S3 does not have as they are."""
-        known = await asyncio.to_thread(read_known, ml)
-        staged = ml.parent / "checkpoint"
+        known = await asyncio.to_thread(read_known, at, ml)
+        staged = ml.parent / f"{at.name}.sent"
         for relative, state in sorted(states.items()):
             before = known.get(relative)
             if before is not None and (before.size, before.mtime_ns) == state:
@@ -198,7 +234,7 @@ class Checkpoints:
             if stored is None or (stored.etag, stored.size) != (etag, state[0]):
                 stored = await self.s3.put_file(at.bucket, key, staged)
             known[relative] = Known(*state, stored.etag)
-            await asyncio.to_thread(write_known, ml, known)
+            await asyncio.to_thread(write_known, at, ml, known)
         staged.unlink(missing_ok=True)
 
 
@@ -265,18 +301,18 @@ def open_beneath(root: Path, relative: str) -> int:
         os.close(here)
 
 
-def read_known(ml: Path) -> dict[str, Known]:
+def read_known(at: Place, ml: Path) -> dict[str, Known]:
     """Return which files of a host S3 has, as far as that was written down."""
     try:
-        found = json.loads((ml.parent / "checkpoints.json").read_text())
+        found = json.loads((ml.parent / f"{at.name}.json").read_text())
     except FileNotFoundError:
         return {}
     return {name: Known(*values) for name, values in found.items()}
 
 
-def write_known(ml: Path, known: Mapping[str, Known]) -> None:
+def write_known(at: Place, ml: Path, known: Mapping[str, Known]) -> None:
     """Write down which files of a host S3 has, whole or not at all."""
     text = json.dumps({name: [k.size, k.mtime_ns, k.etag] for name, k in known.items()})
-    new = ml.parent / "checkpoints.json.new"
+    new = ml.parent / f"{at.name}.json.new"
     new.write_text(text)
-    os.replace(new, ml.parent / "checkpoints.json")
+    os.replace(new, ml.parent / f"{at.name}.json")

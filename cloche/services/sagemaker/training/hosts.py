@@ -77,6 +77,11 @@ def mls_of(job: TrainingJob, config: Config) -> list[Path]:
     return [ground.ml(host) for host in job.hosts]
 
 
+def synced(job: TrainingJob) -> list[checkpoints.Place]:
+    """Return the folders that are kept in step with S3."""
+    return checkpoints.places(job.request, job.resource.name)
+
+
 def gang_of(job: TrainingJob) -> str:
     """Return the name of a job's gang."""
     return gang_name(job.resource.name, job.resource.arn, job.resource.created)
@@ -244,7 +249,7 @@ def process(
             *base_mounts(environment, config),
             Mount(ground.ml(host), "/opt/ml", "rw"),
             *channel_mounts(job, host, ground),
-            *checkpoints.mounts(job.request, ground.ml(host)),
+            *checkpoints.mounts(synced(job), ground.ml(host)),
             *(Mount(ground.source, inside) for inside in archive),
         ),
         log=log,

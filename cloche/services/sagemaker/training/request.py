@@ -25,10 +25,6 @@ if TYPE_CHECKING:
 
 DAY_S = 86_400  # the default of MaxRuntimeInSeconds (API_StoppingCondition)
 
-# Features that change what runs; a request that really uses one is refused by this name.
-LATER: Mapping[str, str] = {
-    "TensorBoardOutputConfig": "Write to /opt/ml/output/data, which is uploaded.",
-}
 SWITCHES = {  # members that may be sent switched off
     "RemoteDebugConfig": "EnableRemoteDebug",
     "InfraCheckConfig": "EnableInfraCheck",
@@ -46,9 +42,6 @@ DISTRIBUTIONS = {  # hyperparameters by which the SDK asks for a launcher that i
 
 def validated(given: Mapping[str, Any], sagemaker: SageMaker, account: str, region: str) -> Request:
     """Return the request as it is kept, defaults filled in; an AwsError says what is wrong."""
-    for name, instead in LATER.items():
-        if given[name]:
-            raise unsupported(name, instead)
     for name, switch in SWITCHES.items():
         if (given[name] or {}).get(switch):
             raise unsupported(f"{name}.{switch}")
@@ -57,8 +50,7 @@ def validated(given: Mapping[str, Any], sagemaker: SageMaker, account: str, regi
     check_rules(given)
     check_hyperparameters(given["HyperParameters"])
     check_output(given["OutputDataConfig"])
-    if given["CheckpointConfig"]:
-        checkpoints.checked(given["CheckpointConfig"])
+    checkpoints.checked(given)
     check_channels(given["InputDataConfig"], algorithm["TrainingInputMode"])
     check_group_names(given["InputDataConfig"], given["ResourceConfig"] or {})
     for channel in given["InputDataConfig"]:
@@ -72,7 +64,7 @@ def with_defaults(given: Mapping[str, Any]) -> Request:
     request["ResourceConfig"] = check_resources(given["ResourceConfig"])
     spot = bool(given["EnableManagedSpotTraining"])
     request["StoppingCondition"] = check_stopping(given["StoppingCondition"] or {}, spot)
-    for name in (*LATER, *SWITCHES, *KINDS, "ExperimentConfig"):
+    for name in (*SWITCHES, *KINDS, *checkpoints.CONFIGS, "ExperimentConfig"):
         if not request.get(name):
             request.pop(name, None)
     return request
