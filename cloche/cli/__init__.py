@@ -218,7 +218,7 @@ def tour(
         ),
     ] = None,
 ) -> None:
-    """See it all: data to S3, a training job, an endpoint, an answer, and a report.
+    """See it all: data to S3, tuning, training, two endpoints, answers, and a report.
 
     Takes a few minutes on handwritten digits that come with it.
     """

@@ -21,7 +21,7 @@ from cloche.tour.download import dogs
 from cloche.tour.errors import TourError
 from cloche.tour.folder import read_folder
 from cloche.tour.hints import go_on
-from cloche.tour.plan import Plan, tour_folder
+from cloche.tour.plan import INSTANCES, TRIALS, Plan, Size, tour_folder
 from cloche.tour.server import Server
 
 __all__ = ["DATASETS", "main"]
@@ -41,17 +41,21 @@ def main(
     dataset: str | None = None,
     epochs: int = EPOCHS,
     port: int | None = None,
+    trials: int = TRIALS,
+    instances: int = INSTANCES,
 ) -> int:
     """Run the tour and return the exit code: 0 done, 1 failed, 2 wrongly asked, 130 interrupted.
 
     home: the platform's home folder, kept afterwards. data: an image folder
     (`train/valid/test/CLASS/*`); dataset: `dogs` is downloaded; with neither, handwritten digits.
     epochs: how often training goes over the pictures. port: the platform's; a free one without it.
+    trials: of the tuning job; instances: of the job that trains on several (fewer for tests).
     """
     console = Console()
     try:
         with endings():
-            return story(console, home.resolve(), data, dataset, epochs, port)
+            size = Size(epochs, trials, instances)
+            return story(console, home.resolve(), data, dataset, size, port)
     except TourError as error:
         console.print(f"[red]{escape(str(error))}[/]", highlight=False, soft_wrap=True)
         return 1
@@ -64,13 +68,13 @@ def story(
     home: Path,
     data: Path | None,
     dataset: str | None,
-    epochs: int,
+    size: Size,
     port: int | None,
 ) -> int:
     """Prepare the data, then run the platform and the story on it; returns the exit code."""
     started = time.time()
     try:
-        check_asked(data, dataset, epochs)
+        check_asked(data, dataset, size.epochs)
         source = find_example()
         folder = prepare(console, home, data, dataset)
     except TourError as error:
@@ -85,7 +89,7 @@ def story(
         data=str(folder) if folder else None,
         data_name=name_of(folder, dataset),
         source=str(source),
-        epochs=epochs,
+        size=size,
         started=started,
         stays_up=server.is_up(),
     )

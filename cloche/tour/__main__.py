@@ -10,6 +10,8 @@ def main() -> int:
     # Before the SDK is imported: it tells of its own configuration files while it is.
     for name in ("sagemaker.config", "sagemaker.image_uris", "botocore"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # A tuner asks the estimator for its model, which it can't have yet, and the SDK warns of that.
+    logging.getLogger("sagemaker.estimator").setLevel(logging.ERROR)
     try:
         code: int = importlib.import_module("cloche.tour.story").main(sys.argv[1])
     except KeyboardInterrupt:

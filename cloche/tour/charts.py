@@ -1,6 +1,6 @@
 """Charts of the report: SVG by matplotlib, whose colours are the page's own (light or dark)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import StringIO
 from typing import Any
 
@@ -62,11 +62,28 @@ def use_chart(use: Use, title: str) -> str:
     figure, axes = blank()
     axes.plot(use.seconds, use.values, color=FIRST, linewidth=2)
     axes.fill_between(use.seconds, use.values, color=FIRST, alpha=0.15, linewidth=0)
+    by_second(axes, "seconds since the job was created")
+    return svg(figure, title)
+
+
+def two_uses_chart(uses: Mapping[str, Use], title: str) -> str:
+    """Return two uses in percent, each over its own time, as SVG. uses: by their labels."""
+    figure, axes = blank()
+    for (label, use), colour in zip(uses.items(), (FIRST, SECOND), strict=True):
+        axes.plot(use.seconds, use.values, color=colour, linewidth=2, label=label)
+        axes.fill_between(use.seconds, use.values, color=colour, alpha=0.12, linewidth=0)
+    by_second(axes, "seconds since the job was created, the process started")
+    axes.set_ylim(top=1.3 * axes.get_ylim()[1])  # room for the legend
+    axes.legend(frameon=False, loc="upper right", labelcolor=INK, ncols=2)
+    return svg(figure, title)
+
+
+def by_second(axes: Axes, label: str) -> None:
+    """Label a chart of percents over seconds."""
     axes.set_ylim(bottom=0)
     axes.set_xlim(left=0)
     axes.yaxis.set_major_formatter(PercentFormatter(100, decimals=0))
-    axes.set_xlabel("seconds since the job was created")
-    return svg(figure, title)
+    axes.set_xlabel(label)
 
 
 def blank() -> tuple[Figure, Axes]:

@@ -19,7 +19,7 @@ class Epoch:
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """A metric over time: seconds since the job was created, and the value then."""
+    """A metric over time: seconds since the work was asked for, and the value then."""
 
     seconds: tuple[float, ...]
     values: tuple[float, ...]
@@ -49,23 +49,126 @@ class Answer:
         return self.guesses[0].name == self.truth
 
 
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One training job of the tuning job, as the platform tells of it."""
+
+    number: int  # 1 is the first that was created
+    job: str
+    learning_rate: float
+    batch_size: int
+    status: str  # TrainingJobStatus
+    step: str = ""  # SecondaryStatus, while it is InProgress
+    epoch: int = 0  # the last one in its log
+    valid_loss: float | None = None  # of that epoch
+    objective: float | None = None
+
+    @property
+    def early(self) -> bool:
+        """Tell whether early stopping ended it: nobody else stops single trials."""
+        return self.status == "Stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """The search, when it is over."""
+
+    job: str
+    trials: tuple[Trial, ...]  # by number
+    best: Trial
+    epochs: int  # that a trial goes through when nothing stops it
+    parallel: int
+    seconds: float
+
+    @property
+    def early(self) -> int:
+        """How many trials were stopped early."""
+        return sum(trial.early for trial in self.trials)
+
+    @property
+    def failed(self) -> int:
+        """How many trials failed."""
+        return sum(trial.status == "Failed" for trial in self.trials)
+
+
+@dataclass(slots=True)
+class Trained:
+    """A model: the job that trained it, and the endpoint that serves it."""
+
+    job: str
+    instances: int
+    seconds: float  # of the phase Training: the script from start to end
+    backbone: str
+    epochs: Sequence[Epoch]
+    test_loss: float
+    test_accuracy: float
+    artifact: str  # s3://…/model.tar.gz
+    endpoint: str = ""
+    answers: Sequence[Answer] = ()
+
+    @property
+    def name(self) -> str:
+        """What the report calls it."""
+        return "1 instance" if self.instances == 1 else f"{self.instances} instances"
+
+    @property
+    def right(self) -> int:
+        """How many pictures its endpoint named rightly."""
+        return sum(answer.right for answer in self.answers)
+
+    @property
+    def answer_s(self) -> float:
+        """The median time that its endpoint took for an answer."""
+        times = sorted(answer.seconds for answer in self.answers)
+        return times[len(times) // 2]
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """The run of ec2_train.py, outside of the platform."""
+
+    seconds: float
+    cpu: Use
+    test_accuracy: float
+    folder: str  # where TrainedModels/model.pth lies
+
+
 @dataclass(slots=True)
 class Facts:
     """All that the report tells."""
 
     title: str  # "handwritten digits"
     day: str
+    tuning: Tuning
+    models: Sequence[Trained]  # on one instance, on several; the same pictures were asked of both
+    plain: Plain
     seconds: float = 0.0
     data: str = ""  # "10 classes; pictures: …"
-    backbone: str = ""
     starting_s: float = 0.0  # before the first step: data looked through, platform up, SDK imported
     steps: Sequence[tuple[str, float, Sequence[str]]] = ()  # title, seconds, what came of it
-    epochs: Sequence[Epoch] = ()
-    test_loss: float = 0.0
-    test_accuracy: float = 0.0
     chance: float = 0.0  # accuracy of guessing blindly
-    cpu: Use = Use((), ())
+    cpu: Use = Use((), ())  # of the job on one instance
     memory: Use = Use((), ())
-    answers: Sequence[Answer] = ()
     kept: Mapping[str, str] = field(default_factory=dict)  # what: where
     next_steps: Sequence[tuple[str, str]] = ()  # what for, command
+
+    @property
+    def asked(self) -> int:
+        """How many pictures each endpoint was asked about."""
+        return len(self.models[0].answers)
+
+    @property
+    def agreed(self) -> int:
+        """For how many of them the endpoints named the same class."""
+        first, second = (model.answers for model in self.models)
+        return sum(
+            a.guesses[0].name == b.guesses[0].name for a, b in zip(first, second, strict=True)
+        )
+
+    @property
+    def apart(self) -> float:
+        """How far the endpoints' best scores for one picture are apart at most."""
+        first, second = (model.answers for model in self.models)
+        return max(
+            abs(a.guesses[0].score - b.guesses[0].score) for a, b in zip(first, second, strict=True)
+        )

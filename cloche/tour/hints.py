@@ -5,14 +5,16 @@ import shutil
 import sys
 from pathlib import Path
 
+from cloche.tour.facts import Facts
 from cloche.tour.plan import Plan
 
 LOGS = "/aws/sagemaker"
 
 
-def next_steps(plan: Plan, bucket: str, job: str) -> list[tuple[str, str]]:
+def next_steps(plan: Plan, bucket: str, facts: Facts) -> list[tuple[str, str]]:
     """Return what to try after the tour: what for, and the command."""
     home = shlex.quote(plan.home)
+    job, search = facts.models[-1].job, facts.tuning.job
     run = f"cloche run --home {home} --"
     steps = [
         ("Have the commands below at hand", activation()),
@@ -20,8 +22,16 @@ def next_steps(plan: Plan, bucket: str, job: str) -> list[tuple[str, str]]:
             "Start the platform again, with all of this" if not plan.stays_up else "",
             f"cloche up --detach --home {home}",
         ),
-        ("List what the job left", f"{run} aws s3 ls --recursive s3://{bucket}/training/{job}/"),
-        ("Look at the job", f"{run} aws sagemaker describe-training-job --training-job-name {job}"),
+        (
+            "Look at the tuning job",
+            f"{run} aws sagemaker describe-hyper-parameter-tuning-job "
+            f"--hyper-parameter-tuning-job-name {search}",
+        ),
+        (
+            "List what the job on several instances left",
+            f"{run} aws s3 ls --recursive s3://{bucket}/training/{job}/",
+        ),
+        ("Look at it", f"{run} aws sagemaker describe-training-job --training-job-name {job}"),
         ("Read its log", f"{run} {read_log(f'TrainingJobs --log-stream-name-prefix {job}')}"),
         ("Work from Python with boto3 and the SageMaker SDK", f"{run} python"),
         ("The same with your own pictures", "cloche tour --data DIR"),

@@ -4,6 +4,18 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+TRIALS = 12
+INSTANCES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much work the tour does."""
+
+    epochs: int  # of every training job
+    trials: int = TRIALS  # of the tuning job
+    instances: int = INSTANCES  # of the job that trains on several
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
@@ -13,7 +25,7 @@ class Plan:
     data: str | None  # an image folder; None: the handwritten digits
     data_name: str  # for headings: "handwritten digits"
     source: str  # the folder with hpo.py and inference.py
-    epochs: int
+    size: Size
     started: float  # seconds since 1970
     stays_up: bool  # the platform was up before the tour, and stays so
 
@@ -29,7 +41,8 @@ class Plan:
     @classmethod
     def from_json(cls, text: str) -> "Plan":
         """Return the plan that `to_json` wrote."""
-        return cls(**json.loads(text))
+        given = json.loads(text)
+        return cls(**given | {"size": Size(**given["size"])})
 
 
 def tour_folder(home: Path) -> Path:

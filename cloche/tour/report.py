@@ -8,9 +8,12 @@ from markupsafe import Markup
 from rich.console import Console
 from rich.table import Table
 
-from cloche.tour.charts import accuracy_chart, loss_chart, use_chart
+from cloche.tour.charts import accuracy_chart, loss_chart, two_uses_chart, use_chart
 from cloche.tour.facts import Facts
 from cloche.tour.journal import duration
+from cloche.tour.search_charts import coordinates_chart, trials_chart
+
+SHOWN = 7  # pictures on the page: one large, the others in a row
 
 TEMPLATES = Environment(
     loader=PackageLoader("cloche.tour", "."),
@@ -36,45 +39,87 @@ def print_report(facts: Facts, console: Console) -> None:
     for title, seconds, _ in facts.steps:
         steps.add_row(title, duration(seconds))
     steps.add_row("[bold]The whole tour", f"[bold]{duration(facts.seconds)}")
-    last = facts.epochs[-1]
-    results = Table(box=None, show_header=False, padding=(0, 3, 0, 3))
-    results.add_row("Validation accuracy", f"{last.valid_accuracy:.1%}")
-    results.add_row("Test accuracy", f"[bold]{facts.test_accuracy:.1%}")
-    results.add_row("Test loss", f"{facts.test_loss:.4f}")
+    results = Table(box=None, padding=(0, 1, 0, 3))
+    results.add_column("Model", no_wrap=True)
+    for title in ("Trained in", "Test accuracy", "Test loss", "Named rightly"):
+        results.add_column(title, justify="right", no_wrap=True)
+    for model in facts.models:
+        results.add_row(
+            model.name,
+            duration(model.seconds),
+            f"[bold]{model.test_accuracy:.1%}",
+            f"{model.test_loss:.4f}",
+            f"{model.right} of {facts.asked}",
+        )
+    plain = facts.plain
+    results.add_row("plain machine", duration(plain.seconds), f"{plain.test_accuracy:.1%}", "", "")
     for table in (steps, results):
         console.print()
         console.print(table, highlight=False)
+    console.print(f"\n   {agreement(facts)}", highlight=False, soft_wrap=True)
     console.print("\n[bold]   Where everything is")
     for what, where in facts.kept.items():
-        console.print(f"   {what + ':':<18} {where}", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"   {what + ':':<22} {where}", markup=False, highlight=False, soft_wrap=True)
     console.print("\n[bold]   What to try next")
     for purpose, command in facts.next_steps:
         console.print(f"   {purpose}:", markup=False, highlight=False, soft_wrap=True)
         console.print(f"      {command}", markup=False, highlight=False, soft_wrap=True)
 
 
+def agreement(facts: Facts) -> str:
+    """Return in words how far the two endpoints agree."""
+    return (
+        f"Both endpoints named the same class for {facts.agreed} of {facts.asked} pictures; "
+        f"their best scores are at most {facts.apart:.2g} apart."
+    )
+
+
 def render(facts: Facts) -> str:
     """Return the page: HTML with its style, pictures and charts inside."""
-    charts = [
-        ("Loss", "Lower is better.", loss_chart(facts.epochs)),
+    one, tuning = facts.models[0], facts.tuning
+    search = [
+        (
+            "Testing loss by trial",
+            "A dot is a trial; the line is the best one so far. Lower is better.",
+            trials_chart(tuning),
+        ),
+        (
+            "What was tried, and what came of it",
+            "A line is a trial; the strong one is the best.",
+            coordinates_chart(tuning),
+        ),
+    ]
+    training = [
+        ("Loss", "Lower is better.", loss_chart(one.epochs)),
         (
             "Accuracy",
             "The part of the pictures that was named rightly.",
-            accuracy_chart(facts.epochs),
+            accuracy_chart(one.epochs),
         ),
     ]
-    uses = (
-        ("CPU use", "Of the training job; 100% is one CPU at full load.", facts.cpu),
-        ("Memory use", "Of the training job; 100% is all of the instance's.", facts.memory),
-    )
-    charts += [
-        (title, note, use_chart(use, f"{title} of the training job over time"))
-        for title, note, use in uses
-        if use.seconds
-    ]
+    machines = []
+    if facts.cpu.seconds and facts.plain.cpu.seconds:
+        uses = {"training job": facts.cpu, "plain machine": facts.plain.cpu}
+        note = "100% is one CPU at full load. Each from its own beginning."
+        title = "CPU use of the training job and of the plain machine"
+        machines.append(("CPU use", note, two_uses_chart(uses, title)))
+    if facts.memory.seconds:
+        title = "Memory use of the training job over time"
+        note = "Of the training job; 100% is all of the instance's."
+        machines.append(("Memory use", note, use_chart(facts.memory, title)))
     return TEMPLATES.get_template("page.html").render(
-        facts=facts, charts=[(title, note, Markup(svg)) for title, note, svg in charts]
+        facts=facts,
+        shown=SHOWN,
+        agreement=agreement(facts),
+        search=marked(search),
+        training=marked(training),
+        machines=marked(machines),
     )
+
+
+def marked(charts: list[tuple[str, str, str]]) -> list[tuple[str, str, Markup]]:
+    """Return title, note and chart, the chart as what is markup already."""
+    return [(title, note, Markup(svg)) for title, note, svg in charts]
 
 
 def write_page(facts: Facts, path: Path) -> None:

@@ -4,15 +4,13 @@ Runs as `cloche run -- python -m cloche.tour PLAN`; nothing in it knows that it 
 AWS.
 """
 
-import io
 import json
 import random
 import shutil
-import tarfile
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -25,29 +23,25 @@ from sagemaker.pytorch.estimator import PyTorch
 from sagemaker.pytorch.model import PyTorchModel
 from sagemaker.session import Session, get_execution_role
 
+from cloche.tour import plain, tuning
 from cloche.tour.answers import ask
 from cloche.tour.digits import write_digits
 from cloche.tour.errors import TourError
-from cloche.tour.facts import Epoch, Facts
+from cloche.tour.facts import Facts, Plain, Trained, Tuning
 from cloche.tour.folder import ImageFolder, read_folder
 from cloche.tour.hints import next_steps, where_to_look
-from cloche.tour.journal import Journal
+from cloche.tour.jobs import METRICS, file_in, follow, trained
+from cloche.tour.journal import Journal, duration
 from cloche.tour.observations import cpu_use, memory_use
 from cloche.tour.plan import Plan
 from cloche.tour.report import print_report, write_page
 from cloche.tour.upload import THREADS, upload_folder
 
 FRAMEWORK: dict[str, Any] = {"framework_version": "2.6.0", "py_version": "py312"}
-METRICS = [
-    {"Name": "train:loss", "Regex": r"Training Loss: ([0-9.]+)"},
-    {"Name": "train:accuracy", "Regex": r"Training Accuracy: ([0-9.]+)"},
-    {"Name": "valid:loss", "Regex": r"Validation Loss: ([0-9.]+)"},
-    {"Name": "valid:accuracy", "Regex": r"Validation Accuracy: ([0-9.]+)"},
-    {"Name": "test:loss", "Regex": r"Testing Loss: ([0-9.]+)"},
-    {"Name": "test:accuracy", "Regex": r"Testing Accuracy: ([0-9.]+)"},
-]
-ASKED = 7  # pictures; the first one twice
+INSTANCE_TYPE = "ml.m5.2xlarge"
+ASKED = 24  # pictures of each endpoint; the first one twice
 SMALL = 128  # pixels: pictures no larger than this are trained on at 96 x 96, others at 224 x 224
+LOOK_S = 1.0
 
 
 class Story:
@@ -63,9 +57,9 @@ class Story:
         self.s3 = self.boto.client("s3", config=Config(max_pool_connections=THREADS))
         self.session = Session(boto_session=self.boto, default_bucket=self.bucket)
         self.client = self.session.sagemaker_client
-        self.facts = Facts(title=plan.data_name, day=time.strftime("%Y-%m-%d %H:%M"))
         self.source = Path(tempfile.mkdtemp(prefix="dog-breeds-")) / "dog_breeds"
-        self.job: str | None = None
+        self.search: str | None = None  # the tuning job
+        self.job: str | None = None  # the training job that is under way, or was last
         self.endpoint: str | None = None
 
     def tell(self) -> None:
@@ -74,15 +68,28 @@ class Story:
         shutil.copytree(self.plan.source, self.source, ignore=shutil.ignore_patterns("__pycache__"))
         role_of: Callable[[Session], str] = get_execution_role
         self.role = role_of(self.session)
-        self.facts.starting_s = time.time() - self.plan.started
+        starting_s = time.time() - self.plan.started
         folder = self.upload()
-        self.train(folder)
-        self.deploy()
-        self.question(folder)
-        self.report()
+        self.image_size = 96 if is_small(folder) else 224
+        found = self.tune()
+        models = [self.train(found, 1), self.train(found, self.plan.size.instances)]
+        self.deploy(models)
+        self.question(folder, models)
+        outside = self.plain_machine(folder)
+        facts = Facts(
+            title=self.plan.data_name,
+            day=time.strftime("%Y-%m-%d %H:%M"),
+            tuning=found,
+            models=models,
+            plain=outside,
+            data=folder.summary,
+            starting_s=starting_s,
+            chance=1 / len(folder.classes),
+        )
+        self.report(facts)
 
     def upload(self) -> ImageFolder:
-        """Step 1: an image folder in a bucket."""
+        """An image folder in a bucket."""
         with self.journal.step("Pictures in a bucket") as step:
             folder = self.find_data()
             region = self.boto.region_name
@@ -97,8 +104,6 @@ class Story:
                 f"{self.plan.data_name}: {folder.summary}",
                 f"{len(folder.files):,} objects, {sent / 1e6:.1f} MB in s3://{self.bucket}/data/",
             ]
-        self.facts.data = folder.summary
-        self.facts.chance = 1 / len(folder.classes)
         return folder
 
     def find_data(self) -> ImageFolder:
@@ -113,94 +118,126 @@ class Story:
             unfinished.rename(root)
         return read_folder(root)
 
-    def train(self, folder: ImageFolder) -> None:
-        """Step 2: a training job, its log on the terminal."""
-        with self.journal.step("A training job") as step:
-            small = is_small(folder)
-            hyperparameters: dict[str, Any] = {
-                "epochs": self.plan.epochs,
-                "batch_size": 32,
-                "learning_rate": 0.01 if small else 0.001,
-                "image_size": 96 if small else 224,
-            }
-            estimator = PyTorch(
-                entry_point="hpo.py",
-                source_dir=str(self.source),
-                role=self.role,
-                instance_count=1,
-                instance_type="ml.m5.2xlarge",
-                hyperparameters=hyperparameters,
-                metric_definitions=METRICS,
-                output_path=f"s3://{self.bucket}/training",
-                sagemaker_session=self.session,
-                **FRAMEWORK,
+    def estimator(
+        self, instances: int, hyperparameters: dict[str, Any], checkpoints: str | None = None
+    ) -> PyTorch:
+        """Return the training of hpo.py; checkpoints: where its jobs share what they computed."""
+        every: dict[str, Any] = {"epochs": self.plan.size.epochs, "image_size": self.image_size}
+        return PyTorch(
+            entry_point="hpo.py",
+            source_dir=str(self.source),
+            role=self.role,
+            instance_count=instances,
+            instance_type=INSTANCE_TYPE,
+            hyperparameters=every | hyperparameters,
+            metric_definitions=METRICS,
+            output_path=f"s3://{self.bucket}/training",
+            checkpoint_s3_uri=checkpoints,
+            sagemaker_session=self.session,
+            **FRAMEWORK,
+        )
+
+    def tune(self) -> Tuning:
+        """A tuning job, its trials in a table."""
+        with self.journal.step("A tuning job") as step:
+            low, high = tuning.LEARNING_RATES
+            sizes = ", ".join(map(str, tuning.BATCH_SIZES))
+            self.say(
+                f"{self.plan.size.trials} trials, {tuning.PARALLEL} at a time, Bayesian: "
+                f"learning rate from {low} to {high}, batch of {sizes}"
             )
-            estimator.fit({"training": f"s3://{self.bucket}/data"}, wait=False)
+            self.say(
+                "Each wants all CPUs of this machine, so those under way at a time take turns."
+            )
+            name = f"dog-breeds-{self.stamp}"
+            self.search = name
+            estimator = self.estimator(1, {}, f"s3://{self.bucket}/features")
+            tuning.start(estimator, self.inputs, self.plan.size.trials, name)
+            self.say(f"Tuning job {name} is under way")
+            found = tuning.watch(self.client, name, self.plan.size.epochs, self.console)
+            best = found.best
+            step.facts += [
+                f"Tuning job {name}: {len(found.trials)} trials, {found.early} stopped early, "
+                f"{found.failed} failed, in {duration(found.seconds)}",
+                f"Best: trial {best.number} with learning rate {best.learning_rate:.5f} and batch "
+                f"{best.batch_size}; {tuning.OBJECTIVE} {best.objective:.4f}",
+                f"What the frozen backbone sees is computed by the first trial and shared in "
+                f"s3://{self.bucket}/features/",
+            ]
+            if found.early:
+                step.facts.append(
+                    f"hpo.py prints {tuning.OBJECTIVE} once, at its end: what Auto early stopping "
+                    "stopped was nearly through"
+                )
+        return found
+
+    @property
+    def inputs(self) -> dict[str, str]:
+        """The channels of every training job."""
+        return {"training": f"s3://{self.bucket}/data"}
+
+    def train(self, found: Tuning, instances: int) -> Trained:
+        """A training job with the best hyperparameters, its log on the terminal."""
+        number = "one instance" if instances == 1 else f"{instances} instances, with gloo"
+        with self.journal.step(f"The best hyperparameters on {number}") as step:
+            hyperparameters: dict[str, Any] = {
+                "learning_rate": found.best.learning_rate,
+                "batch_size": found.best.batch_size,
+            }
+            if instances > 1:
+                hyperparameters["backend"] = "gloo"
+                self.say(f"The {instances} instances share the CPUs of this machine.")
+            estimator = self.estimator(instances, hyperparameters)
+            estimator.fit(self.inputs, wait=False)
             job: Any = estimator.latest_training_job
             self.job = job.name
-            job.wait(logs="All")
-            description = self.client.describe_training_job(TrainingJobName=self.job)
-            self.read_history()
-            last, took = self.facts.epochs[-1], description["TrainingTimeInSeconds"]
+            description = follow(self.client, self.boto.client("logs"), str(self.job), self.console)
+            model = trained(self.s3, description)
             step.facts += [
-                f"Job {self.job}: {took} s of training with {self.facts.backbone}",
-                f"Accuracy: validation {last.valid_accuracy:.1%}, "
-                f"test {self.facts.test_accuracy:.1%} (guessing: {self.facts.chance:.1%})",
+                f"Job {model.job}: {duration(model.seconds)} of training with {model.backbone}",
+                f"Test accuracy {model.test_accuracy:.1%}, test loss {model.test_loss:.4f}; "
+                f"validation accuracy {model.epochs[-1].valid_accuracy:.1%}",
             ]
-        self.model_data = estimator.model_data
+        return model
 
-    def read_history(self) -> None:
-        """Take what the script left in its output: losses and accuracies by epoch."""
-        history = json.loads(self.output_file("output/output.tar.gz", "history.json"))
-        self.facts.backbone = history["backbone"]
-        self.facts.epochs = [
-            Epoch(
-                number=epoch["epoch"],
-                train_loss=epoch["train_loss"],
-                train_accuracy=epoch["train_accuracy"],
-                valid_loss=epoch["valid_loss"],
-                valid_accuracy=epoch["valid_accuracy"],
-            )
-            for epoch in history["epochs"]
-        ]
-        self.facts.test_loss = history["test"]["loss"]
-        self.facts.test_accuracy = history["test"]["accuracy"]
+    def deploy(self, models: Sequence[Trained]) -> None:
+        """An endpoint for each model, InService; both start at the same time."""
+        with self.journal.step("Two endpoints") as step:
+            for model in models:
+                served = PyTorchModel(
+                    model_data=model.artifact,
+                    entry_point="inference.py",
+                    source_dir=str(self.source),
+                    role=self.role,
+                    sagemaker_session=self.session,
+                    **FRAMEWORK,
+                )
+                predictor: Any = served.deploy(
+                    initial_instance_count=1, instance_type="ml.m5.large", wait=False
+                )
+                self.endpoint = model.endpoint = predictor.endpoint_name
+                self.say(f"{model.endpoint} is Creating: the model of {model.name}")
+            with self.console.status("   Waiting until both are InService"):
+                for model in models:
+                    self.until_in_service(model.endpoint)
+                    step.facts.append(f"{model.endpoint} is InService: the model of {model.name}")
 
-    def output_file(self, archive: str, name: str) -> bytes:
-        """Return one file of an archive that the job left in the bucket."""
-        body = self.s3.get_object(Bucket=self.bucket, Key=f"training/{self.job}/{archive}")["Body"]
-        with tarfile.open(fileobj=io.BytesIO(body.read())) as tar:
-            member = next(m for m in tar if Path(m.name).name == name)
-            content = tar.extractfile(member)
-            if content is None:
-                raise TourError(f"{archive} of {self.job} has {name}, but not as a file")
-            return content.read()
+    def until_in_service(self, endpoint: str) -> None:
+        """Wait for an endpoint; TourError when it fails."""
+        while True:
+            description = self.client.describe_endpoint(EndpointName=endpoint)
+            status = description["EndpointStatus"]
+            if status == "InService":
+                return
+            if status != "Creating":
+                self.endpoint = endpoint
+                reason = description.get("FailureReason", "no reason is given")
+                raise TourError(f"{endpoint} is {status}: {reason}")
+            time.sleep(LOOK_S)
 
-    def deploy(self) -> None:
-        """Step 3: an endpoint that is InService."""
-        with self.journal.step("An endpoint") as step:
-            model = PyTorchModel(
-                model_data=self.model_data,
-                entry_point="inference.py",
-                source_dir=str(self.source),
-                role=self.role,
-                sagemaker_session=self.session,
-                **FRAMEWORK,
-            )
-            self.endpoint = f"pytorch-inference-{self.stamp}"
-            model.deploy(
-                initial_instance_count=1,
-                instance_type="ml.m5.large",
-                endpoint_name=self.endpoint,
-            )
-            self.console.print()
-            status = self.client.describe_endpoint(EndpointName=self.endpoint)["EndpointStatus"]
-            step.facts.append(f"Endpoint {self.endpoint} is {status}")
-
-    def question(self, folder: ImageFolder) -> None:
-        """Step 4: photographs, as bytes and by address."""
-        classes = json.loads(self.output_file("output/model.tar.gz", "model.json"))["classes"]
-        with self.journal.step("A question") as step:
+    def question(self, folder: ImageFolder, models: Sequence[Trained]) -> None:
+        """The same photographs for both endpoints, as bytes and by address."""
+        with self.journal.step("The same questions to both") as step:
             pictures = choose(folder, random.Random(self.stamp))
             keys = [f"data/{path.relative_to(folder.root).as_posix()}" for path in pictures]
             url = self.s3.generate_presigned_url(
@@ -208,45 +245,73 @@ class Story:
             )
             runtime = self.session.sagemaker_runtime_client
             labels = [folder.label(path) for path in pictures]
-            answers, lines = ask(runtime, str(self.endpoint), pictures, labels, classes, url)
-            step.facts += lines
-        self.facts.answers = answers
+            for model in models:
+                classes = json.loads(file_in(self.s3, model.artifact, "model.json"))["classes"]
+                self.endpoint = model.endpoint
+                model.answers, lines = ask(runtime, model.endpoint, pictures, labels, classes, url)
+                step.facts += [f"The model of {model.name}:", *(f"   {line}" for line in lines)]
 
-    def report(self) -> None:
-        """Step 5: what came of it, on the terminal and as a page."""
+    def plain_machine(self, folder: ImageFolder) -> Plain:
+        """The same kind of training by a script that knows of no platform."""
+        with self.journal.step("The plain machine") as step:
+            place = self.plan.folder / f"plain-{self.stamp}"
+            self.say("python ec2_train.py, as an ordinary process outside of the platform")
+            script = Path(self.plan.source) / "ec2_train.py"
+            outside = plain.run(script, folder.root, place, self.image_size, self.console)
+            step.facts += [
+                f"{duration(outside.seconds)}; test accuracy {outside.test_accuracy:.1%}",
+                f"{place / 'TrainedModels' / 'model.pth'}",
+            ]
+        return outside
+
+    def report(self, facts: Facts) -> None:
+        """What came of it, on the terminal and as a page."""
         with self.journal.step("The report") as step:
             cloudwatch = self.boto.client("cloudwatch")
-            description = self.client.describe_training_job(TrainingJobName=self.job)
-            self.facts.cpu = cpu_use(cloudwatch, description)
-            self.facts.memory = memory_use(cloudwatch, description)
+            job = facts.models[0].job
+            description = self.client.describe_training_job(TrainingJobName=job)
+            facts.cpu = cpu_use(cloudwatch, description)
+            facts.memory = memory_use(cloudwatch, description)
             page = self.plan.folder / f"report-{self.stamp}.html"
-            self.facts.kept = self.kept(page)
-            self.facts.next_steps = next_steps(self.plan, self.bucket, str(self.job))
-            self.facts.steps = [(s.title, s.seconds, s.facts) for s in self.journal.steps[:-1]]
-            self.facts.seconds = time.time() - self.plan.started
-            write_page(self.facts, page)
+            facts.kept = self.kept(page, facts)
+            facts.next_steps = next_steps(self.plan, self.bucket, facts)
+            facts.steps = [(s.title, s.seconds, s.facts) for s in self.journal.steps[:-1]]
+            facts.seconds = time.time() - self.plan.started
+            write_page(facts, page)
             step.facts.append(f"{page}")
-        print_report(self.facts, self.console)
+        print_report(facts, self.console)
 
-    def kept(self, page: Path) -> dict[str, str]:
+    def kept(self, page: Path, facts: Facts) -> dict[str, str]:
         """Return where everything is: for the report."""
-        return {
+        places = {
             "This report": str(page),
             "Pictures": f"s3://{self.bucket}/data/",
-            "Trained model": str(self.model_data),
-            "Losses by epoch": f"s3://{self.bucket}/training/{self.job}/output/output.tar.gz",
-            "Training log": f"/aws/sagemaker/TrainingJobs, {self.job}/algo-1-…",
-            "Endpoint": str(self.endpoint),
-            "Home folder": self.plan.home,
+            "Tuning job": facts.tuning.job,
+            "Shared features": f"s3://{self.bucket}/features/",
         }
+        for model in facts.models:
+            places |= {
+                f"Model, {model.name}": model.artifact,
+                f"Log, {model.name}": f"/aws/sagemaker/TrainingJobs, {model.job}/algo-…",
+                f"Endpoint, {model.name}": model.endpoint,
+            }
+        return places | {"Plain machine": facts.plain.folder, "Home folder": self.plan.home}
+
+    def say(self, text: str) -> None:
+        """Print a line of the step that is under way."""
+        self.console.print(f"   {text}", markup=False, highlight=False, soft_wrap=True)
 
     def stop_what_runs(self) -> None:
-        """Ask the training job to stop if it is under way: nobody waits for it any more."""
-        if self.job is None:
-            return
-        description = self.client.describe_training_job(TrainingJobName=self.job)
-        if description["TrainingJobStatus"] == "InProgress":
-            self.client.stop_training_job(TrainingJobName=self.job)
+        """Ask the jobs that are under way to stop: nobody waits for them any more."""
+        if self.search is not None:
+            search = {"HyperParameterTuningJobName": self.search}
+            found = self.client.describe_hyper_parameter_tuning_job(**search)
+            if found["HyperParameterTuningJobStatus"] == "InProgress":
+                self.client.stop_hyper_parameter_tuning_job(**search)
+        if self.job is not None:
+            description = self.client.describe_training_job(TrainingJobName=self.job)
+            if description["TrainingJobStatus"] == "InProgress":
+                self.client.stop_training_job(TrainingJobName=self.job)
 
     def explain(self, error: BaseException) -> None:
         """Say which step failed, why, and where to look."""
@@ -255,7 +320,8 @@ class Story:
         reason = str(error) or type(error).__name__
         self.console.print(f"\n[red bold]{where} failed:[/] ", end="")
         self.console.print(reason, markup=False, highlight=False, soft_wrap=True)
-        for purpose, place in where_to_look(self.plan, self.job, self.endpoint):
+        job = self.job or self.search  # the names of a search's jobs begin with its own
+        for purpose, place in where_to_look(self.plan, job, self.endpoint):
             for line in (f"{purpose}:", f"   {place}"):
                 self.console.print(line, markup=False, highlight=False, soft_wrap=True)
 

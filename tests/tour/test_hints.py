@@ -4,13 +4,14 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
+from made_up_tour import facts
 from rich.console import Console
 
 from cloche import tour
 from cloche.tour.errors import TourError
 from cloche.tour.hints import next_steps, where_to_look
 from cloche.tour.journal import Journal, duration
-from cloche.tour.plan import Plan
+from cloche.tour.plan import Plan, Size
 
 
 def plan(home: str = "/data/my home", *, stays_up: bool = False) -> Plan:
@@ -19,7 +20,7 @@ def plan(home: str = "/data/my home", *, stays_up: bool = False) -> Plan:
         data=None,
         data_name="handwritten digits",
         source="/x",
-        epochs=1,
+        size=Size(1, trials=2),
         started=0.0,
         stays_up=stays_up,
     )
@@ -30,18 +31,19 @@ def test_a_plan_survives_the_way_to_the_other_process() -> None:
 
 
 def test_commands_can_be_pasted_into_a_shell() -> None:
-    commands = dict(next_steps(plan(), "dog-breeds-1", "job-1"))
+    commands = dict(next_steps(plan(), "dog-breeds-1", facts()))
     assert commands["Start the platform again, with all of this"] == (
         "cloche up --detach --home '/data/my home'"
     )
-    assert commands["Look at the job"] == (
+    assert commands["Look at it"] == (
         "cloche run --home '/data/my home' -- "
-        "aws sagemaker describe-training-job --training-job-name job-1"
+        "aws sagemaker describe-training-job --training-job-name job-4"
     )
+    assert commands["Look at the tuning job"].endswith("--hyper-parameter-tuning-job-name search")
 
 
 def test_a_platform_that_stays_up_is_not_started_again() -> None:
-    steps = next_steps(plan(stays_up=True), "b", "j")
+    steps = next_steps(plan(stays_up=True), "b", facts())
     assert not any("cloche up" in command for _, command in steps)
 
 

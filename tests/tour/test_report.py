@@ -1,51 +1,19 @@
 """The report's page: made of given numbers, complete in itself."""
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
-from io import BytesIO, StringIO
+from io import StringIO
 from pathlib import Path
 from xml.etree import ElementTree
 
-from PIL import Image
+from made_up_tour import facts, tuning
 from rich.console import Console
 
-from cloche.tour.charts import accuracy_chart, loss_chart, use_chart
-from cloche.tour.facts import Answer, Epoch, Facts, Guess, Use
+from cloche.tour.charts import accuracy_chart, loss_chart, two_uses_chart, use_chart
+from cloche.tour.facts import Use
 from cloche.tour.report import print_report, render, write_page
-
-
-def jpeg(colour: str) -> bytes:
-    buffer = BytesIO()
-    Image.new("RGB", (64, 48), colour).save(buffer, "JPEG")
-    return buffer.getvalue()
-
-
-def answer(truth: str, *names: str) -> Answer:
-    guesses = tuple(Guess(name, 5.0 - n, 0.9 / (n + 1)) for n, name in enumerate(names))
-    return Answer(jpeg("brown"), truth, guesses, 0.0412)
-
-
-def facts() -> Facts:
-    return Facts(
-        title="dog photographs",
-        day="2026-01-02 03:04",
-        seconds=201.4,
-        starting_s=8.4,
-        data="133 classes; pictures: 6,680 train, 835 valid, 836 test",
-        backbone="efficientnet-lite0",
-        steps=[("Pictures in a bucket", 9.2, ["8,351 objects <script>"]), ("A job", 120.0, [])],
-        epochs=[Epoch(1, 2.0, 0.5, 1.8, 0.55), Epoch(2, 1.0, 0.7, 1.1, 0.68)],
-        test_loss=1.0213,
-        test_accuracy=0.6914,
-        chance=1 / 133,
-        cpu=Use((0.0, 5.0, 10.0), (20.0, 190.0, 185.0)),
-        answers=[
-            answer("Beagle", "Beagle", "Basset hound", "Harrier"),
-            answer("Borzoi", "Saluki", "Borzoi", "Whippet"),
-        ],
-        kept={"Pictures": "s3://dog-breeds-1/data/"},
-        next_steps=[("Start again", "cloche up --home DIR")],
-    )
+from cloche.tour.search_charts import coordinates_chart, trials_chart
 
 
 class Links(HTMLParser):
@@ -60,12 +28,16 @@ class Links(HTMLParser):
 
 def test_the_page_tells_it_all() -> None:
     page = render(facts())
+    for text in ("4 trials", "1 stopped early", "1 failed", "trial 2", "0.01000", "4 instances"):
+        assert text in page
+    for text in ("for 1 of 2 pictures", "at most 0.25 apart", "1 of 2", "65.1%", "33 s", "24 s"):
+        assert text in page
     for text in ("69.1%", "68.0%", "3 min 21 s", "41 ms", "8.4 s", "Beagle", "✗ Saluki", "1.0213"):
         assert text in page
     for text in ("s3://dog-breeds-1/data/", "cloche up --home DIR", "133 classes"):
         assert text in page
     assert "8,351 objects &lt;script&gt;" in page
-    assert page.count("<svg") == 3
+    assert page.count("<svg") == 6
 
 
 def test_the_page_needs_nothing_but_itself() -> None:
@@ -81,29 +53,50 @@ def test_the_page_needs_nothing_but_itself() -> None:
 
 def test_ids_of_the_charts_do_not_collide() -> None:
     identifiers = re.findall(r'<clipPath id="([^"]+)"', render(facts()))
-    assert len(identifiers) == len(set(identifiers)) == 3
+    assert len(identifiers) == len(set(identifiers)) >= 6
 
 
 def test_charts_are_drawn_in_the_page_s_colours_and_hold_the_data() -> None:
     given = facts()
+    epochs = given.models[0].epochs
     for chart in (
-        loss_chart(given.epochs),
-        accuracy_chart(given.epochs),
-        use_chart(given.cpu, "CPU use"),
+        loss_chart(epochs),
+        accuracy_chart(epochs),
+        use_chart(given.memory, "Memory use"),
+        two_uses_chart({"job": given.cpu, "plain": given.plain.cpu}, "CPU use"),
+        trials_chart(given.tuning),
+        coordinates_chart(given.tuning),
     ):
         ElementTree.fromstring(chart)
         assert "var(--first)" in chart
         assert "#010203" not in chart
         assert 'width="' not in chart.split(">", 1)[0]
-    assert "validation" in loss_chart(given.epochs)
-    assert loss_chart(given.epochs) == loss_chart(given.epochs)
-    assert loss_chart(given.epochs) != loss_chart(given.epochs[:1])
+    assert "validation" in loss_chart(epochs)
+    assert loss_chart(epochs) == loss_chart(epochs)
+    assert loss_chart(epochs) != loss_chart(epochs[:1])
+
+
+def test_trials_stopped_early_and_failed_ones_are_marked() -> None:
+    chart = trials_chart(tuning())
+    assert "stopped early" in chart
+    assert "gave no value" in chart
+    assert "stroke-dasharray" in coordinates_chart(tuning())
+    first, second, *_ = tuning().trials
+    plain = replace(tuning(), trials=(first, second))
+    assert "stopped early" not in trials_chart(plain)
+    assert "stroke-dasharray" not in coordinates_chart(plain)
+
+
+def test_one_trial_makes_charts_too() -> None:
+    only = replace(tuning(), trials=tuning().trials[1:2])
+    for chart in (trials_chart(only), coordinates_chart(only)):
+        ElementTree.fromstring(chart)
 
 
 def test_without_metrics_there_is_no_empty_chart() -> None:
     given = facts()
     given.cpu = Use((), ())
-    assert render(given).count("<svg") == 2
+    assert render(given).count("<svg") == 5
 
 
 def test_the_terminal_gets_the_same_numbers(tmp_path: Path) -> None:
@@ -115,7 +108,9 @@ def test_the_terminal_gets_the_same_numbers(tmp_path: Path) -> None:
         "8.4 s",
         "Test accuracy",
         "69.1%",
-        "68.0%",
+        "4 instances",
+        "plain machine",
+        "same class for 1 of 2",
         "3 min 21 s",
         "s3://dog-breeds-1/data/",
     ):

@@ -43,8 +43,13 @@ def wait(condition: Callable[[], bool], within_s: float = 120) -> None:
 def test_the_tour_from_start_to_end(tmp_path: Path) -> None:
     home, data = tmp_path / "home", tmp_path / "data"
     write_digits(data, per_class=12)
+    program = (
+        "import sys; from pathlib import Path; from cloche.tour import main; "
+        f"sys.exit(main(home=Path({str(home)!r}), data=Path({str(data)!r}), "
+        "epochs=2, trials=3, instances=2))"
+    )
     result = subprocess.run(
-        [*COMMAND, "--home", str(home), "--data", str(data), "--epochs", "2"],
+        [sys.executable, "-c", program],
         capture_output=True,
         text=True,
         timeout=540,
@@ -55,22 +60,31 @@ def test_the_tour_from_start_to_end(tmp_path: Path) -> None:
     assert result.returncode == 0, log + result.stderr
     for text in (
         "120 objects",
+        "3 trials, 3 at a time",
+        "completed best",
         "Epoch 2/2: Training Loss: ",  # the job's log, streamed
-        "is InService",
+        "Rank 1 of 2 (gloo)",
+        "is InService: the model of 1 instance",
+        "is InService: the model of 2 instances",
         "True class: digit ",
         "the same 10 scores",
+        "Both endpoints named the same class for ",
+        "Starting Model Training: 80 pictures of 10 classes",
         "The whole tour",
-        "Test accuracy",
+        "plain machine",
         "The platform is down; everything is kept in",
     ):
         assert text in log, log
     (report,) = (home / "tour").glob("report-*.html")
     page = report.read_text()
-    printed = re.search(r"Test accuracy +([0-9.]+%)", log)
+    printed = re.search(r"1 instance +[^%]* ([0-9.]+%)", log)
     assert printed is not None
     assert f"<b>{printed[1]}</b>" in page
     assert page.count("data:image/jpeg;base64,") == 7
-    assert "CPU use" in page
+    for chart in ("Objective by trial", "Learning rate, batch size", "CPU use of the training job"):
+        assert chart in page
+    (plain,) = (home / "tour").glob("plain-*")
+    assert (plain / "TrainedModels" / "model.pth").is_file()
     assert leftovers(home) == []
 
 
