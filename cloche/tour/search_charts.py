@@ -15,7 +15,7 @@ MARK = 6.5  # points
 def trials_chart(tuning: Tuning) -> str:
     """Return the objective of each trial and the best one so far, as SVG.
 
-    A trial without an objective is a cross at the upper edge.
+    A trial without an objective is a cross at the lower edge.
     """
     figure, axes = blank()
     known = [trial for trial in tuning.trials if trial.objective is not None]
@@ -32,17 +32,17 @@ def trials_chart(tuning: Tuning) -> str:
     if lost := [trial.number for trial in tuning.trials if trial.objective is None]:
         axes.plot(
             lost,
-            [0.96] * len(lost),
+            [0.04] * len(lost),
             "x",
             color=INK,
             transform=axes.get_xaxis_transform(),
             label="gave no value",
         )
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.35 * axes.dataLim.y1)
     axes.set_xlim(0.5, len(tuning.trials) + 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlabel("trial")
-    axes.legend(frameon=False, loc="best", labelcolor=INK)
+    axes.legend(frameon=False, loc="upper right", labelcolor=INK, ncols=2)  # above all dots
     return svg(figure, "Objective by trial")
 
 
@@ -89,7 +89,7 @@ def coordinates_chart(tuning: Tuning) -> str:
             zorder=3 if strong else 2,
         )
     axes.set_xlim(-0.35, len(scales) - 0.65)
-    axes.set_ylim(-0.2, 1.2)
+    axes.set_ylim(-0.16, 1.34)
     axes.grid(visible=False)
     axes.spines["bottom"].set_visible(False)
     axes.xaxis.set_major_locator(NullLocator())
@@ -102,7 +102,7 @@ def scale(
 ) -> None:
     """Draw one upright axis with its title above and its values at the ends."""
     axes.plot([at, at], [0, 1], color=FAINT, linewidth=2, zorder=1)
-    axes.text(at, 1.17, title, ha="center", va="top", color=INK, fontweight="bold")
+    axes.text(at, 1.32, title, ha="center", va="top", color=INK, fontweight="bold")
     heights = (0.0, 1.0) if len(ends) == 2 else (0.5,)
     for height, value in zip(heights, ends, strict=True):
         axes.text(

@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from botocore.exceptions import ClientError
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -87,13 +88,22 @@ def read(client: Any, name: str, ended: dict[str, Trial]) -> list[Trial]:
     trials = []
     for number, summary in enumerate(summaries, 1):
         job = summary["TrainingJobName"]
-        trial = ended.get(job) or trial_of(
-            number, summary, client.describe_training_job(TrainingJobName=job)
-        )
+        trial = ended.get(job) or trial_of(number, summary, described(client, job))
         if trial.status not in RUNNING:
             ended[job] = trial
         trials.append(trial)
     return trials
+
+
+def described(client: Any, job: str) -> dict[str, Any]:
+    """Return a training job's description; {} when it is listed and not there to be seen yet."""
+    try:
+        found: dict[str, Any] = client.describe_training_job(TrainingJobName=job)
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "ValidationException":
+            raise
+        return {}
+    return found
 
 
 def trial_of(number: int, summary: dict[str, Any], job: dict[str, Any]) -> Trial:
@@ -105,8 +115,8 @@ def trial_of(number: int, summary: dict[str, Any], job: dict[str, Any]) -> Trial
         job=summary["TrainingJobName"],
         learning_rate=float(plain_value(tuned["learning_rate"])),
         batch_size=int(plain_value(tuned["batch_size"])),
-        status=job["TrainingJobStatus"],
-        step=job["SecondaryStatus"],
+        status=job.get("TrainingJobStatus", summary["TrainingJobStatus"]),
+        step=job.get("SecondaryStatus", "Starting"),
         epoch=int(metrics.get("epoch", 0)),
         valid_loss=metrics.get("Validation Loss"),
         objective=metrics.get(OBJECTIVE),

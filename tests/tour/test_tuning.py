@@ -20,6 +20,7 @@ def test_a_trial_is_read_from_what_the_sdk_writes() -> None:
         3,
         {
             "TrainingJobName": "search-003",
+            "TrainingJobStatus": "InProgress",
             "TunedHyperParameters": {"learning_rate": "0.0021", "batch_size": '"64"'},
         },
         {
@@ -33,6 +34,16 @@ def test_a_trial_is_read_from_what_the_sdk_writes() -> None:
     )
     assert (trial.learning_rate, trial.batch_size, trial.epoch) == (0.0021, 64, 2)
     assert (trial.valid_loss, trial.objective) == (0.75, None)
+
+
+def test_a_trial_that_is_listed_before_its_job_is_there() -> None:
+    summary = {
+        "TrainingJobName": "search-004",
+        "TrainingJobStatus": "InProgress",
+        "TunedHyperParameters": {"learning_rate": "0.0021", "batch_size": '"64"'},
+    }
+    trial = trial_of(4, summary, {})
+    assert (trial.status, trial.step, trial.epoch) == ("InProgress", "Starting", 0)
 
 
 def test_the_table_tells_how_each_trial_stands() -> None:
