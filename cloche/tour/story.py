@@ -150,9 +150,9 @@ class Story:
                 "Each wants all CPUs of this machine, so those under way at a time take turns."
             )
             name = f"dog-breeds-{self.stamp}"
-            self.search = name
             estimator = self.estimator(1, {}, f"s3://{self.bucket}/features")
             tuning.start(estimator, self.inputs, self.plan.size.trials, name)
+            self.search = name
             self.say(f"Tuning job {name} is under way")
             found = tuning.watch(self.client, name, self.plan.size.epochs, self.console)
             best = found.best
