@@ -117,4 +117,3 @@ def test_fit_on_groups_of_instances(
     printed = capsys.readouterr().out
     for line in ("algo-1 in one of ml.c5.xlarge", "algo-3 in two of ml.m5.large"):
         assert line in printed
-
