@@ -11,6 +11,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -361,6 +362,8 @@ def main(argument: str) -> int:
         return 130
     except Exception as error:  # whatever failed, the reader is told which step, and why
         story.explain(error)
+        with suppress(Exception):  # what failed has been told
+            story.stop_what_runs()
         return 1
     finally:
         shutil.rmtree(story.source.parent, ignore_errors=True)
