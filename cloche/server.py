@@ -116,6 +116,7 @@ def configure_log() -> None:
         stream=sys.stderr,
     )
     logging.getLogger("cloche").setLevel(logging.INFO)
+    logging.getLogger("optuna").setLevel(logging.WARNING)  # it tells of every study it makes
 
 
 if __name__ == "__main__":

@@ -3,13 +3,14 @@
 import os
 import signal
 import time
+from collections.abc import Callable
 
 import psutil
 from botocore.exceptions import BotoCoreError, ClientError
 
 from cloche.cli.client import Client, home_option
 from cloche.cli.output import Stop, count, out
-from cloche.cli.status import running_jobs, serving_endpoints
+from cloche.cli.status import running_jobs, running_searches, serving_endpoints
 from cloche.core import home as homes
 from cloche.core.config import Home
 
@@ -60,19 +61,17 @@ def what_runs(client: Client) -> tuple[list[str], list[str]]:
 
 
 def stop_all(client: Client, jobs: list[str]) -> None:
-    """Stop the jobs as StopTrainingJob does, wait until they are, and end what else runs."""
+    """Stop searches and jobs as the Stop operations do, wait, and end what else runs."""
     if jobs:
         out.print(f"Stopping {count(len(jobs), 'job')}: {', '.join(jobs)}", markup=False)
     sagemaker = client.aws("sagemaker")
+    # Searches first: one that goes on would start new jobs.
+    for search in running_searches(client):
+        stop_one(sagemaker.stop_hyper_parameter_tuning_job, HyperParameterTuningJobName=search)
     for job in jobs:
-        try:
-            sagemaker.stop_training_job(TrainingJobName=job)
-        except ClientError as error:
-            # It ended in between.
-            if error.response["Error"]["Code"] != "ValidationException":
-                raise Stop(f"{job} can't be stopped: {error}") from None
+        stop_one(sagemaker.stop_training_job, TrainingJobName=job)
     deadline = time.monotonic() + STOPS_WITHIN_S
-    while left := running_jobs(client):
+    while left := [*running_searches(client), *running_jobs(client)]:
         if time.monotonic() > deadline:
             raise Stop(f"These jobs do not stop: {', '.join(left)}. The server is still up.")
         time.sleep(0.2)
@@ -80,6 +79,15 @@ def stop_all(client: Client, jobs: list[str]) -> None:
         client.end_processes()
     except (OSError, ValueError) as error:
         raise Stop(f"The processes can't be ended: {error}. The server is still up.") from None
+
+
+def stop_one(stop: Callable[..., object], **named: str) -> None:
+    """Call a Stop operation; one that ended in between is fine."""
+    try:
+        stop(**named)
+    except ClientError as error:
+        if error.response["Error"]["Code"] != "ValidationException":
+            raise Stop(f"{', '.join(named.values())} can't be stopped: {error}") from None
 
 
 def wait_until_gone(home: Home, pid: int) -> None:

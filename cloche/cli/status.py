@@ -66,6 +66,17 @@ def running_jobs(client: Client) -> list[str]:
     ]
 
 
+def running_searches(client: Client) -> list[str]:
+    """Return the names of the tuning jobs that are not done."""
+    pages = client.aws("sagemaker").get_paginator("list_hyper_parameter_tuning_jobs")
+    return [
+        job["HyperParameterTuningJobName"]
+        for state in ("InProgress", "Stopping")
+        for page in pages.paginate(StatusEquals=state)
+        for job in page["HyperParameterTuningJobSummaries"]
+    ]
+
+
 def serving_endpoints(client: Client) -> list[str]:
     """Return the names of the endpoints that have processes."""
     pages = client.aws("sagemaker").get_paginator("list_endpoints")

@@ -73,3 +73,52 @@ def test_jobs_stop_with_the_server_when_asked(cloche: Cloche) -> None:
     cloche.up()
     assert job_status(cloche) == "Stopped"
     assert "last line" not in log(cloche)
+
+
+def test_a_search_stops_before_its_jobs_so_that_it_starts_no_new_ones(cloche: Cloche) -> None:
+    cloche.up()
+    s3, sagemaker = cloche.client("s3"), cloche.client("sagemaker")
+    s3.create_bucket(Bucket="jobs")
+    script = SCRIPT.format(seconds=600)
+    s3.put_object(Bucket="jobs", Key="code.tar.gz", Body=small_job.archive("script.py", script))
+    metric = {"Name": "loss", "Regex": "loss ([0-9.]+)"}
+    sagemaker.create_hyper_parameter_tuning_job(
+        HyperParameterTuningJobName="search",
+        HyperParameterTuningJobConfig={
+            "Strategy": "Random",
+            "HyperParameterTuningJobObjective": {"Type": "Minimize", "MetricName": "loss"},
+            "ResourceLimits": {"MaxNumberOfTrainingJobs": 4, "MaxParallelTrainingJobs": 1},
+            "ParameterRanges": {
+                "IntegerParameterRanges": [{"Name": "n", "MinValue": "1", "MaxValue": "9"}]
+            },
+        },
+        TrainingJobDefinition={
+            "RoleArn": json.loads((cloche.home / "credentials.json").read_text())["role_arn"],
+            "AlgorithmSpecification": {
+                "TrainingImage": small_job.IMAGE,
+                "TrainingInputMode": "File",
+                "MetricDefinitions": [metric],
+            },
+            "StaticHyperParameters": {
+                "sagemaker_program": '"script.py"',
+                "sagemaker_submit_directory": '"s3://jobs/code.tar.gz"',
+            },
+            "OutputDataConfig": {"S3OutputPath": "s3://jobs/out"},
+            "ResourceConfig": {
+                "InstanceType": "ml.m5.large",
+                "InstanceCount": 1,
+                "VolumeSizeInGB": 30,
+            },
+            "StoppingCondition": {"MaxRuntimeInSeconds": 3600},
+        },
+    )
+    until(lambda: log(cloche).count("first line") == 1, 60)
+    cloche("down", "--stop-jobs")
+    cloche.up()
+    (search,) = cloche.client("sagemaker").list_hyper_parameter_tuning_jobs()[
+        "HyperParameterTuningJobSummaries"
+    ]
+    assert search["HyperParameterTuningJobStatus"] == "Stopped"
+    assert search["TrainingJobStatusCounters"]["Stopped"] == 1
+    jobs = cloche.client("sagemaker").list_training_jobs()["TrainingJobSummaries"]
+    assert [job["TrainingJobStatus"] for job in jobs] == ["Stopped"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cloche.core.errors import AwsError
 from cloche.operation import Call, operation
-from cloche.records.store import AlreadyExists, Conflict, Resource
+from cloche.records.store import AlreadyExists, Conflict, Resource, Store
 from cloche.services.sagemaker.operations.training_job import present
 from cloche.services.sagemaker.paging import DESCENDING, listing, turn
 from cloche.services.sagemaker.records import Request, arn, moment, wish
@@ -123,7 +123,7 @@ def describe_hyper_parameter_tuning_job(
 ) -> dict[str, Any]:
     """Return what was asked for, how far the search is and what it has found."""
     job = find(call, HyperParameterTuningJobName)
-    seen = look(job, call.store)
+    seen = created(job, call.store)
     found = best(job, seen)
     r = job.resource
     answer: dict[str, Any] = {
@@ -170,7 +170,7 @@ def overall_best(call: Call[SageMaker], job: TuningJob, found: Seen | None) -> R
         if resource is None:
             continue  # deleted since
         parent = tuning_job(resource)
-        theirs = best(parent, look(parent, call.store))
+        theirs = best(parent, created(parent, call.store))
         if theirs is not None:
             candidates.append((cost(parent, theirs), parent, theirs))
     if not candidates:
@@ -214,7 +214,7 @@ def list_hyper_parameter_tuning_jobs(
     summaries = []
     for resource in resources:
         job = tuning_job(resource)
-        seen = look(job, call.store)
+        seen = created(job, call.store)
         summaries.append(
             present(
                 HyperParameterTuningJobName=resource.name,
@@ -250,7 +250,7 @@ def list_training_jobs_for_hyper_parameter_tuning_job(
     job = find(call, HyperParameterTuningJobName)
     seen = [
         each
-        for each in look(job, call.store)
+        for each in created(job, call.store)
         if StatusEquals is None or each.outcome.status == StatusEquals
     ]
     if SortBy == "FinalObjectiveMetricValue":
@@ -308,6 +308,11 @@ async def delete_hyper_parameter_tuning_job(
         except Conflict:
             continue
         return
+
+
+def created(job: TuningJob, store: Store) -> list[Seen]:
+    """Return the trials whose training jobs exist: one that is only written down is not told."""
+    return [each for each in look(job, store) if not each.missing]
 
 
 def find(call: Call[SageMaker], name: str) -> TuningJob:
