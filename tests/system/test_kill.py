@@ -170,7 +170,7 @@ class Uploads:
 
     def _run(self) -> None:
         s3, number = self.server.client("s3"), 0
-        while not self.over.wait(0.05):
+        while not self.over.wait(0.005):
             number += 1
             key, body = f"put/{number:05d}", os.urandom(1000 + number)
             try:

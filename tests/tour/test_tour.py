@@ -101,7 +101,7 @@ def test_ctrl_c_shuts_the_platform_down(tmp_path: Path) -> None:
     try:
         wait(lambda: "1  Pictures in a bucket" in log.read_text() or child.poll() is not None)
         os.killpg(child.pid, signal.SIGINT)
-        code = child.wait(60)
+        code = child.wait(180)
     finally:
         child.kill()
     text = log.read_text()

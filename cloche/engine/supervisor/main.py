@@ -67,6 +67,7 @@ class Supervisor:
                 self._turn(0.5)
                 for process in self.processes:
                     if not process.ready and process.exit_code is not None:
+                        process.read(time.monotonic())  # its last words may lie in the pipe still
                         raise StartError(f"{process.name}: {explain(process)}")
                 if self.stopping:
                     raise StartError("the supervisor was told to end")

@@ -62,13 +62,16 @@ def meet():
 FACTS = (
     MEET
     + """
+import sys
 open("/opt/ml/model/common", "w").write(me)
 open("/tmp/mine", "w").write(me)
 meet()
 facts = {
     "name": socket.gethostname(),
     "addresses": [socket.gethostbyname(host) for host in hosts],
-    "listed": os.listdir("/opt/ml/model") + os.listdir("/tmp"),
+    "listed": os.listdir("/opt/ml/model")
+    # The environment may itself lie below /tmp, and is mounted at its own path.
+    + [n for n in os.listdir("/tmp") if not sys.prefix.startswith(f"/tmp/{n}/")],
     "all": sorted(os.listdir(os.environ["SM_CHANNEL_ALL"])),
     "parts": sorted(os.listdir(os.environ["SM_CHANNEL_PARTS"])),
     "master": os.environ["MASTER_ADDR"],
