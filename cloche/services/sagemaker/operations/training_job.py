@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cloche.core.errors import AwsError, unsupported
 from cloche.operation import Call, operation
 from cloche.records.store import AlreadyExists, Conflict
-from cloche.services.sagemaker.paging import DESCENDING, listing, turn
+from cloche.services.sagemaker.operations.named import listed
 from cloche.services.sagemaker.records import (
     TRAINING_JOB,
     Request,
@@ -52,7 +52,6 @@ ECHOED = (
     "RemoteDebugConfig",
     "InfraCheckConfig",
 )
-SORT_BY = {"Name": "name", "CreationTime": "created", "Status": "status"}
 
 
 @operation(resource="training-job/{TrainingJobName}")
@@ -200,25 +199,19 @@ def list_training_jobs(
     """Return a page of summaries."""
     if WarmPoolStatusEquals is not None:
         raise unsupported("WarmPoolStatusEquals (warm pools)")
-    wanted = listing(
+    return listed(
+        call,
         TRAINING_JOB,
-        call.account,
-        call.region,
+        lambda resource: summary(training_job(resource)),
+        "TrainingJobSummaries",
         name_contains=NameContains,
-        statuses=None if StatusEquals is None else (StatusEquals,),
-        created_after=CreationTimeAfter,
-        created_before=CreationTimeBefore,
-        modified_after=LastModifiedTimeAfter,
-        modified_before=LastModifiedTimeBefore,
-        sort_by=SORT_BY[SortBy],
-        descending=SortOrder == DESCENDING,
+        created=(CreationTimeAfter, CreationTimeBefore),
+        modified=(LastModifiedTimeAfter, LastModifiedTimeBefore),
+        status=StatusEquals,
+        sort_by=SortBy,
+        order=SortOrder,
         limit=MaxResults,
         after=NextToken,
-    )
-    resources, token = turn(call.store, wanted)
-    return present(
-        TrainingJobSummaries=[summary(training_job(resource)) for resource in resources],
-        NextToken=token,
     )
 
 

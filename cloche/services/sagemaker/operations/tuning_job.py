@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from cloche.core.errors import AwsError
 from cloche.operation import Call, operation
 from cloche.records.store import AlreadyExists, Conflict, Resource, Store
+from cloche.services.sagemaker.operations.named import listed
 from cloche.services.sagemaker.operations.training_job import present
-from cloche.services.sagemaker.paging import DESCENDING, listing, turn
+from cloche.services.sagemaker.paging import DESCENDING
 from cloche.services.sagemaker.records import Request, arn, moment, wish
 from cloche.services.sagemaker.records_tuning import (
     TUNING_JOB,
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from cloche.services.sagemaker import SageMaker
 
 RESOURCE = "hyper-parameter-tuning-job/{HyperParameterTuningJobName}"
-SORT_BY = {"Name": "name", "CreationTime": "created", "Status": "status"}
 IDENTICAL = "IdenticalDataAndAlgorithm"
 
 
@@ -195,41 +195,38 @@ def list_hyper_parameter_tuning_jobs(
     StatusEquals: str | None = None,
 ) -> dict[str, Any]:
     """Return a page of summaries."""
-    wanted = listing(
+    return listed(
+        call,
         TUNING_JOB,
-        call.account,
-        call.region,
+        lambda resource: in_list(call, resource),
+        "HyperParameterTuningJobSummaries",
         name_contains=NameContains,
-        statuses=None if StatusEquals is None else (StatusEquals,),
-        created_after=CreationTimeAfter,
-        created_before=CreationTimeBefore,
-        modified_after=LastModifiedTimeAfter,
-        modified_before=LastModifiedTimeBefore,
-        sort_by=SORT_BY[SortBy],
-        descending=SortOrder == DESCENDING,
+        created=(CreationTimeAfter, CreationTimeBefore),
+        modified=(LastModifiedTimeAfter, LastModifiedTimeBefore),
+        status=StatusEquals,
+        sort_by=SortBy,
+        order=SortOrder,
         limit=MaxResults,
         after=NextToken,
     )
-    resources, token = turn(call.store, wanted)
-    summaries = []
-    for resource in resources:
-        job = tuning_job(resource)
-        seen = created(job, call.store)
-        summaries.append(
-            present(
-                HyperParameterTuningJobName=resource.name,
-                HyperParameterTuningJobArn=resource.arn,
-                HyperParameterTuningJobStatus=job.status.value,
-                Strategy=job.config["Strategy"],
-                CreationTime=resource.created,
-                HyperParameterTuningEndTime=moment(job.search.ended_ms),
-                LastModifiedTime=resource.modified,
-                TrainingJobStatusCounters=status_counters(seen),
-                ObjectiveStatusCounters=objective_counters(seen),
-                ResourceLimits=job.config["ResourceLimits"],
-            )
-        )
-    return present(HyperParameterTuningJobSummaries=summaries, NextToken=token)
+
+
+def in_list(call: Call[SageMaker], resource: Resource) -> dict[str, Any]:
+    """Return a tuning job as lists show it."""
+    job = tuning_job(resource)
+    seen = created(job, call.store)
+    return present(
+        HyperParameterTuningJobName=resource.name,
+        HyperParameterTuningJobArn=resource.arn,
+        HyperParameterTuningJobStatus=job.status.value,
+        Strategy=job.config["Strategy"],
+        CreationTime=resource.created,
+        HyperParameterTuningEndTime=moment(job.search.ended_ms),
+        LastModifiedTime=resource.modified,
+        TrainingJobStatusCounters=status_counters(seen),
+        ObjectiveStatusCounters=objective_counters(seen),
+        ResourceLimits=job.config["ResourceLimits"],
+    )
 
 
 @operation(resource=RESOURCE)
