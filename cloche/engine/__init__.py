@@ -39,6 +39,9 @@ class ProcessSpec:
     log: Path  # stdout and stderr, a line each: "<milliseconds since 1970> <text>\n"; appended
     cpus: float = 1.0  # declared by the instance type; the share is min(declared, machine's)
     memory_mib: int = 1024
+    # Modules that argv[0], a Python, may have imported before: for the program that argv names to
+    # start a script with (`cloche.runtime.understudy`). A hint: it may find nothing.
+    warm: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

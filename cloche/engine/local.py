@@ -36,6 +36,7 @@ from cloche.engine.folders import fill_host, remove_tree
 from cloche.engine.probe import diagnose, probe, reduced
 from cloche.engine.reduced import plan_reduced
 from cloche.engine.sandbox import Claim, Machine, host_folder, plan
+from cloche.engine.warm import ForkServers
 
 START_WITHIN_S = 90.0
 ANSWER_WITHIN_S = 5.0
@@ -70,6 +71,8 @@ class LocalEngine:
         self.claims: dict[str, Claim] = {}
         self._find_claims()
         self.machine = machine or self.tried(probe(), root)
+        full = self.machine.isolation == "full" and self.machine.user is not None
+        self.fork_servers = ForkServers(enabled=full)
 
     @property
     def isolation(self) -> str:
@@ -170,7 +173,8 @@ class LocalEngine:
         for name, process in state["processes"].items():
             if not (folder / f"exit-{name}.json").exists():
                 with suppress(psutil.NoSuchProcess):  # it is just ending
-                    used[name] = tree_usage(psutil.Process(process["pid"]), family)
+                    strangers = entered(process["group"], family)
+                    used[name] = tree_usage([psutil.Process(process["pid"]), *strangers], family)
         return used
 
     def share(self, cpus: float) -> int:
@@ -194,8 +198,10 @@ class LocalEngine:
     def _start(self, gang: GangSpec, folder: Path, claim: Claim, lock: int) -> None:
         """Prepare the run directory, start the supervisor, wait until all processes run."""
         doors: list[socket.socket] = []
+        conversations: dict[str, socket.socket] = {}
         if self.machine.isolation == "full":
             planned = plan(gang, folder, self.machine, self.ports, claim)
+            conversations = self.fork_servers.conversations(gang)
         else:
             wanted = self.ports if gang.egress else self.ports[:1]
             doors = [socket.create_server(("127.0.0.1", 0), backlog=1024) for _ in wanted]
@@ -208,16 +214,18 @@ class LocalEngine:
                 process.log.parent.mkdir(parents=True, exist_ok=True)
                 fill_host(gang, process, host_folder(folder, process.name), self.machine)
             (folder / "plan.json").write_text(json.dumps(planned, indent=1))
-            self._supervise(gang.name, folder, lock, [door.fileno() for door in doors])
+            sockets = {str(door.fileno()): door.fileno() for door in doors}
+            sockets |= {f"{name}={s.fileno()}": s.fileno() for name, s in conversations.items()}
+            self._supervise(gang.name, folder, lock, sockets)
         finally:
-            for door in doors:
-                door.close()
+            for given in (*doors, *conversations.values()):
+                given.close()
 
-    def _supervise(self, gang: str, folder: Path, lock: int, doors: list[int]) -> None:
+    def _supervise(self, gang: str, folder: Path, lock: int, sockets: Mapping[str, int]) -> None:
         report, told = os.pipe()
         try:
-            descriptors = (lock, told, *doors)
-            arguments = [str(ENGINE_FOLDER), str(folder), *map(str, descriptors)]
+            descriptors = (lock, told, *sockets.values())
+            arguments = [str(ENGINE_FOLDER), str(folder), str(lock), str(told), *sockets]
             subprocess.run(
                 [sys.executable, "-I", "-S", "-c", SUPERVISOR, *arguments],
                 pass_fds=descriptors,
@@ -389,13 +397,27 @@ def children_by_parent() -> dict[int, list[psutil.Process]]:
     return family
 
 
-def tree_usage(root: psutil.Process, family: Mapping[int, list[psutil.Process]]) -> Usage:
-    """Return what a process and all that it started use.
+def entered(first: int, family: Mapping[int, list[psutil.Process]]) -> list[psutil.Process]:
+    """Return those that entered a sandbox from outside (understudies); `first`: its process 1."""
+    inside: dict[int, psutil.Process] = {}
+    with suppress(OSError):
+        namespace = os.readlink(f"/proc/{first}/ns/pid")
+        if namespace == os.readlink("/proc/self/ns/pid"):
+            return []
+        for process in (one for children in family.values() for one in children):
+            with suppress(OSError):
+                if os.readlink(f"/proc/{process.pid}/ns/pid") == namespace:
+                    inside[process.pid] = process
+    return [p for p in inside.values() if p.pid != first and p.info["ppid"] not in inside]
+
+
+def tree_usage(roots: list[psutil.Process], family: Mapping[int, list[psutil.Process]]) -> Usage:
+    """Return what processes and all that they started use.
 
     CPU counts children that ended, too. Memory that processes share is counted once.
     """
     cpu_s, own, shared = 0.0, 0, 0
-    members = [root]
+    members = list(roots)
     for member in members:  # it grows while we walk down the tree
         members += family.get(member.pid, [])
         with suppress(psutil.NoSuchProcess, psutil.AccessDenied):

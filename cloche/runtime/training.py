@@ -4,7 +4,7 @@ Reads `/opt/ml/input/config`, unpacks the script's archive to `/opt/ml/code`, in
 requirements, sets the `SM_*` variables, runs it with the hyperparameters as arguments, and writes
 `/opt/ml/output/success` or `failure`. The rules are those of the public sagemaker-training toolkit.
 
-It lies alone in the sandbox: standard library only, Python 3.8 and later.
+Only `cloche.runtime` lies in the sandbox: standard library only, Python 3.8 and later.
 """
 
 from __future__ import annotations
@@ -25,6 +25,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any
+
+sys.path.append(str(Path(__file__).resolve().parents[2]))  # where `cloche.runtime` is found
+
+from cloche.runtime.understudy import Understudy, hired
 
 logger = logging.getLogger("sagemaker-training-toolkit")
 PREFIX = "sagemaker_"
@@ -59,6 +63,7 @@ TAIL_BYTES = 65_536  # of stderr, kept to tell why a script failed
 MESSAGE_LIMIT = 2000  # characters of ErrorMessage
 DRAIN_S = 5.0  # for the rest of stderr, which a left-over child may hold open
 TRACEBACK = "Traceback (most recent call last):"
+SCRIPT = "ExecuteUserScriptError"
 
 
 class ScriptError(Exception):
@@ -346,7 +351,7 @@ class Signals:
     """Passes SIGTERM and SIGINT on to the process that runs; without one, ends this."""
 
     def __init__(self) -> None:
-        self.child: subprocess.Popen[bytes] | None = None
+        self.child: subprocess.Popen[bytes] | Understudy | None = None
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self.pass_on)
 
@@ -364,16 +369,20 @@ signals: Signals | None = None
 def run(command: Sequence[str], code: Path, kind: str) -> None:
     """Run a command in the code folder; ScriptError when it fails."""
     sys.stdout.flush()
-    with subprocess.Popen(command, cwd=code, stderr=subprocess.PIPE) as child:
-        if signals is not None:
-            signals.child = child
-        assert child.stderr is not None
-        tail = Tail(child.stderr)
-        tail.start()
-        status = child.wait()
-        tail.join(DRAIN_S)
-        if tail.is_alive():  # a left-over child writes on: let it, we have what we need
-            child.stderr = None
+    reading, writing = os.pipe()
+    tail = Tail(os.fdopen(reading, "rb"))
+    tail.start()
+    child: subprocess.Popen[bytes] | Understudy | None = None
+    try:
+        if kind == SCRIPT:
+            child = hired(command, code, writing)
+        child = child or subprocess.Popen(command, cwd=code, stderr=writing)
+    finally:
+        os.close(writing)
+    if signals is not None:
+        signals.child = child
+    status = child.wait()
+    tail.join(DRAIN_S)  # a left-over child may write on: let it, we have what we need
     if signals is not None:
         signals.child = None
     if status != 0:
@@ -436,7 +445,7 @@ def train(layout: Layout, archive: Path | None) -> None:
     else:
         command = command_line(kind, program, args)
     report_start(env, exported, command)
-    run(command, layout.code, "ExecuteUserScriptError")
+    run(command, layout.code, SCRIPT)
 
 
 def write_failure(layout: Layout, text: str) -> None:

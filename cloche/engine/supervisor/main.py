@@ -43,9 +43,12 @@ class StartError(Exception):
 class Supervisor:
     """One gang's life."""
 
-    def __init__(self, plan: Plan, doors: list[socket.socket]) -> None:
+    def __init__(
+        self, plan: Plan, doors: list[socket.socket], conversations: dict[str, socket.socket]
+    ) -> None:
         self.plan = plan
         self.doors = doors
+        self.conversations = conversations
         self.processes: list[Process] = []
         self.selector = selectors.DefaultSelector()
         self.started = time.monotonic()
@@ -59,7 +62,8 @@ class Supervisor:
         user, userns = self._enter_namespaces()
         try:
             for planned in self.plan["processes"]:
-                process = Process(planned, user, userns)
+                conversation = self.conversations.get(planned["name"])
+                process = Process(planned, user, userns, conversation)
                 self.processes.append(process)
                 self.selector.register(process.output, selectors.EVENT_READ, process)
             until = time.monotonic() + START_WITHIN_S
@@ -308,22 +312,32 @@ def detach() -> None:
 
 
 def main() -> None:
-    """Run as `RUNDIR LOCK_FD REPORT_FD [DOOR_FD…]`.
+    """Run as `RUNDIR LOCK_FD REPORT_FD [DOOR_FD… | PROCESS=CONVERSATION_FD…]`.
 
     The caller reads REPORT_FD to its end: "ok" when all processes run, else why not.
     """
     if os.fork():
         os._exit(0)
-    folder, lock, report, *doors = sys.argv[1:]
-    for fd in (lock, report, *doors):
-        os.set_inheritable(int(fd), False)
+    folder, lock, report, *sockets = sys.argv[1:]
+    doors: list[socket.socket] = []
+    conversations: dict[str, socket.socket] = {}
+    for argument in sockets:
+        name, _, fd = argument.rpartition("=")
+        if name:
+            conversations[name] = socket.socket(fileno=int(fd))
+        else:
+            doors.append(socket.socket(fileno=int(fd)))
+    for given in (*doors, *conversations.values()):
+        given.set_inheritable(False)
+    for descriptor in (lock, report):
+        os.set_inheritable(int(descriptor), False)
     os.chdir(folder)
     detach()
     namespaces.become_subreaper()
     try:
         with open("plan.json", encoding="utf-8") as file:
             plan: Plan = json.load(file)
-        supervisor = Supervisor(plan, [socket.socket(fileno=int(fd)) for fd in doors])
+        supervisor = Supervisor(plan, doors, conversations)
         supervisor.start()
     except BaseException as error:
         tell(int(report), str(error))

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import signal
+import socket
 import time
 
 from . import namespaces
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 READY = b"cloche: ready"  # the sandbox stands; the process's own output follows
 USERNS_FD, STATUS_FD = 4, 5  # where the sandbox's arguments expect them
+UNDERSTUDY_FD = 6  # where the process finds its conversation with a fork server
 CHUNK = 256 * 1024
 DRAIN_S = 2.0  # for output that others still hold open after a process ended
 SIGNALS = frozenset(int(number) for number in signal.valid_signals())
@@ -26,7 +28,13 @@ OOM_SCORE = "500"  # when memory runs out the kernel ends jobs before servers
 class Process:
     """A process that was started and is held at the door of its sandbox until `go`."""
 
-    def __init__(self, plan: PlannedProcess, user: int | None, userns: int | None) -> None:
+    def __init__(
+        self,
+        plan: PlannedProcess,
+        user: int | None,
+        userns: int | None,
+        conversation: socket.socket | None = None,
+    ) -> None:
         self.plan = plan
         self.name = plan["name"]
         self.pump = Pump(LogFile(plan["log"]))
@@ -39,12 +47,14 @@ class Process:
         self.settle_at = 0.0  # monotonic: when to write the record of a process that ended
         self.silent = False  # its output has ended
         self.settled = False  # its record is written
+        self.conversation = conversation  # with a fork server: the process's end, ours until `go`
         inside, self.stdin = os.pipe()
         self.output, written = os.pipe()
         self.status, told = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
-            become(plan, inside, written, told, user, userns)
+            talk = None if conversation is None else conversation.fileno()
+            become(plan, inside, written, told, user, userns, talk)
         for fd in (inside, written, told):
             os.close(fd)
         os.set_blocking(self.output, False)
@@ -89,9 +99,23 @@ class Process:
 
     def go(self) -> None:
         """Let the process run."""
+        if self.conversation is not None:
+            self.introduce(self.conversation)
+            self.conversation = None
         with contextlib.suppress(BrokenPipeError):  # it was killed meanwhile: its exit tells
             os.write(self.stdin, b"go\n")
         os.close(self.stdin)
+
+    def introduce(self, conversation: socket.socket) -> None:
+        """Show the fork server the sandbox: its first program; else the conversation ends."""
+        with contextlib.suppress(OSError, ValueError), conversation:
+            with open(f"/proc/{self.group}/task/{self.group}/children") as children:
+                pid = int(children.read().split()[0])
+            descriptor = os.pidfd_open(pid)
+            try:
+                socket.send_fds(conversation, [b"%d" % pid], [descriptor])
+            finally:
+                os.close(descriptor)
 
     def signal(self, number: int) -> None:
         """Send a signal to the process and its group."""
@@ -133,6 +157,7 @@ def become(
     status: int,
     user: int | None,
     userns: int | None,
+    conversation: int | None,
 ) -> None:
     """Turn a fresh child into the sandbox; never returns."""
     try:
@@ -143,6 +168,9 @@ def become(
         if userns is not None:
             userns = fcntl.fcntl(userns, fcntl.F_DUPFD_CLOEXEC, 10)
             os.dup2(userns, USERNS_FD)
+        if conversation is not None:
+            conversation = fcntl.fcntl(conversation, fcntl.F_DUPFD_CLOEXEC, 10)
+            os.dup2(conversation, UNDERSTUDY_FD)
         os.dup2(stdin, 0)
         os.dup2(output, 1)
         os.dup2(output, 2)

@@ -1,0 +1,319 @@
+"""Fork servers: a script starts in an interpreter that has imported its packages before.
+
+The stand-in for torch is a module that leaves word each time it is imported for real.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+import cloche.runtime
+from cloche.engine import GangSpec, Mount, ProcessSpec
+from cloche.engine.local import LocalEngine
+from cloche.engine.probe import probe
+from cloche.testing.engine_lab import Lab, outcomes, wait_until
+from cloche.testing.local_engine import local_lab
+
+SANDBOXED = probe()
+RUNTIME = Path(cloche.runtime.__path__[0])
+pytestmark = pytest.mark.skipif(
+    SANDBOXED.isolation != "full" or SANDBOXED.user is None, reason="needs sandboxes, and root"
+)
+# The runner's part, without the rest of training.py.
+RUNNER = """
+import os, pathlib, signal, subprocess, sys
+sys.path.append("/opt")
+from cloche.runtime.understudy import hired
+command, code = [sys.executable, *sys.argv[1:]], pathlib.Path("/code")
+child = hired(command, code, 2)
+print("hired" if child else "ordinary", flush=True)
+child = child or subprocess.Popen(command, cwd=code)
+signal.signal(signal.SIGTERM, lambda number, frame: child.send_signal(number))
+status = child.wait()
+print("status", status, flush=True)
+sys.exit(128 - status if status < 0 else status)
+"""
+HEAVY = """
+import os
+PID_OF_IMPORT = os.getpid()
+with open("/tmp/heavy-%s", "a") as file:
+    file.write("imported\\n")
+"""
+LOOK = """
+import json, os, sys
+status = dict(line.split(":", 1) for line in open("/proc/self/status"))
+names = ("Uid", "Gid", "Groups", "CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "NoNewPrivs",
+         "Seccomp", "Umask", "SigBlk", "SigIgn", "SigCgt", "Threads")
+seen = {name: status[name].strip() for name in names}
+seen["mounts"] = [line.split()[3:6] for line in open("/proc/self/mountinfo")]
+seen["fds"] = {fd: os.readlink(f"/proc/self/fd/{fd}").split(":")[0]
+               for fd in os.listdir("/proc/self/fd") if os.path.lexists(f"/proc/self/fd/{fd}")}
+for name in ("cwd", "root", "exe"):
+    seen[name] = os.readlink(f"/proc/self/{name}")
+for name in ("limits", "uid_map", "gid_map", "oom_score_adj", "cgroup"):
+    seen[name] = open(f"/proc/self/{name}").read()
+sandbox = {name: os.readlink(f"/proc/1/ns/{name}") for name in os.listdir("/proc/1/ns")}
+seen["same namespaces as 1"] = all(
+    os.readlink(f"/proc/self/ns/{name}") == link for name, link in sandbox.items())
+seen["nice"], seen["host"] = os.nice(0), os.uname().nodename
+seen["ids"] = (os.getresuid(), os.getresgid())
+seen["env"], seen["argv"], seen["path"] = dict(os.environ), sys.argv, sys.path
+seen["main"] = sorted(vars(sys.modules["__main__"]).keys() - {"status", "names", "seen", "sandbox"})
+seen["file"], seen["flags"] = __file__, str(sys.flags)
+seen["executable"], seen["hash"] = sys.executable, sys.flags.hash_randomization
+print(json.dumps(seen), flush=True)
+"""
+
+
+class Stage:
+    """An environment with a slow module, and jobs whose runner may have an understudy."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self.engine = lab.engine
+        self.folder = lab.folder
+        self.venv = self.folder / "venv"
+        self.name = f"{os.getpid()}-{time.monotonic_ns()}"
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", self.venv], check=True)
+        self.python = str(self.venv / "bin/python")
+        (self.packages,) = self.venv.glob("lib/python*/site-packages")
+        (self.packages / "heavy.py").write_text(HEAVY % self.name)
+        (self.folder / "code").mkdir()
+        (self.folder / "runner.py").write_text(RUNNER)
+
+    def spec(self, script: str, name: str, env: dict[str, str] | None = None) -> GangSpec:
+        code = self.folder / "code"
+        (code / f"{name}.py").write_text(textwrap.dedent(script))
+        prefixes = dict.fromkeys((Path(sys.base_prefix).resolve(), self.venv))
+        mounts = [Mount(path, str(path), "overlay") for path in prefixes if str(path) != "/usr"]
+        process = ProcessSpec(
+            name="algo-1",
+            argv=(self.python, "/runner.py", f"{name}.py", "--lr", "1"),
+            env=env or {},
+            mounts=(
+                *mounts,
+                Mount(code, "/code"),
+                Mount(RUNTIME, "/opt/cloche/runtime"),
+                Mount(self.folder / "runner.py", "/runner.py"),
+            ),
+            log=self.folder / f"{name}.log",
+            warm=("heavy",),
+        )
+        return GangSpec(name=name, processes=(process,), stop_grace_s=20, background=True)
+
+    def run(self, script: str, name: str, env: dict[str, str] | None = None) -> list[str]:
+        """Run a script to its end; return its log."""
+        self.lab.place(self.spec(script, name, env))
+        self.ended = outcomes(self.lab.finished(name))["algo-1"]
+        return self.lab.log(name)
+
+    def warm(self) -> int:
+        """Run a first job, and wait for the fork server that it caused; return its process ID."""
+        assert self.run("print('first')", "first")[0] == "ordinary"
+        assert isinstance(self.engine, LocalEngine)
+        (server,) = self.engine.fork_servers.servers.values()
+        wait_until(lambda: server.control.recv(16) if readable(server.control) else None)
+        server.ready = True
+        return server.process.pid
+
+
+def readable(control: Any) -> bool:
+    try:
+        return bool(control.recv(16, 2))  # MSG_PEEK
+    except BlockingIOError:
+        return False
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    with local_lab(tmp_path, SANDBOXED) as lab:
+        stage = Stage(lab)
+        yield stage
+        assert isinstance(lab.engine, LocalEngine)
+        for server in lab.engine.fork_servers.servers.values():
+            server.end()
+            server.process.wait(20)
+        Path(f"/tmp/heavy-{stage.name}").unlink(missing_ok=True)
+
+
+def test_imported_before_the_job(stage: Stage) -> None:
+    """The second job's script finds the module imported, by another process."""
+    stage.warm()
+    script = "import heavy, os; print(heavy.PID_OF_IMPORT != os.getpid(), os.path.exists(%r))"
+    lines = stage.run(script % f"/tmp/heavy-{stage.name}", "second")
+    assert lines == ["hired", "True False", "status 0"]
+    assert Path(f"/tmp/heavy-{stage.name}").read_text() == "imported\n"
+
+
+def test_same_as_an_ordinary_start(stage: Stage) -> None:
+    """Credentials, mounts, descriptors, namespaces, limits, environment: all are the same."""
+    stage.warm()
+    understudy = stage.run(LOOK, "look")
+    hired = stage.spec(LOOK, "look").processes[0]
+    assert understudy[0] == "hired"
+    (stage.folder / "code/requirements.txt").touch()
+    os.rename(hired.log, stage.folder / "hired.log")
+    stage.lab.engine.forget("look")
+    ordinary = stage.run(LOOK, "look")
+    assert ordinary[0] == "ordinary"
+    one, other = json.loads(understudy[1]), json.loads(ordinary[1])
+    assert one["CapEff"] != "0000000000000000"
+    assert one["same namespaces as 1"] is True
+    for seen in (one, other):
+        seen["mounts"] = [[m[1], m[2]] for m in seen["mounts"]]
+    assert one == other
+    assert one["NoNewPrivs"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("script", "status", "outcome"),
+    [
+        ("raise SystemExit(7)", "status 7", (7, None)),
+        ("1 / 0", "status 1", (1, None)),
+        ("import os; os.kill(os.getpid(), 9)", "status -9", (-9, None)),
+        ("import os; os._exit(200)", "status 200", (200, None)),
+    ],
+)
+def test_exact_status(stage: Stage, script: str, status: str, outcome: tuple[int, None]) -> None:
+    stage.warm()
+    lines = stage.run(script, "ends")
+    assert (lines[0], lines[-1], stage.ended) == ("hired", status, outcome)
+    if script == "1 / 0":
+        assert [line for line in lines if "File" in line] == [
+            '  File "/code/ends.py", line 1, in <module>'
+        ]
+
+
+def test_ends_as_an_interpreter_does(stage: Stage) -> None:
+    """Threads are awaited, exit functions run, files that were left open are written."""
+    stage.warm()
+    script = """
+        import atexit, threading, time
+        left_open = open("/out/left", "w")
+        left_open.write("all of it")
+        atexit.register(lambda: print("at exit"))
+        threading.Thread(target=lambda: (time.sleep(0.2), print("thread"))).start()
+        print("main")
+    """
+    gang = stage.spec(script, "ends")
+    (stage.folder / "out").mkdir()
+    out = Mount(stage.folder / "out", "/out", "rw")
+    process = replace(gang.processes[0], mounts=(*gang.processes[0].mounts, out))
+    stage.lab.place(replace(gang, processes=(process,)))
+    stage.lab.finished("ends")
+    assert stage.lab.log("ends") == ["hired", "main", "thread", "at exit", "status 0"]
+    assert (stage.folder / "out/left").read_text() == "all of it"
+
+
+def test_stop_reaches_it(stage: Stage) -> None:
+    """SIGTERM comes through the runner; what the script does about it is its own affair."""
+    stage.warm()
+    script = """
+        import signal, sys, time
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(3))
+        print("ready", flush=True)
+        while True:
+            time.sleep(0.1)
+    """
+    stage.lab.place(stage.spec(script, "stops"))
+    wait_until(lambda: stage.lab.said("stops", "ready"))
+    stage.engine.stop("stops")
+    assert outcomes(stage.lab.finished("stops"))["algo-1"] == (3, "Stopped")
+    assert stage.lab.log("stops")[-1] == "status 3"
+
+
+def test_counted_and_killed_with_its_gang(stage: Stage) -> None:
+    """`usage` counts the script; kill -9 of the supervisor ends it."""
+    stage.warm()
+    script = """
+        held = bytearray(300 * 2**20)
+        print("ready", flush=True)
+        while True:
+            pass
+    """
+    stage.lab.place(stage.spec(script, "spins"))
+    wait_until(lambda: stage.lab.said("spins", "ready"))
+    assert stage.engine.usage("spins")["algo-1"].memory_mib > 300
+    spinning = [p for p in psutil.process_iter(["cmdline"]) if is_understudy(p, stage.python)]
+    stage.lab.kill_supervisor("spins")
+    wait_until(lambda: not any(p.is_running() and p.status() != "zombie" for p in spinning[1:]))
+
+
+def is_understudy(process: psutil.Process, python: str) -> bool:
+    words = process.info["cmdline"] or []
+    return words[:1] == [python] and "fork_server.py" in words[1]
+
+
+def test_death_of_the_fork_server(stage: Stage) -> None:
+    """A job that runs goes on; the next one starts as ever, the one after that is warm again."""
+    pid = stage.warm()
+    script = """
+        import pathlib, time
+        print("ready", flush=True)
+        while not pathlib.Path("/code/enough").exists():
+            time.sleep(0.02)
+        print("done")
+    """
+    stage.lab.place(stage.spec(script, "runs"))
+    wait_until(lambda: stage.lab.said("runs", "ready"))
+    os.kill(pid, signal.SIGKILL)
+    assert stage.run("print('next')", "next") == ["ordinary", "next", "status 0"]
+    (stage.folder / "code/enough").touch()
+    assert outcomes(stage.lab.finished("runs"))["algo-1"] == (0, None)
+    assert stage.lab.log("runs") == ["hired", "ready", "done", "status 0"]
+
+
+def test_a_fork_server_that_hangs(stage: Stage) -> None:
+    """A script is not kept waiting, and runs once."""
+    pid = stage.warm()
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        lines = stage.run("print('ran')", "waits")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert lines == ["ordinary", "ran", "status 0"]
+
+
+def test_an_environment_that_changed(stage: Stage) -> None:
+    """A package that was installed since ends the fork server."""
+    pid = stage.warm()
+    (stage.packages / "new.py").write_text("")
+    assert stage.run("import new; print('new')", "after") == ["ordinary", "new", "status 0"]
+    wait_until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie")
+
+
+def test_ends_with_the_server(stage: Stage) -> None:
+    """When the engine's process is gone, whatever way, its socket closes."""
+    pid = stage.warm()
+    assert isinstance(stage.engine, LocalEngine)
+    (server,) = stage.engine.fork_servers.servers.values()
+    assert stage.engine.fork_servers.memory_mib()[stage.python] > 1
+    server.control.close()
+    wait_until(lambda: psutil.Process(pid).status() == "zombie")
+
+
+@pytest.mark.parametrize(
+    ("script", "env", "start"),
+    [
+        ("pass", {"PYTHONUNBUFFERED": "1"}, "ordinary"),
+        ("pass", {"OMP_PROC_BIND": "true"}, "ordinary"),
+        ("pass", {"OMP_NUM_THREADS": "2", "SM_HP_LR": "1"}, "hired"),
+        ("import os; os.environ['OMP_NUM_THREADS'] = '1'", {}, "ordinary"),
+        ("import os; os.environ['OMP_WAIT_POLICY'] = 'PASSIVE'", {}, "hired"),
+    ],
+)
+def test_what_is_read_at_load(stage: Stage, script: str, env: dict[str, str], start: str) -> None:
+    """A variable that an interpreter or a library reads when loaded gets them loaded anew."""
+    stage.warm()
+    assert stage.run(script, "asks", env) == [start, "status 0"]
