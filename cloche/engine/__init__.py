@@ -19,12 +19,27 @@ class Mount:
     """A folder or file of the machine, seen in the sandbox at `target`.
 
     ro: can't be changed. rw: changes reach `source` (it is handed to the sandbox's user first).
-    overlay: may be changed there, and `source` never changes.
+    overlay: may be changed there, and `source` never changes. `layers`, lowest first, lie over
+    the source; `changes` is the empty folder that gets what the sandbox changes, as a layer for
+    later mounts (None: it goes with the gang).
     """
 
     source: Path
     target: str
     mode: Literal["ro", "rw", "overlay"] = "ro"
+    layers: tuple[Path, ...] = ()
+    changes: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Warm:
+    """What argv[0], a Python, may have done before a script starts in it (`cloche.engine.warm`).
+
+    A hint, for the program that argv names (`cloche.runtime.understudy`): it may find nothing.
+    """
+
+    modules: tuple[str, ...]  # imported, where they are installed
+    env: Mapping[str, str]  # of what is read when interpreter and libraries are loaded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,9 +54,7 @@ class ProcessSpec:
     log: Path  # stdout and stderr, a line each: "<milliseconds since 1970> <text>\n"; appended
     cpus: float = 1.0  # declared by the instance type; the share is min(declared, machine's)
     memory_mib: int = 1024
-    # Modules that argv[0], a Python, may have imported before: for the program that argv names to
-    # start a script with (`cloche.runtime.understudy`). A hint: it may find nothing.
-    warm: tuple[str, ...] = ()
+    warm: Warm | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +131,10 @@ class EngineError(Exception):
 
 class Engine(Protocol):
     """Runs gangs. Its methods block for milliseconds: call them from a thread."""
+
+    @property
+    def layered(self) -> bool:
+        """Return whether mounts may have layers here."""
 
     def launch(self, gang: GangSpec) -> Placed | InsufficientCapacity:
         """Start all processes of the gang; returns once a supervisor answers for them."""

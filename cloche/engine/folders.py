@@ -19,28 +19,31 @@ def fill_host(gang: GangSpec, process: ProcessSpec, own: Path, machine: Machine)
     (own / "tmp").chmod(0o1777)
     for number, mount in enumerate(process.mounts):
         if mount.mode == "overlay":
-            fill_overlay(mount, own / f"overlay-{number}", copy=machine.isolation != "full")
+            changes = mount.changes or own / f"overlay-{number}"
+            fill_overlay(mount, changes, copy=machine.isolation != "full")
     if machine.user is not None:
         hand_over(own, machine.user)
         for mount in process.mounts:
             if mount.mode == "rw":
                 hand_over(mount.source, machine.user)
+            if mount.changes is not None:
+                hand_over(mount.changes, machine.user)
 
 
-def fill_overlay(mount: Mount, layer: Path, *, copy: bool) -> None:
+def fill_overlay(mount: Mount, changes: Path, *, copy: bool) -> None:
     """Make the folders that an overlay writes to; without overlays, a copy of the source.
 
     A source that is seen at its own path is not copied: an interpreter (gigabytes) runs as it is.
     """
-    layer.mkdir()
+    changes.mkdir(exist_ok=True)
     if copy and in_place(mount):
         return
     if copy:
-        shutil.copytree(mount.source, layer / "upper", symlinks=True)
+        shutil.copytree(mount.source, changes / "upper", symlinks=True)
         return
-    (layer / "upper").mkdir()
-    (layer / "upper").chmod(stat.S_IMODE(mount.source.stat().st_mode))
-    (layer / "work").mkdir()
+    (changes / "upper").mkdir()
+    (changes / "upper").chmod(stat.S_IMODE(mount.source.stat().st_mode))
+    (changes / "work").mkdir()
 
 
 def in_place(mount: Mount) -> bool:

@@ -1,7 +1,11 @@
-"""A fork server: has imported an environment's packages, and forks scripts into sandboxes.
+"""A fork server: imports an environment's packages once, and forks scripts into sandboxes.
 
-Run as `python fork_server.py MODULE…` by the environment's own interpreter, as root. It never runs
-user code and never reads what user code wrote. Standard library only, Python 3.9 and later.
+Run by the environment's own interpreter, as `python fork_server.py [FOLDER=LAYER…] MODULE…`, by
+the user that the engine runs as. It imports a module when a script was seen to (that script, and
+all that import none, start as ordinary processes). It never runs user code; of what user code
+wrote it hears the numbers of modules alone.
+As root it sees the machine read-only, and a LAYER lying over its FOLDER. Standard library only,
+Python 3.9 and later.
 
 - Descriptor 0 is the engine's socket: each message carries one end of a conversation; when the
   engine is gone, or has asked for nothing for IDLE_S, the fork server ends.
@@ -9,7 +13,8 @@ user code and never reads what user code wrote. Standard library only, Python 3.
   and a pidfd of it. A fork enters that sandbox and forks once more: the understudy, which takes
   on the very credentials of that program, and waits.
 - Second message, by the runner in the sandbox: argv, env, cwd, and stdout and stderr. The
-  understudy answers "standing PID" (as seen in there), and at "go" it becomes the script.
+  understudy answers "standing PID" (as seen in there), and at "go" it becomes the script; where it
+  is of no use, or a script could tell the difference, the conversation ends.
 - Last: "exit STATUS", by the one that stayed outside, which reads nothing from inside.
 """
 
@@ -17,11 +22,13 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import gc
 import importlib
 import importlib.machinery
 import json
 import os
+import re
 import select
 import signal
 import socket
@@ -31,13 +38,13 @@ import types
 from typing import Any
 
 IDLE_S = 1800.0
-NICE = 3  # while it imports: jobs that run come first
 REQUEST_LIMIT = 1 << 20
 CLONE_NEWNS = 0x20000
 # user, mount, process IDs, network, IPC, host name: what a sandbox has of its own
 NAMESPACES = 0x10000000 | CLONE_NEWNS | 0x20000000 | 0x40000000 | 0x08000000 | 0x04000000
 MS_BIND, MS_REC, MS_PRIVATE = 0x1000, 0x4000, 0x40000
 SYS_MOUNT_SETATTR, AT_FDCWD, AT_RECURSIVE, MOUNT_ATTR_RDONLY = 442, -100, 0x8000, 1
+MOUNTED = "CLOCHE_MOUNTED"  # in the environment once the mounts are made
 PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 4, 24, 38
 PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE = 47, 2
 CAPABILITY_VERSION_3 = 0x20080522
@@ -47,6 +54,16 @@ OPENBLAS = (
     "scipy_openblas_set_num_threads",
     "scipy_openblas_set_num_threads64_",
 )
+# Variables that are read when an interpreter or a numeric library is loaded.
+LOAD_TIME = re.compile(
+    r"\b(?:(?:OMP|KMP|GOMP|MKL|OPENBLAS|ATEN|DNNL|ONEDNN|PYTORCH|MALLOC|LC)_[A-Z]\w*"
+    r"|TORCH_(?!HOME)[A-Z]\w*|LD_PRELOAD|LD_LIBRARY_PATH|LANG|PYTHON[A-Z]+)\b"
+)
+SET_ANEW = ("OMP_NUM_THREADS", "PYTHONPATH")  # by `refresh` and `become_script`
+# Those that a script may mention: PASSIVE is so already, the other is read by new processes only.
+MENTIONED = ("OMP_WAIT_POLICY", "PYTHONHASHSEED")
+ACTIVE = re.compile(r"""["']active["']""", re.IGNORECASE)
+CODE_LIMIT = 8 << 20  # bytes of a job's code that are looked through
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -58,10 +75,17 @@ def checked(result: int, what: str) -> None:
         raise OSError(error, f"{what}: {os.strerror(error)}")
 
 
-def make_unwritable() -> None:
-    """See the machine's files in a private view that can't be written, but for /tmp and /proc."""
+def make_unwritable(layers: dict[str, str]) -> None:
+    """See the machine's files in a private view that can't be written, but for /tmp and /proc.
+
+    layers: folder -> what lies over it there.
+    """
     checked(libc.unshare(CLONE_NEWNS), "unshare")
     checked(libc.mount(None, b"/", None, MS_REC | MS_PRIVATE, None), "private mounts")
+    for folder, layer in layers.items():
+        options = f"userxattr,lowerdir={layer}:{folder}".encode()
+        overlaid = libc.mount(b"overlay", os.fsencode(folder), b"overlay", 0, options)
+        checked(overlaid, f"lay {layer} over {folder}")
     checked(libc.mount(b"/tmp", b"/tmp", None, MS_BIND, None), "bind /tmp")
     views = ((b"/", AT_RECURSIVE, 1, 0), (b"/tmp", 0, 0, 1), (b"/proc", 0, 0, 1))
     for path, flags, on, off in views:
@@ -95,7 +119,8 @@ class Credentials:
 
     def take_inside(self) -> None:
         """Become the sandbox's root with the same capabilities and no others, for good."""
-        os.setgroups([])
+        with contextlib.suppress(PermissionError):  # an unprivileged user's namespace
+            os.setgroups([])
         os.setresgid(0, 0, 0)
         os.setresuid(0, 0, 0)
         numbers = range(64)
@@ -141,8 +166,11 @@ def enter(conversation: socket.socket) -> None:
     os._exit(0)
 
 
-def await_request(conversation: socket.socket) -> list[str]:
-    """Take the runner's request: environment, folder, output. Return argv when it says go."""
+def await_request(conversation: socket.socket, wanted: int) -> list[str]:
+    """Take the runner's request: environment, folder, output. Return argv when it says go.
+
+    wanted: where to say which modules are to be imported for the next one.
+    """
     text, descriptors, _flags, _address = socket.recv_fds(conversation, REQUEST_LIMIT, 2)
     if not text:
         os._exit(0)  # it was not needed
@@ -151,6 +179,9 @@ def await_request(conversation: socket.socket) -> list[str]:
         os.dup2(descriptor, target)
         os.close(descriptor)
     os.chdir(request["cwd"])
+    if not fits(request["argv"], request["env"], wanted):
+        os._exit(0)
+    os.close(wanted)
     os.environ.clear()
     os.environ.update(request["env"])
     conversation.send(b"standing %d" % os.getpid())
@@ -158,6 +189,62 @@ def await_request(conversation: socket.socket) -> list[str]:
         os._exit(0)  # it was too late
     conversation.close()
     return list(request["argv"])
+
+
+def fits(argv: list[str], env: dict[str, str], wanted: int) -> bool:
+    """Return whether a script gains from an understudy here and can't tell it from an interpreter
+    of its own.
+
+    `python SCRIPT.py …`, whose code imports modules of which all are here; and no variable, in
+    the environment or in the code, of those that an interpreter or a numeric library reads when it
+    is loaded, that would have been another here.
+    """
+    if argv[:1] != [sys.executable] or not argv[1].endswith(".py"):
+        return False
+    names = {name for name in (*env, *os.environ) if LOAD_TIME.fullmatch(name)}
+    if any(env.get(name) != os.environ.get(name) for name in names.difference(SET_ANEW)):
+        return False
+    code = code_in(".")
+    if code is None or not harmless(code):
+        return False
+    imported = [number for number, name in enumerate(modules()) if imports(code, name)]
+    missing = [number for number in imported if modules()[number] not in sys.modules]
+    if missing:
+        os.write(wanted, bytes(missing))
+    return bool(imported) and not missing
+
+
+def code_in(folder: str) -> str | None:
+    """Return all Python code in a folder; None when it is too much to look through."""
+    parts, left = [], CODE_LIMIT
+    for where, _folders, files in os.walk(folder):
+        for name in files:
+            if name.endswith(".py"):
+                with open(os.path.join(where, name), errors="replace") as file:
+                    parts.append(file.read(left))
+                left -= len(parts[-1])
+                if left <= 0:
+                    return None
+    return "\n".join(parts)
+
+
+def harmless(code: str) -> bool:
+    """Return whether code mentions no variable that it might set in vain."""
+    mentioned = {match[0] for match in LOAD_TIME.finditer(code)}
+    if mentioned.difference(MENTIONED):
+        return False
+    return "OMP_WAIT_POLICY" not in mentioned or not ACTIVE.search(code)
+
+
+def imports(code: str, module: str) -> bool:
+    """Return whether code imports a module, or something of it."""
+    statement = rf"^[ \t]*(?:import|from)[ \t][^#\n]*\b{re.escape(module)}\b"
+    return re.search(statement, code, re.MULTILINE) is not None
+
+
+def modules() -> list[str]:
+    """Return the modules that may be imported, at most 256."""
+    return [name for name in sys.argv[1:] if "=" not in name]
 
 
 def refresh() -> None:
@@ -210,43 +297,54 @@ def become_script(argv: list[str]) -> types.CodeType:
 
 def serve() -> list[str]:
     """Answer the engine; return in an understudy alone, with what it is to run."""
-    os.nice(NICE)
-    make_unwritable()
+    if os.geteuid() == 0 and os.environ.pop(MOUNTED, None) is None:
+        make_unwritable(dict(each.split("=", 1) for each in sys.argv[1:] if "=" in each))
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, MOUNTED: "yes"})
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps
+    engine = socket.socket(fileno=os.dup(0))
+    hears, wanted = os.pipe()
+    while True:
+        ready, _, _ = select.select([engine.fileno(), hears], [], [], IDLE_S)
+        if hears in ready:
+            load({modules()[number] for number in os.read(hears, 256)})
+        if engine.fileno() in ready:
+            text, descriptors, _flags, _address = socket.recv_fds(engine, 16, 1)
+            if not text:
+                break
+            conversation = socket.socket(fileno=descriptors[0])
+            if os.fork() == 0:
+                return understudy(conversation, wanted)
+            conversation.close()
+        if not ready:
+            break
+    raise SystemExit(0)
+
+
+def load(names: set[str]) -> None:
+    """Import modules, for all that are forked from now on."""
     sys.dont_write_bytecode = True  # the environment would look changed
-    for name in sys.argv[1:]:
+    for name in sorted(names):
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
     sys.dont_write_bytecode = False
     if len(os.listdir("/proc/self/task")) > 1:
-        raise SystemExit("a package has started a thread: what it forks would hang")
+        raise SystemExit("a package has started a thread: what is forked would hang")
     gc.collect()
     gc.freeze()
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps
-    engine = socket.socket(fileno=os.dup(0))
-    engine.send(b"ready")
-    while select.select([engine], [], [], IDLE_S)[0]:
-        text, descriptors, _flags, _address = socket.recv_fds(engine, 16, 1)
-        if not text:
-            break
-        conversation = socket.socket(fileno=descriptors[0])
-        if os.fork() == 0:
-            return understudy(conversation)
-        conversation.close()
-    raise SystemExit(0)
 
 
-def understudy(conversation: socket.socket) -> list[str]:
-    """Keep nothing but the conversation, enter the sandbox, wait for what to run."""
+def understudy(conversation: socket.socket, wanted: int) -> list[str]:
+    """Keep nothing but the two descriptors, enter the sandbox, wait for what to run."""
     try:
-        kept = conversation.detach()
-        if kept != 3:
-            os.dup2(kept, 3)
-        os.closerange(4, 65536)
+        kept = [fcntl.fcntl(fd, fcntl.F_DUPFD, 16) for fd in (conversation.detach(), wanted)]
+        for fd, target in zip(kept, (3, 4)):  # noqa: B905 (Python 3.9)
+            os.dup2(fd, target)
+        os.closerange(5, 65536)
         conversation = socket.socket(fileno=3)
         take_nothing()
         enter(conversation)
         take_nothing()  # the sandbox's own
-        return await_request(conversation)
+        return await_request(conversation, 4)
     except BaseException:
         os._exit(125)  # the conversation ends, and the runner starts the script itself
 

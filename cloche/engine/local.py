@@ -71,8 +71,7 @@ class LocalEngine:
         self.claims: dict[str, Claim] = {}
         self._find_claims()
         self.machine = machine or self.tried(probe(), root)
-        full = self.machine.isolation == "full" and self.machine.user is not None
-        self.fork_servers = ForkServers(enabled=full)
+        self.fork_servers = ForkServers(enabled=self.layered, root=self.machine.user is not None)
 
     @property
     def isolation(self) -> str:
@@ -81,6 +80,11 @@ class LocalEngine:
             full = "Full isolation: private files, processes and network for every job."
             return " ".join((full, *self.machine.advice))
         return " ".join(("Reduced isolation: jobs see this machine.", *self.machine.advice))
+
+    @property
+    def layered(self) -> bool:
+        """Return whether mounts may have layers here: it takes sandboxes."""
+        return self.machine.isolation == "full"
 
     def launch(self, gang: GangSpec) -> Placed | InsufficientCapacity:
         """Start all processes of the gang; EngineError says why they can't be started."""

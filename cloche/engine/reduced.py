@@ -10,7 +10,7 @@ under the name localhost.
 import re
 from pathlib import Path
 
-from cloche.engine import GangSpec, ProcessSpec
+from cloche.engine import EngineError, GangSpec, ProcessSpec
 from cloche.engine.folders import in_place
 from cloche.engine.sandbox import (
     Claim,
@@ -26,6 +26,8 @@ from cloche.engine.sandbox import (
 def plan_reduced(gang: GangSpec, folder: Path, ports: dict[int, int], claim: Claim) -> Plan:
     """Return the plan; `ports` maps a door's port to the one that is open in its place."""
     check(gang)
+    if any(m.layers or m.changes for process in gang.processes for m in process.mounts):
+        raise EngineError(f"{gang.name}: layers need sandboxes, and there are none here")
     return Plan(
         gang=gang.name,
         sandboxed=False,

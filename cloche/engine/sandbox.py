@@ -128,8 +128,9 @@ def check(gang: GangSpec) -> None:
                 raise EngineError(f"{process.name}: the mount target {mount.target!r} is relative")
             if not mount.source.exists():
                 raise EngineError(f"{process.name}: {mount.source} (for {mount.target}) is missing")
-            if mount.mode == "overlay" and not mount.source.is_dir():
-                raise EngineError(f"{process.name}: {mount.source} is no folder to lay over")
+            for below in (mount.source, *mount.layers) if mount.mode == "overlay" else ():
+                if not below.is_dir():
+                    raise EngineError(f"{process.name}: {below} is no folder to lay over")
 
 
 class Places:
@@ -207,10 +208,11 @@ def mounts(process: ProcessSpec, own: str, places: Places) -> Iterator[tuple[str
         elif mount.mode == "ro":
             yield ("--ro-bind", places.find(mount.source, mapped=True), mount.target)
         else:
-            layer = f"{own}/overlay-{number}"
-            source = places.find(mount.source, mapped=True)
-            yield ("--overlay-src", source)
-            yield ("--overlay", f"{layer}/upper", f"{layer}/work", mount.target)
+            kept = mount.changes
+            changes = f"{own}/overlay-{number}" if kept is None else places.find(kept)
+            for below in (mount.source, *mount.layers):
+                yield ("--overlay-src", places.find(below, mapped=True))
+            yield ("--overlay", f"{changes}/upper", f"{changes}/work", mount.target)
 
 
 def overlays(process: ProcessSpec) -> list[str]:

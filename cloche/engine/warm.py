@@ -1,11 +1,13 @@
 """The engine's side of fork servers: one for each environment that jobs asked for.
 
-A fork server is started by the first job that could use one, and helps the jobs after it. It ends
-with the server (its socket closes), when it was idle for long, or when its environment's packages
-have changed. Where there is none, or it fails, a script starts as it always did.
+A fork server is started with the first job that could use one; it imports what that job's script
+imports, and helps the jobs after it. It ends with the server (its socket closes), when it was idle
+for long, or when its environment's packages have changed. Where it fails, a script starts as it
+always did; one whose imports start threads is not tried again.
 """
 
 import os
+import re
 import socket
 import subprocess
 import threading
@@ -19,14 +21,22 @@ import psutil
 from cloche.engine import GangSpec, ProcessSpec
 
 PROGRAM = Path(__file__).resolve().with_name("fork_server.py")
-# One thread: a fork of a process that ever ran two hangs. Threads that wait without spinning suit
-# a machine that several jobs share, and it is decided when the library is loaded.
+# One thread: a fork of a process that ever ran two hangs.
 ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "OMP_NUM_THREADS": "1",
-    "OMP_WAIT_POLICY": "PASSIVE",
-    "LC_CTYPE": "C.UTF-8",  # as a sandbox has it
 }
+UNFIT = re.compile(r"[:,\\=]")  # in the path of a layer, an overlay's options would not bear it
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What a fork server is for."""
+
+    python: str
+    layers: tuple[str, ...]  # FOLDER=LAYER
+    modules: tuple[str, ...]
+    env: tuple[tuple[str, str], ...]
 
 
 @dataclass(slots=True)
@@ -36,7 +46,12 @@ class ForkServer:
     process: subprocess.Popen[bytes]
     control: socket.socket
     digest: tuple[int, ...]
-    ready: bool = False
+
+    @property
+    def gone(self) -> bool:
+        """Return whether it ended and another may do better: it was idle for long, or killed."""
+        status = self.process.poll()
+        return status is not None and status <= 0
 
     def end(self) -> None:
         """Let it end: it reads the end of its socket."""
@@ -45,21 +60,25 @@ class ForkServer:
 
 
 class ForkServers:
-    """Keeps fork servers by interpreter and modules; needs a server that is root."""
+    """Keeps fork servers by interpreter, layers and what they have done before.
 
-    def __init__(self, *, enabled: bool) -> None:
-        self.enabled = enabled
+    root: whether the engine runs as root, which it takes to lay one folder over another.
+    """
+
+    def __init__(self, *, enabled: bool, root: bool) -> None:
+        self.enabled, self.root = enabled, root
         self.lock = threading.Lock()
-        self.servers: dict[tuple[str, ...], ForkServer] = {}
+        self.servers: dict[Key, ForkServer] = {}
 
     def conversations(self, gang: GangSpec) -> dict[str, socket.socket]:
-        """Return a conversation with a fork server for each process that may have one now."""
+        """Return a conversation with a fork server for each process that may have one."""
         if not self.enabled:
             return {}
         found: dict[str, socket.socket] = {}
         with self.lock:
             for process in gang.processes:
-                conversation = self._conversation(process) if process.warm else None
+                key = self._key(process)
+                conversation = None if key is None else self._conversation(key)
                 if conversation is not None:
                     found[process.name] = conversation
         return found
@@ -71,43 +90,52 @@ class ForkServers:
             for key, server in self.servers.items():
                 with suppress(psutil.NoSuchProcess):
                     held = psutil.Process(server.process.pid).memory_info().rss / 2**20
-                    found[key[0]] = found.get(key[0], 0.0) + held
+                    found[key.python] = found.get(key.python, 0.0) + held
         return found
 
-    def _conversation(self, spec: ProcessSpec) -> socket.socket | None:
-        key = (spec.argv[0], *spec.warm)
-        digest = digest_of(Path(spec.argv[0]))
+    def _key(self, spec: ProcessSpec) -> Key | None:
+        """Return which fork server a process would have; None: none."""
+        if spec.warm is None:
+            return None
+        layers = tuple(
+            f"{mount.target}={':'.join(map(str, reversed(mount.layers)))}"
+            for mount in spec.mounts
+            if mount.layers
+        )
+        unfit = any(UNFIT.search(str(layer)) for m in spec.mounts for layer in m.layers)
+        if layers and (unfit or not self.root):
+            return None
+        return Key(spec.argv[0], layers, spec.warm.modules, tuple(sorted(spec.warm.env.items())))
+
+    def _conversation(self, key: Key) -> socket.socket | None:
+        digest = digest_of(Path(key.python))
         server = self.servers.get(key)
-        if server is not None and (server.process.poll() is not None or server.digest != digest):
+        if server is not None and (server.gone or server.digest != digest):
             server.end()
             server = None
-        if server is None:
-            with suppress(OSError):
-                self.servers[key] = start(key, digest)
-            return None
         try:
-            if not server.ready:
-                server.ready = server.control.recv(16) == b"ready"
+            if server is None:
+                server = self.servers[key] = start(key, digest)
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
                 socket.send_fds(server.control, [b"one"], [theirs.fileno()])
-        except OSError:  # it is still importing, or has ended, or does not get on
+        except OSError:  # it has ended, or does not get on
             return None
         return ours
 
 
-def start(key: tuple[str, ...], digest: tuple[int, ...]) -> ForkServer:
-    """Start a fork server; it tells when it is ready."""
+def start(key: Key, digest: tuple[int, ...]) -> ForkServer:
+    """Start a fork server; what it is asked while it imports waits in its socket."""
     control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     control.setblocking(False)
     with theirs:
         process = subprocess.Popen(
-            [key[0], str(PROGRAM), *key[1:]],
+            [key.python, str(PROGRAM), *key.layers, *key.modules],
             stdin=theirs.fileno(),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             cwd="/",
-            env=ENVIRONMENT,
+            env=ENVIRONMENT | dict(key.env),
             start_new_session=True,
         )
     return ForkServer(process, control, digest)

@@ -24,6 +24,7 @@ class Framework:
     tested: bool = False  # end to end, by Cloche's own tests
     handlers: Handlers = "pytorch"  # whose default input_fn, predict_fn, output_fn serve
     training_module: str = "sagemaker_pytorch_container.training:main"  # SM_FRAMEWORK_MODULE
+    warm: tuple[str, ...] = ()  # modules that take long to import, kept in a fork server
     note: str = ""  # what differs from AWS's image
     added: bool = False  # by the user
 
@@ -40,6 +41,7 @@ FRAMEWORKS: tuple[Framework, ...] = (
         packages=("torch", "torchvision", "numpy", "pillow", "pandas", "scikit-learn", "boto3"),
         enough=("torch",),
         tested=True,
+        warm=("torch", "torchvision", "pandas", "sklearn"),
     ),
     Framework(
         name="scikit-learn",
@@ -49,6 +51,7 @@ FRAMEWORKS: tuple[Framework, ...] = (
         tested=True,
         handlers="scikit-learn",
         training_module="sagemaker_sklearn_container.training:main",
+        warm=("sklearn", "pandas", "scipy"),
     ),
     Framework(
         name="xgboost",

@@ -1,4 +1,6 @@
-"""Runs a training script as AWS's framework containers do: `python training.py [ARCHIVE]`.
+"""Runs a training script as AWS's framework containers do.
+
+`python training.py [ARCHIVE [REQUIREMENTS]]`; REQUIREMENTS: what has been installed before.
 
 Reads `/opt/ml/input/config`, unpacks the script's archive to `/opt/ml/code`, installs its
 requirements, sets the `SM_*` variables, runs it with the hyperparameters as arguments, and writes
@@ -63,7 +65,6 @@ TAIL_BYTES = 65_536  # of stderr, kept to tell why a script failed
 MESSAGE_LIMIT = 2000  # characters of ErrorMessage
 DRAIN_S = 5.0  # for the rest of stderr, which a left-over child may hold open
 TRACEBACK = "Traceback (most recent call last):"
-SCRIPT = "ExecuteUserScriptError"
 
 
 class ScriptError(Exception):
@@ -269,23 +270,33 @@ def entry_kind(code: Path, program: str) -> str:
     return "program" if program.endswith(".py") else "command"
 
 
-def install(layout: Layout, kind: str, program: str) -> None:
-    """Install the package, or the requirements, before the script runs."""
+def install(layout: Layout, kind: str, program: str, provided: Path | None) -> bool:
+    """Install the package, or the requirements, before the script runs; return whether it did.
+
+    provided: the requirements that the environment was given before.
+    """
     code = layout.code
     if kind == "command":
         (code / program).chmod(0o777)
-        return
-    requirements = (code / "requirements.txt").exists()
+        return False
+    requirements = code / "requirements.txt"
+    listed = requirements.exists()
     target = [] if layout.packages is None else ["--target", str(layout.packages)]
     pip = [sys.executable, "-m", "pip", "install", *target]
     if kind == "package":
-        command = [*pip, ".", *(["-r", "requirements.txt"] if requirements else [])]
+        command = [*pip, ".", *(["-r", requirements.name] if listed else [])]
         logger.info("Installing module with the following command:\n%s", " ".join(command))
         run(command, code, "InstallModuleError")
-    elif requirements:
-        command = [*pip, "-r", "requirements.txt"]
-        logger.info("Installing dependencies from requirements.txt:\n%s", " ".join(command))
-        run(command, code, "InstallRequirementsError")
+        return True
+    if not listed:
+        return False
+    if provided is not None and provided.read_bytes() == requirements.read_bytes():
+        logger.info("The dependencies from requirements.txt are installed.")
+        return False
+    command = [*pip, "-r", requirements.name]
+    logger.info("Installing dependencies from requirements.txt:\n%s", " ".join(command))
+    run(command, code, "InstallRequirementsError")
+    return True
 
 
 def master_address(env: Mapping[str, Any], given: str | None) -> str:
@@ -366,15 +377,18 @@ class Signals:
 signals: Signals | None = None
 
 
-def run(command: Sequence[str], code: Path, kind: str) -> None:
-    """Run a command in the code folder; ScriptError when it fails."""
+def run(command: Sequence[str], code: Path, kind: str, *, warm: bool = False) -> None:
+    """Run a command in the code folder; ScriptError when it fails.
+
+    warm: an interpreter that has imported the environment's packages may run it.
+    """
     sys.stdout.flush()
     reading, writing = os.pipe()
     tail = Tail(os.fdopen(reading, "rb"))
     tail.start()
     child: subprocess.Popen[bytes] | Understudy | None = None
     try:
-        if kind == SCRIPT:
+        if warm:
             child = hired(command, code, writing)
         child = child or subprocess.Popen(command, cwd=code, stderr=writing)
     finally:
@@ -417,7 +431,7 @@ def report_start(env: Mapping[str, Any], exported: Mapping[str, str], command: l
     )
 
 
-def train(layout: Layout, archive: Path | None) -> None:
+def train(layout: Layout, archive: Path | None, provided: Path | None) -> None:
     """Do everything up to the end of the script; ScriptError when it fails."""
     env = training_env(layout, os.environ)
     program = env["user_entry_point"]
@@ -437,7 +451,7 @@ def train(layout: Layout, archive: Path | None) -> None:
     exported["MASTER_PORT"] = os.environ.get("MASTER_PORT", MASTER_PORT)
     paths = [layout.code, layout.packages, os.environ.get("PYTHONPATH")]
     exported["PYTHONPATH"] = os.pathsep.join(str(path) for path in paths if path)
-    install(layout, kind, program)
+    installed = install(layout, kind, program, provided)
     os.environ.update(exported)
     args = arguments(env["hyperparameters"])
     if wants_torchrun(env):
@@ -445,7 +459,7 @@ def train(layout: Layout, archive: Path | None) -> None:
     else:
         command = command_line(kind, program, args)
     report_start(env, exported, command)
-    run(command, layout.code, SCRIPT)
+    run(command, layout.code, "ExecuteUserScriptError", warm=not installed)
 
 
 def write_failure(layout: Layout, text: str) -> None:
@@ -467,7 +481,8 @@ def main(argv: Sequence[str]) -> int:
     )
     layout = Layout(Path(os.environ.get("SAGEMAKER_BASE_DIR", BASE)))
     try:
-        train(layout, Path(argv[0]) if argv else None)
+        archive, provided = (*map(Path, argv), None, None)[:2]
+        train(layout, archive, provided)
     except ScriptError as error:
         logger.error("Reporting training FAILURE")
         logger.error("%s", error)

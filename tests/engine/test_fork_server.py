@@ -13,13 +13,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
 import cloche.runtime
-from cloche.engine import GangSpec, Mount, ProcessSpec
+from cloche.engine import GangSpec, Mount, ProcessSpec, Warm
 from cloche.engine.local import LocalEngine
 from cloche.engine.probe import probe
 from cloche.testing.engine_lab import Lab, outcomes, wait_until
@@ -36,7 +35,7 @@ import os, pathlib, signal, subprocess, sys
 sys.path.append("/opt")
 from cloche.runtime.understudy import hired
 command, code = [sys.executable, *sys.argv[1:]], pathlib.Path("/code")
-child = hired(command, code, 2)
+child = hired(command, code, 2, within_s=2.0)
 print("hired" if child else "ordinary", flush=True)
 child = child or subprocess.Popen(command, cwd=code)
 signal.signal(signal.SIGTERM, lambda number, frame: child.send_signal(number))
@@ -90,6 +89,7 @@ class Stage:
         (self.packages,) = self.venv.glob("lib/python*/site-packages")
         (self.packages / "heavy.py").write_text(HEAVY % self.name)
         (self.folder / "code").mkdir()
+        (self.folder / "code/uses.py").write_text("import os, heavy\n")
         (self.folder / "runner.py").write_text(RUNNER)
 
     def spec(self, script: str, name: str, env: dict[str, str] | None = None) -> GangSpec:
@@ -108,7 +108,7 @@ class Stage:
                 Mount(self.folder / "runner.py", "/runner.py"),
             ),
             log=self.folder / f"{name}.log",
-            warm=("heavy",),
+            warm=Warm(("light", "heavy", "missing"), {}),
         )
         return GangSpec(name=name, processes=(process,), stop_grace_s=20, background=True)
 
@@ -119,20 +119,11 @@ class Stage:
         return self.lab.log(name)
 
     def warm(self) -> int:
-        """Run a first job, and wait for the fork server that it caused; return its process ID."""
+        """Run a first job, by which the fork server gets to know what to import; return its PID."""
         assert self.run("print('first')", "first")[0] == "ordinary"
         assert isinstance(self.engine, LocalEngine)
         (server,) = self.engine.fork_servers.servers.values()
-        wait_until(lambda: server.control.recv(16) if readable(server.control) else None)
-        server.ready = True
         return server.process.pid
-
-
-def readable(control: Any) -> bool:
-    try:
-        return bool(control.recv(16, 2))  # MSG_PEEK
-    except BlockingIOError:
-        return False
 
 
 @pytest.fixture
@@ -162,7 +153,7 @@ def test_same_as_an_ordinary_start(stage: Stage) -> None:
     understudy = stage.run(LOOK, "look")
     hired = stage.spec(LOOK, "look").processes[0]
     assert understudy[0] == "hired"
-    (stage.folder / "code/requirements.txt").touch()
+    (stage.folder / "code/uses.py").write_text("# import heavy\n")
     os.rename(hired.log, stage.folder / "hired.log")
     stage.lab.engine.forget("look")
     ordinary = stage.run(LOOK, "look")

@@ -17,6 +17,16 @@ from cloche.services.sagemaker.environments import Environment
 RUNTIME = "/opt/cloche/runtime"  # where the runners lie inside
 AUTHORITY = "/opt/cloche/ca-bundle.pem"  # whom TLS clients trust inside
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# What is read when the interpreter and its libraries are loaded: the same for all.
+LOAD_TIME = {
+    "LANG": "C.UTF-8",
+    "LC_ALL": "C.UTF-8",
+    "PYTHONUNBUFFERED": "1",
+    "PYTHONIOENCODING": "UTF-8",
+    # Instances share the machine's cores: a thread that spins while it waits takes one from the
+    # others (the same training took 9 minutes instead of 4).
+    "OMP_WAIT_POLICY": "PASSIVE",
+}
 SYSTEM_PREFIXES = ("/usr", "/bin", "/lib", "/lib64")  # every sandbox has these
 
 
@@ -141,13 +151,7 @@ def base_environment(
         "no_proxy": names,
         "PATH": f"{environment.python.parent}:{SYSTEM_PATH}",
         "VIRTUAL_ENV": str(environment.prefixes[0]),
-        "LANG": "C.UTF-8",
-        "LC_ALL": "C.UTF-8",
-        "PYTHONUNBUFFERED": "1",
-        # Instances share the machine's cores: a thread that spins while it waits takes one from
-        # the others (the same training took 9 minutes instead of 4).
-        "OMP_WAIT_POLICY": "PASSIVE",
-        "PYTHONIOENCODING": "UTF-8",
+        **LOAD_TIME,
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "PIP_ROOT_USER_ACTION": "ignore",
         "SAGEMAKER_TRAINING_MODULE": environment.framework.training_module,

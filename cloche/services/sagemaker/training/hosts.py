@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from cloche.core.clock import Clock, to_ms
 from cloche.core.config import Config
-from cloche.engine import Engine, GangSpec, Mount, ProcessSpec
+from cloche.engine import Engine, GangSpec, Mount, ProcessSpec, Warm
 from cloche.services.sagemaker.environments import Environment, environment_for
 from cloche.services.sagemaker.instance import (
     INSTANCE_TYPES,
+    LOAD_TIME,
     RUNTIME,
     base_environment,
     base_mounts,
@@ -253,6 +254,7 @@ def process(
             *(Mount(ground.source, inside) for inside in archive),
         ),
         log=log,
+        warm=None if entrypoint else Warm(environment.framework.warm, LOAD_TIME),
         cpus=instance.vcpu,
         memory_mib=instance.memory_mib,
     )
