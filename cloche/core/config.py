@@ -46,6 +46,11 @@ class Home:
         return self.path / "environments"
 
     @property
+    def layers(self) -> Path:
+        """What jobs' requirements.txt add to environments, by content."""
+        return self.path / "layers"
+
+    @property
     def environments_table(self) -> Path:
         """Environments that the user added."""
         return self.path / "environments.json"

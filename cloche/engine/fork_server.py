@@ -82,11 +82,11 @@ def make_unwritable(layers: dict[str, str]) -> None:
     """
     checked(libc.unshare(CLONE_NEWNS), "unshare")
     checked(libc.mount(None, b"/", None, MS_REC | MS_PRIVATE, None), "private mounts")
+    checked(libc.mount(b"/tmp", b"/tmp", None, MS_BIND, None), "bind /tmp")
     for folder, layer in layers.items():
         options = f"userxattr,lowerdir={layer}:{folder}".encode()
         overlaid = libc.mount(b"overlay", os.fsencode(folder), b"overlay", 0, options)
         checked(overlaid, f"lay {layer} over {folder}")
-    checked(libc.mount(b"/tmp", b"/tmp", None, MS_BIND, None), "bind /tmp")
     views = ((b"/", AT_RECURSIVE, 1, 0), (b"/tmp", 0, 0, 1), (b"/proc", 0, 0, 1))
     for path, flags, on, off in views:
         attributes = (ctypes.c_uint64 * 4)(MOUNT_ATTR_RDONLY * on, MOUNT_ATTR_RDONLY * off, 0, 0)

@@ -25,10 +25,9 @@ from cloche.testing.engine_lab import Lab, outcomes, wait_until
 from cloche.testing.local_engine import local_lab
 
 SANDBOXED = probe()
+LOADED = {"LC_ALL": "C.UTF-8", "PYTHONIOENCODING": "UTF-8"}
 RUNTIME = Path(cloche.runtime.__path__[0])
-pytestmark = pytest.mark.skipif(
-    SANDBOXED.isolation != "full" or SANDBOXED.user is None, reason="needs sandboxes, and root"
-)
+pytestmark = pytest.mark.skipif(SANDBOXED.isolation != "full", reason="needs sandboxes")
 # The runner's part, without the rest of training.py.
 RUNNER = """
 import os, pathlib, signal, subprocess, sys
@@ -100,7 +99,7 @@ class Stage:
         process = ProcessSpec(
             name="algo-1",
             argv=(self.python, "/runner.py", f"{name}.py", "--lr", "1"),
-            env=env or {},
+            env={**LOADED, **(env or {})},
             mounts=(
                 *mounts,
                 Mount(code, "/code"),
@@ -108,7 +107,7 @@ class Stage:
                 Mount(self.folder / "runner.py", "/runner.py"),
             ),
             log=self.folder / f"{name}.log",
-            warm=Warm(("light", "heavy", "missing"), {}),
+            warm=Warm(("light", "heavy", "missing"), LOADED),
         )
         return GangSpec(name=name, processes=(process,), stop_grace_s=20, background=True)
 
@@ -308,3 +307,27 @@ def test_what_is_read_at_load(stage: Stage, script: str, env: dict[str, str], st
     """A variable that an interpreter or a library reads when loaded gets them loaded anew."""
     stage.warm()
     assert stage.run(script, "asks", env) == [start, "status 0"]
+
+
+@pytest.mark.skipif(SANDBOXED.user is None, reason="only root can lay one folder over another")
+def test_a_layer_over_the_environment(stage: Stage) -> None:
+    """What lies over an environment's folder is what a fork server of its own imports."""
+    stage.warm()
+    layer = stage.folder / "layer"
+    packages = layer / stage.packages.relative_to(stage.venv)
+    packages.mkdir(parents=True)
+    (packages / "heavy.py").write_text("from os import getpid\nWHOSE, PID = 'layer', getpid()\n")
+    script = "import heavy, os; print(heavy.WHOSE, heavy.PID != os.getpid())"
+
+    def run(name: str) -> list[str]:
+        gang = stage.spec(script, name)
+        mounts = tuple(
+            replace(mount, layers=(layer,)) if mount.source == stage.venv else mount
+            for mount in gang.processes[0].mounts
+        )
+        stage.lab.place(replace(gang, processes=(replace(gang.processes[0], mounts=mounts),)))
+        stage.lab.finished(name)
+        return stage.lab.log(name)
+
+    assert run("one") == ["ordinary", "layer False", "status 0"]
+    assert run("two") == ["hired", "layer True", "status 0"]

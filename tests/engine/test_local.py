@@ -139,10 +139,14 @@ def test_as_an_unprivileged_user() -> None:
         options = ["-q", "--noconftest", "-p", "no:cacheprovider", "-o", "addopts="]
         options += [
             "-k",
-            "input or reach or forget or stop or privileges or restart or only or lost",
+            "input or reach or forget or stop or privileges or restart or only or lost "
+            "or imported or ordinary or layer",
         ]
-        tests = f"{__file__}::TestLocalEngine"
-        command = [python, "-m", "pytest", *options, "--basetemp", f"{folder}/tests", tests]
+        more = (
+            Path(__file__).with_name(name) for name in ("test_fork_server.py", "test_layers.py")
+        )
+        tests = [f"{__file__}::TestLocalEngine", *map(str, more)]
+        command = [python, "-m", "pytest", *options, "--basetemp", f"{folder}/tests", *tests]
         done = subprocess.run(command, cwd=ROOT, **another_user(folder))  # type: ignore[call-overload]
         assert done.returncode == 0, done.stdout[-5000:]
         assert " passed" in done.stdout

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from cloche.runtime import training
+from cloche.runtime import training, training_env
 
 RUNNER = training.__file__
 
@@ -109,7 +109,7 @@ def dumped(output: str) -> tuple[list[str], dict[str, str], str]:
 
 def test_arguments_are_sorted_and_written_as_the_toolkit_does() -> None:
     sent = {"lr": 0.1, "b": 2, "name": "x y", "d": {"z": 1, "a": 2}, "n": None}
-    assert training.arguments(sent) == [
+    assert training_env.arguments(sent) == [
         "-b", "2", "-d", "a=2,z=1", "--lr", "0.1", "-n", "", "--name", "x y",
     ]  # fmt: skip
 
@@ -119,7 +119,7 @@ def test_arguments_are_sorted_and_written_as_the_toolkit_does() -> None:
     [('"gloo"', "gloo"), ("0.1", 0.1), ("hpo.py", "hpo.py"), ('"\\"32\\""', '"32"'), ("", "")],
 )
 def test_hyperparameters_are_json_or_else_raw(sent: str, read: object) -> None:
-    assert training.decoded({"x": sent}) == {"x": read}
+    assert training_env.decoded({"x": sent}) == {"x": read}
 
 
 def test_script_finds_arguments_variables_and_folder(tmp_path: Path) -> None:

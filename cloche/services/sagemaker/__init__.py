@@ -12,6 +12,7 @@ from cloche.engine import Engine
 from cloche.operation import Service, collect, service_model
 from cloche.records.store import Store
 from cloche.services.sagemaker.invoking import invoke
+from cloche.services.sagemaker.layers import Layers
 from cloche.services.sagemaker.loops.endpoint import EndpointLoop
 from cloche.services.sagemaker.loops.training_job import TrainingJobs
 from cloche.services.sagemaker.loops.tuning_job import TuningJobs
@@ -66,6 +67,10 @@ class SageMaker:
     doors: Doorkeeper
     config: Config
     router: Router = field(default_factory=Router)
+
+    def __post_init__(self) -> None:
+        self.layers = Layers(self.engine, self.doors, self.config, self.store.clock)
+        self.layers.clear()
 
     async def invoke(
         self,

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-import io
 import socket
 import threading
-import zipfile
 from collections.abc import Iterator
 
 import pytest
-from training_client import BUCKET, Trainer, channel, source
+from training_client import BUCKET, Trainer, channel, source, wheel
 
 from cloche.engine.accounts import Accounts, Resources
 from cloche.engine.probe import reduced
@@ -157,23 +155,6 @@ def test_isolated_job_reaches_nothing(trainer: Trainer, platform: Platform) -> N
     ).splitlines()
     assert "[]" in log
     assert len([line for line in log if line.startswith("nothing")]) == 2, log
-
-
-def wheel() -> bytes:
-    """A package that pip can install without building it or asking an index."""
-    data = io.BytesIO()
-    with zipfile.ZipFile(data, "w") as file:
-        file.writestr("clochetestwheel.py", "VALUE = 42\n")
-        info = "clochetestwheel-1.0.dist-info"
-        file.writestr(
-            f"{info}/METADATA", "Metadata-Version: 2.1\nName: clochetestwheel\nVersion: 1.0\n"
-        )
-        file.writestr(
-            f"{info}/WHEEL",
-            "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        )
-        file.writestr(f"{info}/RECORD", "clochetestwheel.py,,\n")
-    return data.getvalue()
 
 
 def test_requirements_change_nothing_outside(trainer: Trainer) -> None:

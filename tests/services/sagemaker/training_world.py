@@ -43,6 +43,8 @@ ROLE = f"arn:aws:iam::{ACCOUNT}:role/r"
 class FakeEngine:
     """Gangs start at once and end when the test says so."""
 
+    layered = True
+
     def __init__(self, clock: ManualClock) -> None:
         self.clock = clock
         self.specs: dict[str, GangSpec] = {}

@@ -19,6 +19,7 @@ from cloche.core.errors import AwsError
 from cloche.engine import EngineError, InsufficientCapacity, Seen
 from cloche.records.store import Resource, StorageFull
 from cloche.services.sagemaker.instance import INSTANCE_TYPES
+from cloche.services.sagemaker.layers import Installing, Layer
 from cloche.services.sagemaker.records import (
     ENDINGS,
     STATUS_OF_ENDING,
@@ -31,6 +32,7 @@ from cloche.services.sagemaker.records import (
     training_job,
 )
 from cloche.services.sagemaker.records_tuning import OBJECTIVE
+from cloche.services.sagemaker.requirements import Wanted
 from cloche.services.sagemaker.training import attempts, checkpoints, rule_run
 from cloche.services.sagemaker.training import hosts as h
 from cloche.services.sagemaker.training.channels import DownloadError, split_uri
@@ -88,6 +90,8 @@ class Remembered:
     read: dict[str, int] = field(default_factory=dict)
     sample: Sample | None = None
     check: asyncio.Task[None] | None = None
+    wanted: Wanted | None = None
+    installing: bool = False
 
 
 @dataclass
@@ -154,35 +158,58 @@ class TrainingJobs:
         try:
             if not kept.prepared:
                 await asyncio.to_thread(h.prepare, job, sagemaker.s3, sagemaker.config)
+                kept.wanted = await asyncio.to_thread(
+                    h.requirements, job, sagemaker.config, sagemaker.engine
+                )
                 kept.prepared = True
+            layer = await self.layer(job)
+            if isinstance(layer, Installing):
+                return await self.wait(job, job.secondary, "Installing requirements.txt")
             if self.others_wait(job):
-                return await self.wait(job, "older training jobs are waiting")
+                return await self.queue(job, "older training jobs are waiting")
             mls = h.mls_of(job, sagemaker.config)
             await asyncio.to_thread(checkpoints.restore, sagemaker.s3, h.synced(job), mls)
             logs = await self.logs(job)
             for log in logs.values():
-                h.write_heading(job, log, sagemaker.store.clock, sagemaker.config)
-            gang = h.gang(job, logs, sagemaker.config, sagemaker.engine)
+                h.write_heading(job, log, sagemaker.store.clock, sagemaker.config, layer)
+            gang = h.gang(job, logs, sagemaker.config, sagemaker.engine, layer)
             placed = await asyncio.to_thread(sagemaker.engine.launch, gang)
         except (DownloadError, AwsError) as error:
             return await self.give_up(job, f"ClientError: Data download failed:{error}")
         except EngineError as error:
             return await self.give_up(job, f"InternalServerError: The hosts did not start: {error}")
         if isinstance(placed, InsufficientCapacity):
-            return await self.wait(job, placed.message)
+            return await self.queue(job, placed.message)
         folder, log = h.ground_of(job, sagemaker.config).channels, logs[job.hosts[0]]
         warn = self.data.warn(job.request["InputDataConfig"], folder, log)
         kept.check = asyncio.create_task(warn)
         return await self.started(job)
 
-    async def wait(self, job: TrainingJob, reason: str) -> float:
+    async def queue(self, job: TrainingJob, reason: str) -> float:
+        """Write down that the job waits for capacity."""
+        return await self.wait(job, S.PENDING, f"Waiting for capacity: {reason}")
+
+    async def wait(self, job: TrainingJob, status: SecondaryStatus, message: str) -> float:
         """Write down what the job waits for, if it is news."""
-        message = f"Waiting for capacity: {reason}"
         last = job.progress.transitions[-1]
-        if (last.status, last.message) != (S.PENDING, message):
+        if (last.status, last.message) != (status, message):
             now = self.sagemaker.store.clock.now()
-            await self.write(job, job.progress.go(S.PENDING, now, message))
+            await self.write(job, job.progress.go(status, now, message))
         return RETRY_S
+
+    async def layer(self, job: TrainingJob) -> Layer | Installing | None:
+        """Return what holds the job's requirements; None: pip installs them in the job, if any."""
+        kept = self.kept(job)
+        if kept.wanted is None:
+            return None
+        r = job.resource
+        found = await self.sagemaker.layers.find(
+            kept.wanted, r.account, r.region, job.request["RoleArn"], again=kept.installing
+        )
+        kept.installing = isinstance(found, Installing)
+        if found is None:
+            kept.wanted = None
+        return found
 
     async def give_up(self, job: TrainingJob, failure: str) -> float:
         """Write down that the job will fail although nothing ran, or that it is tried again."""

@@ -21,7 +21,9 @@ from cloche.services.sagemaker.instance import (
     base_mounts,
     gang_name,
 )
+from cloche.services.sagemaker.layers import INSIDE, Layer, layered
 from cloche.services.sagemaker.records import Request, TrainingJob
+from cloche.services.sagemaker.requirements import Wanted, wanted
 from cloche.services.sagemaker.training import checkpoints
 from cloche.services.sagemaker.training.attempts import remaining_s
 from cloche.services.sagemaker.training.channels import (
@@ -194,7 +196,24 @@ def submit_directory(job: TrainingJob) -> str:
         return str(sent)
 
 
-def write_heading(job: TrainingJob, log: Path, clock: Clock, config: Config) -> None:
+def requirements(job: TrainingJob, config: Config, engine: Engine) -> Wanted | None:
+    """Return what the job's requirements.txt asks for that a layer may hold (when `prepare`d).
+
+    Without egress there is none: pip would reach nothing, on AWS neither. A shell script installs
+    what it wants by itself.
+    """
+    algorithm, source = job.request["AlgorithmSpecification"], ground_of(job, config).source
+    program = job.request.get("HyperParameters", {}).get("sagemaker_program", "")
+    scripted = not algorithm.get("ContainerEntrypoint") and not program.strip('"').endswith(".sh")
+    if job.request["EnableNetworkIsolation"] or not (engine.layered and scripted):
+        return None
+    environment = environment_for(algorithm["TrainingImage"], config.home)
+    return wanted(source, environment, job.request.get("Environment", {}))
+
+
+def write_heading(
+    job: TrainingJob, log: Path, clock: Clock, config: Config, layer: Layer | None
+) -> None:
     """Say in an empty log which software really runs."""
     if log.exists() and log.stat().st_size:
         return
@@ -202,6 +221,8 @@ def write_heading(job: TrainingJob, log: Path, clock: Clock, config: Config) -> 
     environment = environment_for(image, config.home)
     text = f"Cloche runs {environment.description} (asked for: {image})"
     lines = [text]
+    if layer is not None:
+        lines.append(layer.description)
     if (job.request.get("DebugHookConfig") or {}).get("CollectionConfigurations"):
         lines.append(
             "Cloche collects no tensors: DebugHookConfig.CollectionConfigurations is not used"
@@ -210,14 +231,20 @@ def write_heading(job: TrainingJob, log: Path, clock: Clock, config: Config) -> 
     log.write_text("".join(f"{to_ms(clock.now())} {line}\n" for line in lines))
 
 
-def gang(job: TrainingJob, logs: Mapping[str, Path], config: Config, engine: Engine) -> GangSpec:
+def gang(
+    job: TrainingJob,
+    logs: Mapping[str, Path],
+    config: Config,
+    engine: Engine,
+    layer: Layer | None,
+) -> GangSpec:
     """Return everything the engine needs to start the job."""
     image = job.request["AlgorithmSpecification"]["TrainingImage"]
     environment = environment_for(image, config.home)
     return GangSpec(
         name=gang_of(job),
         processes=tuple(
-            process(job, host, logs[host], environment, config, engine) for host in job.hosts
+            process(job, host, logs[host], environment, config, engine, layer) for host in job.hosts
         ),
         max_run_s=remaining_s(job),
         stop_grace_s=STOP_GRACE_S,
@@ -232,6 +259,7 @@ def process(
     environment: Environment,
     config: Config,
     engine: Engine,
+    layer: Layer | None,
 ) -> ProcessSpec:
     """Return one host's process: the runner, or the entrypoint that the request names."""
     algorithm = job.request["AlgorithmSpecification"]
@@ -240,14 +268,15 @@ def process(
     arguments: Sequence[str] = algorithm.get("ContainerArguments", ())
     ground = ground_of(job, config)
     archive = (SOURCE,) if ground.source.exists() else ()
-    runner = (str(environment.python), f"{RUNTIME}/training.py", *archive)
+    given = (*archive, *(() if layer is None else (INSIDE,)))
+    runner = (str(environment.python), f"{RUNTIME}/training.py", *given)
     return ProcessSpec(
         name=host,
         argv=(*entrypoint, *arguments) if entrypoint else runner,
         env=variables(job, host, environment, config, share(job, host, engine)),
         workdir="/",
         mounts=(
-            *base_mounts(environment, config),
+            *layered(base_mounts(environment, config), layer),
             Mount(ground.ml(host), "/opt/ml", "rw"),
             *channel_mounts(job, host, ground),
             *checkpoints.mounts(synced(job), ground.ml(host)),

@@ -1,0 +1,97 @@
+"""What a job's `requirements.txt` asks for, as it stands in the archive of its code."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import posixpath
+import tarfile
+import zlib
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from packaging.requirements import InvalidRequirement, Requirement
+
+from cloche.services.sagemaker.environments import Environment
+
+NAME = "requirements.txt"
+LOOKED_AT = 64 << 20  # bytes of the unpacked archive; one that hides it deeper has no layer
+LONGEST = 64 << 10  # bytes of a requirements.txt
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Requirements for an environment. `settings`: variables that pip obeys."""
+
+    environment: Environment
+    text: bytes
+    settings: Mapping[str, str]
+
+    @property
+    def digest(self) -> str:
+        """Return a name for what pip would make of this: another content, another name."""
+        venv = self.environment.prefixes[0]
+        changed = [p.stat().st_mtime_ns for p in sorted(venv.glob("lib*/python*/site-packages"))]
+        stands_on = [str(venv), changed, self.text.decode(), sorted(self.settings.items())]
+        return hashlib.sha256(json.dumps(stands_on).encode()).hexdigest()[:16]
+
+
+def wanted(archive: Path, environment: Environment, variables: Mapping[str, str]) -> Wanted | None:
+    """Return what the requirements.txt in an archive asks for; None: nothing that can be shared."""
+    text = read(archive)
+    virtual = len(environment.prefixes) > 1
+    if text is None or not virtual or not shareable(text):
+        return None
+    settings = {k: v for k, v in variables.items() if k.upper().startswith("PIP_")}
+    return Wanted(environment, text, settings)
+
+
+def read(archive: Path) -> bytes | None:
+    """Return the requirements.txt at the root of a sourcedir.tar.gz; None when there is none."""
+    with (
+        suppress(OSError, EOFError, zlib.error, tarfile.TarError),
+        gzip.open(archive) as unpacked,
+        tarfile.open(fileobj=Limited(unpacked, LOOKED_AT), mode="r|") as tar,  # type: ignore[call-overload]
+    ):
+        for member in tar:
+            if posixpath.normpath(member.name) == NAME and member.isreg():
+                file = tar.extractfile(member) if member.size <= LONGEST else None
+                return None if file is None else file.read()
+    return None
+
+
+def shareable(text: bytes) -> bool:
+    """Return whether lines name packages alone: the same ones for whoever brings the file.
+
+    Options, other files, addresses and folders may mean something else each time.
+    """
+    try:
+        lines = [line.split(" #")[0].strip() for line in text.decode().splitlines()]
+        named = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    except (UnicodeDecodeError, InvalidRequirement):
+        return False
+    return bool(named) and all(requirement.url is None for requirement in named)
+
+
+class Readable(Protocol):
+    """Whatever can be read."""
+
+    def read(self, size: int, /) -> bytes:
+        """Return the next bytes."""
+
+
+class Limited:
+    """A stream that ends after so many bytes."""
+
+    def __init__(self, stream: Readable, left: int) -> None:
+        self.stream, self.left = stream, left
+
+    def read(self, size: int) -> bytes:
+        """Return the next bytes."""
+        data = self.stream.read(min(size, self.left))
+        self.left -= len(data)
+        return data

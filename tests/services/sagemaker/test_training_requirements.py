@@ -1,0 +1,207 @@
+"""A job's requirements.txt as a layer over the environment, through boto3 on a whole platform.
+
+Packages come from an index on this machine, which tells how often it was asked.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from training_client import Trainer, source, wait_for, wheel
+
+from cloche.engine.probe import probe
+from cloche.testing import platform as platforms
+from cloche.testing.platform import Platform
+
+pytestmark = pytest.mark.skipif(probe().isolation != "full", reason="layers need sandboxes")
+HOST = "127.0.0.2"  # not in NO_PROXY: pip goes through the platform's proxy
+NAME = "clochetestwheel-1.0-py3-none-any.whl"
+SCRIPT = "import clochetestwheel; print('VALUE', clochetestwheel.VALUE, {})"
+ADDS = "requirements.txt adds to the environment, since "
+SATISFIED = "numpy\n"
+
+
+class Index:
+    """A package index with one wheel; it answers when `open` is set."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.open = threading.Event()
+        self.open.set()
+        index = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                index.asked.append(self.path)
+                index.open.wait(60)
+                page = f'<a href="/files/{NAME}">{NAME}</a>'.encode()
+                body = wheel() if self.path.startswith("/files/") else page
+                known = self.path.startswith(("/files/", "/simple/clochetestwheel/"))
+                self.send_response(200 if known else 404)
+                self.send_header("Content-Type", "text/html")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer((HOST, 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    @property
+    def settings(self) -> dict[str, str]:
+        url = f"http://{HOST}:{self.server.server_port}/simple/"
+        return {"PIP_INDEX_URL": url, "PIP_TRUSTED_HOST": HOST, "PIP_RETRIES": "0"}
+
+    @property
+    def downloads(self) -> int:
+        return sum(path.startswith("/files/") for path in self.asked)
+
+
+@pytest.fixture
+def index() -> Iterator[Index]:
+    index = Index()
+    yield index
+    index.open.set()
+    index.server.shutdown()
+
+
+@pytest.fixture
+def platform(tmp_path: Path) -> Iterator[Platform]:
+    with platforms.start(tmp_path / "home", allow_egress=(f"{HOST}/32",)) as platform:
+        yield platform
+
+
+@pytest.fixture
+def trainer(platform: Platform) -> Trainer:
+    return Trainer(platform)
+
+
+def start(trainer: Trainer, index: Index, script: str, requirements: str, **more: Any) -> str:
+    """Start a job whose archive has these two files."""
+    files = {"hpo.py": script, "requirements.txt": requirements}
+    uri = trainer.put(f"code-{trainer.number}/sourcedir.tar.gz", source(files))
+    hyperparameters = {"sagemaker_program": '"hpo.py"', "sagemaker_submit_directory": f'"{uri}"'}
+    return trainer.start(HyperParameters=hyperparameters, Environment=index.settings, **more)
+
+
+def completed(trainer: Trainer, name: str) -> str:
+    job, log = trainer.ended(name), trainer.log(name)
+    assert job["TrainingJobStatus"] == "Completed", (job.get("FailureReason"), log)
+    return log
+
+
+def test_installed_once(trainer: Trainer, index: Index, platform: Platform) -> None:
+    """The second job, with another script, finds what the first one's requirements installed."""
+    first = completed(trainer, start(trainer, index, SCRIPT.format(1), "clochetestwheel\n"))
+    second = completed(trainer, start(trainer, index, SCRIPT.format(2), "clochetestwheel\n"))
+    for number, log in enumerate((first, second), 1):
+        lines = log.splitlines()
+        assert lines[1].startswith(ADDS) and lines[1].endswith(": clochetestwheel-1.0")
+        assert f"VALUE 42 {number}" in lines
+        assert "The dependencies from requirements.txt are installed." in log
+        assert "pip install" not in log
+    assert index.downloads == 1
+    assert importlib.util.find_spec("clochetestwheel") is None
+    (layer,) = platform.home.layers.iterdir()
+    assert json.loads((layer / "layer.json").read_text())["installed"] == ["clochetestwheel-1.0"]
+
+
+def test_other_requirements_are_another_layer(
+    trainer: Trainer, index: Index, platform: Platform
+) -> None:
+    for text in ("clochetestwheel\n", "clochetestwheel==1.0\n"):
+        completed(trainer, start(trainer, index, SCRIPT.format(1), text))
+    assert len(list(platform.home.layers.iterdir())) == 2
+
+
+def test_jobs_that_wait_for_the_same(trainer: Trainer, index: Index) -> None:
+    """Jobs that are started while pip runs wait for it; what they wait for is told."""
+    index.open.clear()
+    names = [start(trainer, index, SCRIPT.format(n), "clochetestwheel\n") for n in range(3)]
+    for name in names:
+        wait_for(lambda name=name: message(trainer, name) == "Installing requirements.txt")
+    assert trainer.describe(names[0])["SecondaryStatus"] == "Downloading"
+    index.open.set()
+    for number, name in enumerate(names):
+        assert f"VALUE 42 {number}" in completed(trainer, name).splitlines()
+    assert index.downloads == 1
+
+
+def message(trainer: Trainer, name: str) -> str:
+    """Return the message of the job's newest transition."""
+    text: str = trainer.describe(name)["SecondaryStatusTransitions"][-1]["StatusMessage"]
+    return text
+
+
+def test_a_job_that_is_stopped_meanwhile(trainer: Trainer, index: Index) -> None:
+    index.open.clear()
+    name = start(trainer, index, SCRIPT.format(1), "clochetestwheel\n")
+    wait_for(lambda: message(trainer, name) == "Installing requirements.txt")
+    trainer.sagemaker.stop_training_job(TrainingJobName=name)
+    assert trainer.ended(name)["TrainingJobStatus"] == "Stopped"
+    index.open.set()
+    again = start(trainer, index, SCRIPT.format(2), "clochetestwheel\n")
+    assert "VALUE 42 2" in completed(trainer, again).splitlines()
+
+
+def test_pip_fails(trainer: Trainer, index: Index, platform: Platform) -> None:
+    """The job itself tells what pip says, and the next job tries again."""
+    for _ in range(2):
+        name = start(trainer, index, "print('ran')", "no-such-package==1\n")
+        reason = trainer.ended(name)["FailureReason"]
+        assert reason.startswith("AlgorithmError: InstallRequirementsError:\nExitCode 1\n")
+        assert "No matching distribution found for no-such-package==1" in reason
+        assert "ran" not in trainer.log(name).splitlines()
+    assert sum("no-such-package" in path for path in index.asked) >= 4
+    assert not list(platform.home.layers.iterdir())
+
+
+def test_isolated_jobs_have_none(trainer: Trainer, index: Index, platform: Platform) -> None:
+    """Without a network pip reaches nothing, as on AWS, though a layer may be there."""
+    completed(trainer, start(trainer, index, SCRIPT.format(1), "clochetestwheel\n"))
+    name = start(trainer, index, SCRIPT.format(2), "clochetestwheel\n", EnableNetworkIsolation=True)
+    assert trainer.ended(name)["FailureReason"].startswith(
+        "AlgorithmError: InstallRequirementsError:"
+    )
+
+
+def test_the_server_dies_while_pip_runs(tmp_path: Path, index: Index) -> None:
+    """pip goes on, and the next server has what it installed."""
+    index.open.clear()
+    home, more = tmp_path / "home", {"port": platforms.free_port(), "allow_egress": (f"{HOST}/32",)}
+    with platforms.start(home, **more) as platform:
+        trainer = Trainer(platform)
+        name = start(trainer, index, SCRIPT.format(1), "clochetestwheel\n")
+        wait_for(lambda: index.asked)
+        platform.stop(end_gangs=False)
+    index.open.set()
+    with platforms.start(home, **more) as platform:
+        trainer = Trainer(platform)
+        assert "VALUE 42 1" in completed(trainer, name).splitlines()
+
+
+def test_what_a_killed_installation_left_is_cleared(tmp_path: Path) -> None:
+    left = tmp_path / "home/layers/0123456789abcdef"
+    (left / "upper").mkdir(parents=True)
+    with platforms.start(tmp_path / "home"):
+        assert not left.exists()
+
+
+@pytest.mark.torch
+def test_torch_is_imported_before(trainer: Trainer, index: Index) -> None:
+    """A script that imports torch starts in an interpreter that has, from the second job on;
+    requirements that the environment meets change nothing of that.
+    """
+    script = "import sys; print('before:', 'torch' in sys.modules)\nimport torch\nprint('ran')"
+    logs = [completed(trainer, start(trainer, index, script, SATISFIED)) for _ in range(2)]
+    assert [("before: True" in log, "ran" in log) for log in logs] == [(False, True), (True, True)]
+    assert all(": nothing, it had all of it" in log.splitlines()[1] for log in logs)
