@@ -1,7 +1,8 @@
 """From CreateTrainingJob to the script's first line; setting up a channel of 10,000 files.
 
-The script prints the time at which it starts; the peer is the same script started by itself. Files
-are linked from the object store, beside copying them.
+The script prints the time at which it starts; the peer is the same script started by itself. One
+that imports torch is started by the fork server, and as an ordinary process too. Files are linked
+from the object store, beside copying them.
 """
 
 import asyncio
@@ -35,6 +36,8 @@ SCRIPTS = {
     "without torch": "import time; print('STARTED', time.time())",
     "with torch": "import time, torch; print('STARTED', time.time())",
 }
+# A variable that is read when torch is loaded: whoever mentions it gets torch loaded anew.
+ALONE = "\n# KMP_BLOCKTIME"
 
 
 def main() -> None:
@@ -42,13 +45,15 @@ def main() -> None:
         role = prepare(server)
         numbers = iter(range(1_000))
         for kind, script in SCRIPTS.items():
-            runs = interleave(
-                ROUNDS,
-                {
-                    "bare script": bare(script),
-                    "as a job": job(server, role, script, numbers.__next__),
-                },
-            )
+            subjects = {
+                "bare script": bare(script),
+                "as a job": job(server, role, script, numbers.__next__),
+            }
+            if "torch" in script:
+                alone = job(server, role, script + ALONE, numbers.__next__)
+                subjects["as a job, no fork server"] = alone
+                subjects["as a job"]()  # the first one shows the fork server what to import
+            runs = interleave(ROUNDS, subjects)
             compare(f"First line {kind}", "s", runs, against="bare script", aim=AIM)
     asyncio.run(channels())
 

@@ -60,8 +60,8 @@ class Trial:
     status: str  # TrainingJobStatus
     step: str = ""  # SecondaryStatus, while it is InProgress
     epoch: int = 0  # the last one in its log
-    valid_loss: float | None = None  # of that epoch
-    objective: float | None = None
+    objective: float | None = None  # of that epoch
+    test_loss: float | None = None  # printed once, at the end
 
     @property
     def early(self) -> bool:
@@ -84,6 +84,11 @@ class Tuning:
     def early(self) -> int:
         """How many trials were stopped early."""
         return sum(trial.early for trial in self.trials)
+
+    @property
+    def saved_epochs(self) -> int:
+        """How many epochs that spared."""
+        return sum(self.epochs - trial.epoch for trial in self.trials if trial.early)
 
     @property
     def failed(self) -> int:

@@ -79,7 +79,7 @@ def render(facts: Facts) -> str:
     one, tuning = facts.models[0], facts.tuning
     search = [
         (
-            "Testing loss by trial",
+            "Validation loss by trial",
             "A dot is a trial; the line is the best one so far. Lower is better.",
             trials_chart(tuning),
         ),

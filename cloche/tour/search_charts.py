@@ -70,7 +70,7 @@ def coordinates_chart(tuning: Tuning) -> str:
     scales: list[tuple[str, list[float], Callable[[float], str]]] = [
         ("learning rate", [math.log10(t.learning_rate) for t in trials], lambda v: f"{10**v:.2g}"),
         ("batch", [math.log2(t.batch_size) for t in trials], lambda v: f"{2**v:.0f}"),
-        ("testing loss", [t.objective or 0.0 for t in trials], lambda v: f"{v:.3f}"),
+        ("validation loss", [t.objective or 0.0 for t in trials], lambda v: f"{v:.3f}"),
     ]
     places = []
     for number, (title, values, text) in enumerate(scales):

@@ -17,7 +17,9 @@ from cloche.tour.errors import TourError
 from cloche.tour.facts import Trial, Tuning
 from cloche.tour.jobs import METRICS
 
-OBJECTIVE = "Testing Loss"  # one of METRICS; hpo.py prints it once, at the end
+# One of METRICS. hpo.py prints it in every epoch, so that early stopping can act; and the pictures
+# to test with are not what a model is chosen by.
+OBJECTIVE = "Validation Loss"
 PARALLEL = 3
 LEARNING_RATES = (0.0003, 0.03)
 BATCH_SIZES = (16, 32, 64, 128)
@@ -118,8 +120,8 @@ def trial_of(number: int, summary: dict[str, Any], job: dict[str, Any]) -> Trial
         status=job.get("TrainingJobStatus", summary["TrainingJobStatus"]),
         step=job.get("SecondaryStatus", "Starting"),
         epoch=int(metrics.get("epoch", 0)),
-        valid_loss=metrics.get("Validation Loss"),
         objective=metrics.get(OBJECTIVE),
+        test_loss=metrics.get("Testing Loss"),
     )
 
 
@@ -131,10 +133,10 @@ def plain_value(text: str) -> str:
 def table(trials: Sequence[Trial], epochs: int) -> Table:
     """Return the trials as a table for the terminal."""
     shown = Table(box=None)
-    for title in ("Trial", "Learning rate", "Batch", "Epoch", "Valid. loss", OBJECTIVE):
+    for title in ("Trial", "Learning rate", "Batch", "Epoch", "Valid. loss", "Test loss"):
         shown.add_column(title, justify="right", no_wrap=True)
     shown.add_column("Status", no_wrap=True)
-    usable = [t for t in trials if t.objective is not None and t.status != "Failed"]
+    usable = [t for t in trials if t.objective is not None and t.status in ("Completed", "Stopped")]
     best = min(usable, key=lambda t: t.objective or 0.0, default=None)
     for trial in trials:
         shown.add_row(
@@ -142,8 +144,8 @@ def table(trials: Sequence[Trial], epochs: int) -> Table:
             f"{trial.learning_rate:.5f}",
             str(trial.batch_size),
             f"{trial.epoch}/{epochs}",
-            number_or_dash(trial.valid_loss),
             number_or_dash(trial.objective),
+            number_or_dash(trial.test_loss),
             state(trial) + (" [bold green]best[/]" if trial is best else ""),
         )
     return shown

@@ -20,9 +20,9 @@ def answer(truth: str, *names: str, best: float = 5.0) -> Answer:
 
 def tuning() -> Tuning:
     trials = (
-        Trial(1, "search-001", 0.001, 32, "Completed", epoch=4, valid_loss=1.1, objective=1.2),
-        Trial(2, "search-002", 0.01, 64, "Completed", epoch=4, valid_loss=0.8, objective=0.9),
-        Trial(3, "search-003", 0.0003, 16, "Stopped", epoch=2, valid_loss=2.4, objective=2.5),
+        Trial(1, "search-001", 0.001, 32, "Completed", epoch=4, objective=1.1, test_loss=1.2),
+        Trial(2, "search-002", 0.01, 64, "Completed", epoch=4, objective=0.8, test_loss=0.9),
+        Trial(3, "search-003", 0.0003, 16, "Stopped", epoch=2, objective=2.4),
         Trial(4, "search-004", 0.03, 16, "Failed"),
     )
     return Tuning("search", trials, trials[1], epochs=4, parallel=3, seconds=61.2)
