@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
+from training_client import Trainer, wait_for
 
 from cloche.testing.platform import Platform
 
@@ -33,6 +35,19 @@ import os
 env = os.environ
 group, of = env['SM_CURRENT_INSTANCE_GROUP'], env['SM_CURRENT_INSTANCE_TYPE']
 print(env['SM_CURRENT_HOST'], 'in', group, 'of', of)
+"""
+
+
+CACHES = """
+import os, pathlib
+cache = pathlib.Path(os.environ['SAGEMAKER_MANAGED_WARMPOOL_CACHE_DIRECTORY'])
+print('found', sorted(each.name for each in cache.iterdir()))
+(cache / os.environ['SM_HP_NAME']).write_text('x')
+"""
+
+TRAINS_ON = """
+import time
+time.sleep(100)
 """
 
 
@@ -117,3 +132,88 @@ def test_fit_on_groups_of_instances(
     printed = capsys.readouterr().out
     for line in ("algo-1 in one of ml.c5.xlarge", "algo-3 in two of ml.m5.large"):
         assert line in printed
+
+
+def test_fit_twice_with_keep_alive_period(session: Any, platform: Platform, tmp_path: Path) -> None:
+    (tmp_path / "hpo.py").write_text(CACHES)
+    trainer = Trainer(platform)
+
+    def fit(name: str, keep_s: int) -> tuple[str, str]:
+        """Return the job's name and its log."""
+        estimator = pytorch.PyTorch(
+            entry_point="hpo.py",
+            source_dir=str(tmp_path),
+            role=sagemaker.get_execution_role(),
+            framework_version="2.1",
+            py_version="py310",
+            instance_count=1,
+            instance_type="ml.m5.large",
+            hyperparameters={"name": name},
+            keep_alive_period_in_seconds=keep_s,
+        )
+        estimator.fit(wait=False)  # it looks every 10 s
+        job: str = estimator.latest_training_job.name
+        assert trainer.ended(job)["TrainingJobStatus"] == "Completed"
+        attached = pytorch.PyTorch.attach(job)
+        assert attached.keep_alive_period_in_seconds == keep_s
+        return job, trainer.log(job)
+
+    first, log = fit("one", 1800)
+    assert "found []" in log
+    second, log = fit("two", 600)
+    assert "found ['one']" in log
+    status = session.describe_training_job(first)["WarmPoolStatus"]
+    assert (status["Status"], status["ReusedByJob"]) == ("Reused", second)
+    assert session.describe_training_job(second)["WarmPoolStatus"] == {"Status": "Available"}
+    session.update_training_job(second, resource_config={"KeepAlivePeriodInSeconds": 3600})
+    config = session.describe_training_job(second)["ResourceConfig"]
+    assert config["KeepAlivePeriodInSeconds"] == 3600
+    session.update_training_job(second, resource_config={"KeepAlivePeriodInSeconds": 0})
+    wait_for(
+        lambda: session.describe_training_job(second)["WarmPoolStatus"]["Status"] == "Terminated"
+    )
+
+
+def test_the_profiler_is_updated_while_the_job_trains(session: Any, tmp_path: Path) -> None:
+    debugger = pytest.importorskip("sagemaker.debugger")
+    (tmp_path / "hpo.py").write_text(TRAINS_ON)
+    bucket = session.default_bucket()
+    estimator = pytorch.PyTorch(
+        entry_point="hpo.py",
+        source_dir=str(tmp_path),
+        role=sagemaker.get_execution_role(),
+        framework_version="2.1",
+        py_version="py310",
+        instance_count=1,
+        instance_type="ml.m5.large",
+        disable_profiler=True,
+    )
+    estimator.fit(wait=False)
+    estimator.enable_default_profiling()
+    described = estimator.latest_training_job.describe()
+    assert described["ProfilingStatus"] == "Enabled"
+    assert described["ProfilerConfig"]["S3OutputPath"] == estimator.output_path
+    rules = debugger.rule_configs
+    estimator.update_profiler(
+        rules=[debugger.ProfilerRule.sagemaker(rules.CPUBottleneck())],
+        system_monitor_interval_millis=1000,
+        s3_output_path=f"s3://{bucket}/profiled",
+    )
+    described = estimator.latest_training_job.describe()
+    assert described["ProfilerConfig"] == {
+        "S3OutputPath": f"s3://{bucket}/profiled",
+        "ProfilingIntervalInMilliseconds": 1000,
+        "DisableProfiler": False,
+    }
+    assert "CPUBottleneck" in named(described)
+    estimator.disable_profiling()
+    described = estimator.latest_training_job.describe()
+    assert described["ProfilingStatus"] == "Disabled"
+    assert set(named(described).values()) == {"Stopped"}
+    estimator.latest_training_job.stop()
+
+
+def named(described: dict[str, Any]) -> dict[str, str]:
+    """Return the profiler's rules with their statuses."""
+    statuses = described["ProfilerRuleEvaluationStatuses"]
+    return {s["RuleConfigurationName"]: s["RuleEvaluationStatus"] for s in statuses}

@@ -274,9 +274,17 @@ async def test_two_jobs_never_take_the_same_pool(world: Pools) -> None:
     await world.run("first")
     for name in ("one", "two"):
         await world.create(name, ResourceConfig=INSTANCE | {"KeepAlivePeriodInSeconds": 9})
-    seen = world.loop.load()
-    results = await asyncio.gather(*(world.loop.step(r) for r in seen), return_exceptions=True)
-    assert sorted(type(result) for result in results if result) == [Conflict]
+    write, both = world.store.update, asyncio.Barrier(2)
+
+    async def update(*args: Any, **kwargs: Any) -> Any:
+        await both.wait()  # each has seen the pool before the other writes
+        return await write(*args, **kwargs)
+
+    world.store.update = update  # type: ignore[method-assign]
+    steps = [world.loop.step(resource) for resource in world.loop.load()]
+    results = await asyncio.gather(*steps, return_exceptions=True)
+    world.store.update = write  # type: ignore[method-assign]
+    assert [type(result) for result in results if result] == [Conflict]
     await world.until(S.TRAINING, "one")
     await world.until(S.TRAINING, "two")
     names = {(pool := world.job(n).progress.pool) and pool.name for n in ("one", "two")}
@@ -405,8 +413,8 @@ async def test_killed_around_every_write(world: Pools, number: int, when: str) -
 async def test_a_folder_that_could_not_be_removed_is_tried_again(
     world: Pools, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await world.run("job", keep_s=1)
-    world.clock.advance(1)
+    await world.run("job", keep_s=60)
+    world.clock.advance(60)
     await world.step()
 
     def remove(folder: Path) -> None:
