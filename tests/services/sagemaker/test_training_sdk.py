@@ -60,6 +60,20 @@ def session(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> Iterator[obj
     yield sagemaker.Session()
 
 
+def on_one_instance(source: Path, **more: Any) -> Any:
+    """Return an estimator of the script `hpo.py` in this folder."""
+    return pytorch.PyTorch(
+        entry_point="hpo.py",
+        source_dir=str(source),
+        role=sagemaker.get_execution_role(),
+        framework_version="2.1",
+        py_version="py310",
+        instance_count=1,
+        instance_type="ml.m5.large",
+        **more,
+    )
+
+
 def test_fit_with_logs_attach_and_analytics(
     session: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -101,15 +115,7 @@ def test_fit_with_logs_attach_and_analytics(
 
 def test_failure_is_raised_with_its_reason(session: object, tmp_path: Path) -> None:
     (tmp_path / "hpo.py").write_text("raise ValueError('no such breed')")
-    estimator = pytorch.PyTorch(
-        entry_point="hpo.py",
-        source_dir=str(tmp_path),
-        role=sagemaker.get_execution_role(),
-        framework_version="2.1",
-        py_version="py310",
-        instance_count=1,
-        instance_type="ml.m5.large",
-    )
+    estimator = on_one_instance(tmp_path)
     with pytest.raises(Exception, match="ValueError: no such breed"):
         estimator.fit(logs=False)
 
@@ -140,28 +146,19 @@ def test_fit_twice_with_keep_alive_period(session: Any, platform: Platform, tmp_
 
     def fit(name: str, keep_s: int) -> tuple[str, str]:
         """Return the job's name and its log."""
-        estimator = pytorch.PyTorch(
-            entry_point="hpo.py",
-            source_dir=str(tmp_path),
-            role=sagemaker.get_execution_role(),
-            framework_version="2.1",
-            py_version="py310",
-            instance_count=1,
-            instance_type="ml.m5.large",
-            hyperparameters={"name": name},
-            keep_alive_period_in_seconds=keep_s,
+        estimator = on_one_instance(
+            tmp_path, hyperparameters={"name": name}, keep_alive_period_in_seconds=keep_s
         )
         estimator.fit(wait=False)  # it looks every 10 s
         job: str = estimator.latest_training_job.name
         assert trainer.ended(job)["TrainingJobStatus"] == "Completed"
-        attached = pytorch.PyTorch.attach(job)
-        assert attached.keep_alive_period_in_seconds == keep_s
         return job, trainer.log(job)
 
     first, log = fit("one", 1800)
     assert "found []" in log
     second, log = fit("two", 600)
     assert "found ['one']" in log
+    assert pytorch.PyTorch.attach(second).keep_alive_period_in_seconds == 600
     status = session.describe_training_job(first)["WarmPoolStatus"]
     assert (status["Status"], status["ReusedByJob"]) == ("Reused", second)
     assert session.describe_training_job(second)["WarmPoolStatus"] == {"Status": "Available"}
@@ -178,16 +175,7 @@ def test_the_profiler_is_updated_while_the_job_trains(session: Any, tmp_path: Pa
     debugger = pytest.importorskip("sagemaker.debugger")
     (tmp_path / "hpo.py").write_text(TRAINS_ON)
     bucket = session.default_bucket()
-    estimator = pytorch.PyTorch(
-        entry_point="hpo.py",
-        source_dir=str(tmp_path),
-        role=sagemaker.get_execution_role(),
-        framework_version="2.1",
-        py_version="py310",
-        instance_count=1,
-        instance_type="ml.m5.large",
-        disable_profiler=True,
-    )
+    estimator = on_one_instance(tmp_path, disable_profiler=True)
     estimator.fit(wait=False)
     estimator.enable_default_profiling()
     described = estimator.latest_training_job.describe()

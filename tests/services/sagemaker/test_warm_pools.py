@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from training_world import ACCOUNT, REGION, World
+from training_world import ACCOUNT, REGION, Killed, World
 
 from cloche.core.errors import AwsError
 from cloche.operation import Call
@@ -343,31 +343,11 @@ async def test_after_28_days_a_pool_is_not_handed_on(world: Pools) -> None:
     assert world.pool("second")["Status"] == "Terminated"
 
 
-class Killed(BaseException):
-    """The server went away."""
-
-
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("number", range(12))
 async def test_killed_around_every_write(world: Pools, number: int, when: str) -> None:
     """The server dies just before, or just after, its n-th write in the life of a pool."""
-    writes = 0
-
-    def mortal(real: Any) -> Any:
-        async def write(*args: Any, **kwargs: Any) -> Any:
-            nonlocal writes
-            writes += 1
-            if writes == number + 1 and when == "before":
-                raise Killed
-            result = await real(*args, **kwargs)
-            if writes == number + 1:
-                raise Killed
-            return result
-
-        return write
-
-    world.store.update = mortal(world.store.update)  # type: ignore[method-assign]
-    world.store.delete = mortal(world.store.delete)  # type: ignore[method-assign]
+    writes = world.die_at(number, when)
 
     async def turn(until: Any) -> None:
         for _ in range(12):
@@ -407,7 +387,7 @@ async def test_killed_around_every_write(world: Pools, number: int, when: str) -
     world.clock.time += timedelta(seconds=60)
     await turn(lambda: not world.store.each(WARM_POOL))
     assert world.pool("b")["Status"] == "Terminated" and world.folders == []
-    assert writes == 12 + (when == "before"), "five of each job, the end, the row's going"
+    assert writes == [12 + (when == "before")], "five of each job, the end, the row's going"
 
 
 async def test_a_folder_that_could_not_be_removed_is_tried_again(
