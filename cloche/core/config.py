@@ -41,6 +41,11 @@ class Home:
         return self.path / "instances"
 
     @property
+    def warm_pools(self) -> Path:
+        """What warm pools keep for the next training job: a folder a pool, in it one a host."""
+        return self.path / "warm-pools"
+
+    @property
     def environments(self) -> Path:
         """What stands behind framework images: built virtual environments."""
         return self.path / "environments"

@@ -50,6 +50,17 @@ class Event:
     message: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One of several writes that are made together: without `old` an insert, without `new` a
+    delete. `message` adds an event, as in `Store.insert` and `Store.update`.
+    """
+
+    old: Resource | None = None
+    new: Resource | None = None
+    message: str | None = None
+
+
 SortBy = Literal["name", "created", "modified", "status"]
 
 
@@ -63,6 +74,7 @@ class Listing:
     name_contains: str | None = None
     name_prefix: str | None = None
     statuses: Sequence[str] | None = None
+    document_has: tuple[tuple[str, ...], str] | None = None  # a path in the document, its text
     created_after: datetime | None = None
     created_before: datetime | None = None
     modified_after: datetime | None = None
@@ -170,6 +182,17 @@ def delete_in(connection: Connection, old: Resource) -> None:
     DELETE_EVENTS.run(connection, {"arn": old.arn})
 
 
+def change_in(connection: Connection, change: Change) -> None:
+    """Make one change within a transaction of the caller's; Conflict or AlreadyExists."""
+    if change.old is None:
+        assert change.new is not None
+        insert_in(connection, change.new, change.message or "")
+    elif change.new is None:
+        delete_in(connection, change.old)
+    else:
+        update_in(connection, change.old, change.new, change.message)
+
+
 def add_event(connection: Connection, about: Resource, message: str) -> None:
     """Add one event row."""
     ADD_EVENT.run(
@@ -195,6 +218,10 @@ def page_query(listing: Listing) -> sa.Select[Any]:
         query = query.where(c.name.startswith(listing.name_prefix, autoescape=True))
     if listing.statuses is not None:
         query = query.where(c.status.in_(listing.statuses))
+    if listing.document_has is not None:
+        path, text = listing.document_has
+        found = sa.type_coerce(c.document, sa.JSON)[path].as_string()
+        query = query.where(found == text)
     for bound, column in (
         (listing.created_after, c.created),
         (listing.modified_after, c.modified),

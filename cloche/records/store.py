@@ -27,6 +27,7 @@ from cloche.records.resource import (
     EVENTS,
     FIND,
     GET,
+    Change,
     Document,
     Event,
     Listing,
@@ -34,6 +35,7 @@ from cloche.records.resource import (
     Resource,
     SortBy,
     add_event,
+    change_in,
     delete_in,
     insert_in,
     page_query,
@@ -45,6 +47,7 @@ from cloche.records.writer import Write, Writer
 
 __all__ = [
     "AlreadyExists",
+    "Change",
     "Conflict",
     "Document",
     "Event",
@@ -118,13 +121,13 @@ class Store:
 
         What it raises undoes its own statements alone.
         """
-        return await self._write(change, None)
+        return await self._write(change)
 
-    async def _write(self, change: Callable[[Connection], T], kind: str | None) -> T:
-        """As `write`; then tell of a resource of `kind`, also when the caller was cancelled."""
+    async def _write(self, change: Callable[[Connection], T], *kinds: str) -> T:
+        """As `write`; then tell of resources of `kinds`, also when the caller was cancelled."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        told = partial(self._changed, kind) if kind is not None else None
+        told = partial(self._changed, kinds) if kinds else None
         self.writer.put(Write(change, future, loop, told))
         return await future
 
@@ -185,12 +188,34 @@ class Store:
         wish: Document | None = None,
         document: Document | None = None,
         message: str | None = None,
+        also: Sequence[Change] = (),
     ) -> Resource:
         """Write what is given over `old`, if it is still the newest; Conflict when it is not.
 
-        A new status, or a message, adds one event row in the same transaction.
+        A new status, or a message, adds one event row in the same transaction. `also` are made
+        with it, or neither is: each may raise Conflict or AlreadyExists.
         """
-        new = replace(
+        new = self.newer(old, status=status, wish=wish, document=document)
+        changes = (Change(old=old, new=new, message=message), *also)
+
+        def change_all(connection: Connection) -> None:
+            for change in changes:
+                change_in(connection, change)
+
+        kinds = {one.kind for c in changes for one in (c.old, c.new) if one is not None}
+        await self._write(change_all, *sorted(kinds))
+        return new
+
+    def newer(
+        self,
+        old: Resource,
+        *,
+        status: str | None = None,
+        wish: Document | None = None,
+        document: Document | None = None,
+    ) -> Resource:
+        """Return `old` with what is given, as `update` writes it; nothing is written here."""
+        return replace(
             old,
             status=old.status if status is None else status,
             wish=old.wish if wish is None else wish,
@@ -198,13 +223,12 @@ class Store:
             modified=self.clock.now(),
             version=old.version + 1,
         )
-        await self._write(lambda c: update_in(c, old, new, message), old.kind)
-        return new
 
     async def delete(self, old: Resource) -> None:
         """Remove a resource and its events, if `old` is still the newest; Conflict when not."""
         await self._write(lambda c: delete_in(c, old), old.kind)
 
-    def _changed(self, kind: str) -> None:
-        for listener in self.listeners:
-            listener(kind)
+    def _changed(self, kinds: Sequence[str]) -> None:
+        for kind in kinds:
+            for listener in self.listeners:
+                listener(kind)

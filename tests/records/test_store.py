@@ -11,7 +11,15 @@ import pytest
 from sqlalchemy.engine import Connection
 
 from cloche.core.clock import ManualClock
-from cloche.records.store import AlreadyExists, Conflict, Listing, Resource, Store, insert_in
+from cloche.records.store import (
+    AlreadyExists,
+    Change,
+    Conflict,
+    Listing,
+    Resource,
+    Store,
+    insert_in,
+)
 
 
 @pytest.fixture
@@ -143,6 +151,37 @@ async def test_pages_hold_everything_once(
     assert len(seen) == 25
     order = [(getattr(one, sort_by), one.name) for one in seen]
     assert order == sorted(order, reverse=descending)
+
+
+async def test_filter_by_what_the_document_has(store: Store, clock: ManualClock) -> None:
+    documents: list[dict[str, object]] = [{"pool": {"status": s}} for s in ("Available", "Reused")]
+    for number, document in enumerate([*documents, {"pool": None}, {}]):
+        await store.insert(replace(job(clock, f"job-{number}"), document=document))
+    listing = Listing(
+        kind="job", account="1", region="r", document_has=(("pool", "status"), "Available")
+    )
+    assert [one.name for one in store.page(listing).resources] == ["job-0"]
+
+
+async def test_changes_that_go_together_are_all_made_or_none(
+    store: Store, clock: ManualClock
+) -> None:
+    first, other = job(clock, "first"), job(clock, "other")
+    await store.insert(first)
+    await store.insert(other)
+    gone = Change(old=other)
+    made = Change(new=job(clock, "made"))
+    stale = Change(old=replace(other, version=7), new=store.newer(other, status="Failed"))
+    for also, error in (([gone, stale], Conflict), ([gone, Change(new=first)], AlreadyExists)):
+        with pytest.raises(error):
+            await store.update(first, status="Stopped", also=also)
+        assert [one.status for one in store.each("job")] == ["InProgress"] * 2
+        assert store.find(other.arn) == other
+    changed: list[str] = []
+    store.on_change(changed.append)
+    updated = await store.update(first, status="Stopped", also=[gone, made])
+    assert store.each("job") == [updated, made.new]
+    assert store.events(other.arn) == [] and changed == ["job"]
 
 
 async def test_filters(store: Store, clock: ManualClock) -> None:

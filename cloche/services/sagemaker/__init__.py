@@ -16,12 +16,14 @@ from cloche.services.sagemaker.layers import Layers
 from cloche.services.sagemaker.loops.endpoint import EndpointLoop
 from cloche.services.sagemaker.loops.training_job import TrainingJobs
 from cloche.services.sagemaker.loops.tuning_job import TuningJobs
+from cloche.services.sagemaker.loops.warm_pool import WarmPools
 from cloche.services.sagemaker.operations import (
     endpoint,
     endpoint_config,
     model,
     tags,
     training_job,
+    training_job_update,
     tuning_job,
 )
 from cloche.services.sagemaker.router import (
@@ -50,8 +52,21 @@ __all__ = [
     "UnknownVariant",
     "service",
 ]
-OPERATIONS = (training_job, tuning_job, model, endpoint_config, endpoint, tags)
-LOOPS: tuple[Callable[[SageMaker], Any], ...] = (TrainingJobs, TuningJobs, EndpointLoop)
+OPERATIONS = (
+    training_job,
+    training_job_update,
+    tuning_job,
+    model,
+    endpoint_config,
+    endpoint,
+    tags,
+)
+LOOPS: tuple[Callable[[SageMaker], Any], ...] = (
+    TrainingJobs,
+    WarmPools,
+    TuningJobs,
+    EndpointLoop,
+)
 
 
 @dataclass

@@ -20,6 +20,7 @@ TRAINING_JOB = "training-job"
 MODEL = "model"
 ENDPOINT_CONFIG = "endpoint-config"
 ENDPOINT = "endpoint"
+WARM_POOL = "warm-pool"
 
 Request = Mapping[str, Any]  # parameters as botocore's model gives them
 
@@ -147,6 +148,31 @@ class Rule:
     at_ms: int
 
 
+class WarmPoolStatus(StrEnum):
+    """`WarmPoolStatus.Status` of DescribeTrainingJob."""
+
+    IN_USE = "InUse"
+    AVAILABLE = "Available"
+    REUSED = "Reused"
+    TERMINATED = "Terminated"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WarmPool:
+    """A training job's warm pool: its own, or taken over from an earlier job.
+
+    `name` and `made_ms` (when the first job began) stay the same from job to job. It was
+    Available from `kept_ms` to `ended_ms`; from then on it is Reused or Terminated.
+    """
+
+    name: str
+    made_ms: int
+    status: WarmPoolStatus = WarmPoolStatus.IN_USE
+    kept_ms: int | None = None
+    ended_ms: int | None = None
+    reused_by: str | None = None  # the name of a job
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
     """What was made of a training job so far (the resource's document).
@@ -170,6 +196,7 @@ class Progress:
     curve: tuple[float, ...] = ()
     overdue: bool = False
     rules: Mapping[str, Rule] = field(default_factory=dict)
+    pool: WarmPool | None = None
 
     def go(self, status: SecondaryStatus, now: datetime, message: str | None = None) -> Progress:
         """Return this with `status` as the newest transition.
@@ -285,8 +312,12 @@ def training_job(resource: Resource) -> TrainingJob:
     ending = document.pop("ending")
     metrics = {name: Metric(**m) for name, m in document.pop("metrics").items()}
     rules = {name: Rule(**said) for name, said in document.pop("rules", {}).items()}
+    pool = document.pop("pool", None)
+    if pool is not None:
+        pool = WarmPool(**(pool | {"status": WarmPoolStatus(pool["status"])}))
     progress = Progress(
         rules=rules,
+        pool=pool,
         transitions=transitions,
         ending=S(ending) if ending else None,
         metrics=metrics,

@@ -43,7 +43,6 @@ UNSUPPORTED: list[tuple[dict[str, Any], str]] = [
     ({"RemoteDebugConfig": {"EnableRemoteDebug": True}}, "RemoteDebugConfig.EnableRemoteDebug."),
     ({"InfraCheckConfig": {"EnableInfraCheck": True}}, "InfraCheckConfig.EnableInfraCheck."),
     ({"OutputDataConfig.KmsKeyId": "k"}, "OutputDataConfig.KmsKeyId."),
-    ({"ResourceConfig.KeepAlivePeriodInSeconds": 60}, "ResourceConfig.KeepAlivePeriodInSeconds."),
     ({"ResourceConfig.VolumeKmsKeyId": "k"}, "ResourceConfig.VolumeKmsKeyId."),
     (
         {"AlgorithmSpecification.TrainingInputMode": "Pipe"},

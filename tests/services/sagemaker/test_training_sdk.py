@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
+from training_client import Trainer, wait_for
 
 from cloche.testing.platform import Platform
 
@@ -36,6 +38,19 @@ print(env['SM_CURRENT_HOST'], 'in', group, 'of', of)
 """
 
 
+CACHES = """
+import os, pathlib
+cache = pathlib.Path(os.environ['SAGEMAKER_MANAGED_WARMPOOL_CACHE_DIRECTORY'])
+print('found', sorted(each.name for each in cache.iterdir()))
+(cache / os.environ['SM_HP_NAME']).write_text('x')
+"""
+
+TRAINS_ON = """
+import time
+time.sleep(100)
+"""
+
+
 @pytest.fixture
 def session(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> Iterator[object]:
     """What a user of `cloche run` gets."""
@@ -43,6 +58,20 @@ def session(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> Iterator[obj
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
     yield sagemaker.Session()
+
+
+def on_one_instance(source: Path, **more: Any) -> Any:
+    """Return an estimator of the script `hpo.py` in this folder."""
+    return pytorch.PyTorch(
+        entry_point="hpo.py",
+        source_dir=str(source),
+        role=sagemaker.get_execution_role(),
+        framework_version="2.1",
+        py_version="py310",
+        instance_count=1,
+        instance_type="ml.m5.large",
+        **more,
+    )
 
 
 def test_fit_with_logs_attach_and_analytics(
@@ -86,15 +115,7 @@ def test_fit_with_logs_attach_and_analytics(
 
 def test_failure_is_raised_with_its_reason(session: object, tmp_path: Path) -> None:
     (tmp_path / "hpo.py").write_text("raise ValueError('no such breed')")
-    estimator = pytorch.PyTorch(
-        entry_point="hpo.py",
-        source_dir=str(tmp_path),
-        role=sagemaker.get_execution_role(),
-        framework_version="2.1",
-        py_version="py310",
-        instance_count=1,
-        instance_type="ml.m5.large",
-    )
+    estimator = on_one_instance(tmp_path)
     with pytest.raises(Exception, match="ValueError: no such breed"):
         estimator.fit(logs=False)
 
@@ -117,3 +138,70 @@ def test_fit_on_groups_of_instances(
     printed = capsys.readouterr().out
     for line in ("algo-1 in one of ml.c5.xlarge", "algo-3 in two of ml.m5.large"):
         assert line in printed
+
+
+def test_fit_twice_with_keep_alive_period(session: Any, platform: Platform, tmp_path: Path) -> None:
+    (tmp_path / "hpo.py").write_text(CACHES)
+    trainer = Trainer(platform)
+
+    def fit(name: str, keep_s: int) -> tuple[str, str]:
+        """Return the job's name and its log."""
+        estimator = on_one_instance(
+            tmp_path, hyperparameters={"name": name}, keep_alive_period_in_seconds=keep_s
+        )
+        estimator.fit(wait=False)  # it looks every 10 s
+        job: str = estimator.latest_training_job.name
+        assert trainer.ended(job)["TrainingJobStatus"] == "Completed"
+        return job, trainer.log(job)
+
+    first, log = fit("one", 1800)
+    assert "found []" in log
+    second, log = fit("two", 600)
+    assert "found ['one']" in log
+    assert pytorch.PyTorch.attach(second).keep_alive_period_in_seconds == 600
+    status = session.describe_training_job(first)["WarmPoolStatus"]
+    assert (status["Status"], status["ReusedByJob"]) == ("Reused", second)
+    assert session.describe_training_job(second)["WarmPoolStatus"] == {"Status": "Available"}
+    session.update_training_job(second, resource_config={"KeepAlivePeriodInSeconds": 3600})
+    config = session.describe_training_job(second)["ResourceConfig"]
+    assert config["KeepAlivePeriodInSeconds"] == 3600
+    session.update_training_job(second, resource_config={"KeepAlivePeriodInSeconds": 0})
+    wait_for(
+        lambda: session.describe_training_job(second)["WarmPoolStatus"]["Status"] == "Terminated"
+    )
+
+
+def test_the_profiler_is_updated_while_the_job_trains(session: Any, tmp_path: Path) -> None:
+    debugger = pytest.importorskip("sagemaker.debugger")
+    (tmp_path / "hpo.py").write_text(TRAINS_ON)
+    bucket = session.default_bucket()
+    estimator = on_one_instance(tmp_path, disable_profiler=True)
+    estimator.fit(wait=False)
+    estimator.enable_default_profiling()
+    described = estimator.latest_training_job.describe()
+    assert described["ProfilingStatus"] == "Enabled"
+    assert described["ProfilerConfig"]["S3OutputPath"] == estimator.output_path
+    rules = debugger.rule_configs
+    estimator.update_profiler(
+        rules=[debugger.ProfilerRule.sagemaker(rules.CPUBottleneck())],
+        system_monitor_interval_millis=1000,
+        s3_output_path=f"s3://{bucket}/profiled",
+    )
+    described = estimator.latest_training_job.describe()
+    assert described["ProfilerConfig"] == {
+        "S3OutputPath": f"s3://{bucket}/profiled",
+        "ProfilingIntervalInMilliseconds": 1000,
+        "DisableProfiler": False,
+    }
+    assert "CPUBottleneck" in named(described)
+    estimator.disable_profiling()
+    described = estimator.latest_training_job.describe()
+    assert described["ProfilingStatus"] == "Disabled"
+    assert set(named(described).values()) == {"Stopped"}
+    estimator.latest_training_job.stop()
+
+
+def named(described: dict[str, Any]) -> dict[str, str]:
+    """Return the profiler's rules with their statuses."""
+    statuses = described["ProfilerRuleEvaluationStatuses"]
+    return {s["RuleConfigurationName"]: s["RuleEvaluationStatus"] for s in statuses}

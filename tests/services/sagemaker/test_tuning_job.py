@@ -381,3 +381,28 @@ def test_a_restarted_server_goes_on_with_the_same_search(tmp_path: Any) -> None:
         assert len({job["TrainingJobName"] for job in jobs}) == len(jobs) == 6
         every = tuner.sagemaker.list_training_jobs(MaxResults=100)["TrainingJobSummaries"]
         assert len(every) == 6
+
+
+def test_a_tuning_job_has_no_warm_pool(tuner: Tuner) -> None:
+    """AWS too leaves the member out of its answers."""
+    instance = {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 1}
+    keeps = instance | {"KeepAlivePeriodInSeconds": 600}
+    left = tuner.train("", ResourceConfig=keeps)["TrainingJobName"]
+    definition = tuner.definition(BOWL, ResourceConfig=keeps)
+    del definition["HyperParameterTuningResourceConfig"]
+    tuner.sagemaker.create_hyper_parameter_tuning_job(
+        HyperParameterTuningJobName="no-pool",
+        HyperParameterTuningJobConfig={
+            "Strategy": "Random",
+            "HyperParameterTuningJobObjective": OBJECTIVE,
+            "ResourceLimits": {"MaxNumberOfTrainingJobs": 1, "MaxParallelTrainingJobs": 1},
+            "ParameterRanges": X,
+        },
+        TrainingJobDefinition=definition,
+    )
+    described = tuner.over("no-pool")
+    assert described["HyperParameterTuningJobStatus"] == "Completed"
+    assert described["TrainingJobDefinition"]["ResourceConfig"] == instance
+    (job,) = tuner.jobs("no-pool")
+    assert "WarmPoolStatus" not in tuner.describe(job["TrainingJobName"])
+    assert tuner.describe(left)["WarmPoolStatus"] == {"Status": "Available"}

@@ -137,6 +137,10 @@ class FakeCloudWatch:
         self.data += data
 
 
+class Killed(BaseException):
+    """The server went away."""
+
+
 class World:
     """One platform's worth of a training loop."""
 
@@ -227,6 +231,30 @@ class World:
                 return self.job(name)
             await self.step(restart=restart)
         raise AssertionError(f"{name} is {self.job(name).secondary}, and not {secondary}")
+
+    def die_at(self, number: int, when: str) -> list[int]:
+        """Die just before, or just after, the n-th write of a record (from 0).
+
+        Returns the number of writes so far, in a list of one.
+        """
+        writes = [0]
+
+        def mortal(real: Callable[..., Any]) -> Callable[..., Any]:
+            async def write(*args: Any, **kwargs: Any) -> Any:
+                writes[0] += 1
+                mine = writes[0]
+                if mine == number + 1 and when == "before":
+                    raise Killed
+                result = await real(*args, **kwargs)
+                if mine == number + 1:
+                    raise Killed
+                return result
+
+            return write
+
+        self.store.update = mortal(self.store.update)  # type: ignore[method-assign]
+        self.store.delete = mortal(self.store.delete)  # type: ignore[method-assign]
+        return writes
 
     def path(self, target: str, host: str = "algo-1") -> Path:
         """Return what a host of the newest gang sees at `target`."""

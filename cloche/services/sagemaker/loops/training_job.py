@@ -6,9 +6,7 @@ Every step may be cut off and made again: what is written last is the record.
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +15,7 @@ from typing import TYPE_CHECKING
 from cloche.core.clock import to_ms
 from cloche.core.errors import AwsError
 from cloche.engine import EngineError, InsufficientCapacity, Seen
-from cloche.records.store import Resource, StorageFull
+from cloche.records.store import Change, Resource, StorageFull
 from cloche.services.sagemaker.instance import INSTANCE_TYPES
 from cloche.services.sagemaker.layers import Installing, Layer
 from cloche.services.sagemaker.records import (
@@ -33,7 +31,13 @@ from cloche.services.sagemaker.records import (
 )
 from cloche.services.sagemaker.records_tuning import OBJECTIVE
 from cloche.services.sagemaker.requirements import Wanted
-from cloche.services.sagemaker.training import attempts, checkpoints, rule_run
+from cloche.services.sagemaker.training import (
+    attempts,
+    checkpoints,
+    rule_run,
+    warm_pool_record,
+    warm_pools,
+)
 from cloche.services.sagemaker.training import hosts as h
 from cloche.services.sagemaker.training.channels import DownloadError, split_uri
 from cloche.services.sagemaker.training.checkpoints import Checkpoints
@@ -147,9 +151,11 @@ class TrainingJobs:
 
     async def begin(self, job: TrainingJob) -> float:
         """Write down that the input is being presented; billing begins."""
-        now = self.sagemaker.store.clock.now()
+        store, now = self.sagemaker.store, self.sagemaker.store.clock.now()
+        pool, also = warm_pool_record.begin(store, job, now)
         progress = job.progress.go(S.DOWNLOADING, now)
-        await self.write(job, replace(progress, started_ms=job.progress.started_ms or to_ms(now)))
+        started_ms = job.progress.started_ms or to_ms(now)
+        await self.write(job, replace(progress, started_ms=started_ms, pool=pool), also=also)
         return 0.0
 
     async def launch(self, job: TrainingJob) -> float:
@@ -314,15 +320,20 @@ class TrainingJobs:
         await self.let_go(job)
         now, ending = self.sagemaker.store.clock.now(), job.progress.ending
         assert ending is not None and ending in ENDINGS
-        progress = job.progress.go(ending, now)
+        progress = replace(job.progress.go(ending, now), pool=warm_pools.left(job, now))
         if progress.started_ms is not None:
             progress = replace(progress, ended_ms=to_ms(now))
-        await self.write(job, progress, STATUS_OF_ENDING[ending])
+        also = warm_pool_record.finish(self.sagemaker.store, job, progress.pool)
+        await self.write(job, progress, STATUS_OF_ENDING[ending], also)
 
     # ------------------------------------------------------------------ what they share
 
     async def write(
-        self, job: TrainingJob, progress: Progress, status: TrainingJobStatus | None = None
+        self,
+        job: TrainingJob,
+        progress: Progress,
+        status: TrainingJobStatus | None = None,
+        also: Sequence[Change] = (),
     ) -> None:
         """Write progress over the record that the plan was made from; Conflict when it changed."""
         news = progress.transitions[-1] != job.progress.transitions[-1]
@@ -331,6 +342,7 @@ class TrainingJobs:
             status=status,
             document=progress.document(),
             message=progress.transitions[-1].message if news else None,
+            also=also,
         )
 
     def kept(self, job: TrainingJob) -> Remembered:
@@ -435,7 +447,7 @@ class TrainingJobs:
         gang, sagemaker = h.gang_of(job), self.sagemaker
         await sagemaker.doors.close(gang)
         await asyncio.to_thread(sagemaker.engine.forget, gang)
-        await asyncio.to_thread(remove, h.ground_of(job, sagemaker.config).folder)
+        await asyncio.to_thread(h.remove, h.ground_of(job, sagemaker.config).folder)
         self.remembered.pop(gang, None)
         self.checkpoints.forget(h.mls_of(job, sagemaker.config))
 
@@ -457,20 +469,3 @@ class TrainingJobs:
             target = ground.folder / name
             if await asyncio.to_thread(archive, roots, target):
                 await s3.put_file(bucket, f"{prefix}/{name}", target, "application/x-gzip")
-
-
-def remove(folder: Path) -> None:
-    """Remove a folder, whatever permissions the script gave to what is in it."""
-
-    def open_up(function: Callable[..., object], path: str, _error: object) -> None:
-        parent = os.path.dirname(path)
-        if os.path.lexists(path) and not os.path.islink(parent):
-            os.chmod(parent, 0o700)
-            if os.path.isdir(path) and not os.path.islink(path):
-                os.chmod(path, 0o700)
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                os.unlink(path)
-
-    if folder.exists():
-        shutil.rmtree(folder, onerror=open_up)

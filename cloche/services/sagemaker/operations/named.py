@@ -78,18 +78,23 @@ def listed(
     created: tuple[datetime | None, datetime | None],
     modified: tuple[datetime | None, datetime | None] = (None, None),
     status: str | None = None,
+    document_has: tuple[tuple[str, ...], str] | None = None,
     sort_by: str,
     order: str,
     limit: int,
     after: str | None,
 ) -> dict[str, Any]:
-    """Return one page of summaries under `answer`; `created` and `modified` are (after, before)."""
+    """Return one page of summaries under `answer`; `created` and `modified` are (after, before).
+
+    document_has: a path in what the loop wrote down, and the text that must be there.
+    """
     wanted = listing(
         kind,
         call.account,
         call.region,
         name_contains=name_contains,
         statuses=None if status is None else (status,),
+        document_has=document_has,
         created_after=created[0],
         created_before=created[1],
         modified_after=modified[0],

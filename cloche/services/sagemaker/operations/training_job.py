@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from cloche.core.errors import AwsError, unsupported
+from cloche.core.errors import AwsError
 from cloche.operation import Call, operation
 from cloche.records.store import AlreadyExists, Conflict
 from cloche.services.sagemaker.operations.named import listed
@@ -20,7 +20,7 @@ from cloche.services.sagemaker.records import (
     training_job,
 )
 from cloche.services.sagemaker.tags import checked
-from cloche.services.sagemaker.training import record
+from cloche.services.sagemaker.training import record, warm_pools
 from cloche.services.sagemaker.training.attempts import billable_s, check_tags
 from cloche.services.sagemaker.training.record import new_training_job
 from cloche.services.sagemaker.training.request import validated
@@ -161,6 +161,7 @@ def describe_training_job(call: Call[SageMaker], *, TrainingJobName: str) -> dic
         TuningJobArn=job.resource.wish.get("TuningJobArn"),
         TrainingStartTime=moment(progress.started_ms),
         TrainingEndTime=moment(progress.ended_ms),
+        WarmPoolStatus=warm_pools.described(job),
         FailureReason=progress.failure,
         FinalMetricDataList=[
             {"MetricName": name, "Value": metric.value, "Timestamp": moment(metric.at_ms)}
@@ -197,8 +198,7 @@ def list_training_jobs(
     WarmPoolStatusEquals: str | None = None,
 ) -> dict[str, Any]:
     """Return a page of summaries."""
-    if WarmPoolStatusEquals is not None:
-        raise unsupported("WarmPoolStatusEquals (warm pools)")
+    pool = None if WarmPoolStatusEquals is None else (("pool", "status"), WarmPoolStatusEquals)
     return listed(
         call,
         TRAINING_JOB,
@@ -208,6 +208,7 @@ def list_training_jobs(
         created=(CreationTimeAfter, CreationTimeBefore),
         modified=(LastModifiedTimeAfter, LastModifiedTimeBefore),
         status=StatusEquals,
+        document_has=pool,
         sort_by=SortBy,
         order=SortOrder,
         limit=MaxResults,
@@ -237,6 +238,13 @@ async def delete_training_job(call: Call[SageMaker], *, TrainingJobName: str) ->
                 "ResourceInUse",
                 f"The request was rejected because the training job is in status {job.status}.",
             )
+        if warm_pools.available(job):
+            raise AwsError(
+                "ResourceInUse",
+                "The request was rejected because the training job retains a warm pool in status "
+                "Available. Wait for its end, or end it by UpdateTrainingJob with "
+                f"ResourceConfig.{warm_pools.KEEP_ALIVE} 0.",
+            )
         try:
             await call.store.delete(job.resource)
         except Conflict:
@@ -262,6 +270,7 @@ def summary(job: TrainingJob) -> dict[str, Any]:
         LastModifiedTime=job.resource.modified,
         TrainingJobStatus=job.status.value,
         SecondaryStatus=job.secondary.value,
+        WarmPoolStatus=warm_pools.described(job),
     )
 
 

@@ -43,7 +43,16 @@ KEY_LIMIT = 900  # bytes of a name; with the prefix, S3 takes 1,024
 # Folders of the system, which a mount would hide (and what lies in them).
 TAKEN = ("/bin", "/dev", "/etc", "/lib", "/lib64", "/proc", "/sbin", "/sys", "/usr")
 # Folders that the platform itself fills.
-OURS = ("/opt", "/opt/ml", "/opt/ml/input", "/opt/ml/model", "/opt/ml/output", "/opt/ml/code")
+OURS = (
+    "/opt",
+    "/opt/ml",
+    "/opt/ml/input",
+    "/opt/ml/model",
+    "/opt/ml/output",
+    "/opt/ml/code",
+    "/opt/ml/sagemaker",
+    "/opt/ml/sagemaker/warmpoolcache",
+)
 
 State = tuple[int, int]  # a file's size in bytes and time of change in nanoseconds
 

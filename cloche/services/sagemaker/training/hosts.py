@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,7 @@ from cloche.services.sagemaker.instance import (
 from cloche.services.sagemaker.layers import INSIDE, Layer, layered
 from cloche.services.sagemaker.records import Request, TrainingJob
 from cloche.services.sagemaker.requirements import Wanted, wanted
-from cloche.services.sagemaker.training import checkpoints
+from cloche.services.sagemaker.training import checkpoints, warm_pool_record, warm_pools
 from cloche.services.sagemaker.training.attempts import remaining_s
 from cloche.services.sagemaker.training.channels import (
     DownloadError,
@@ -111,6 +112,8 @@ def prepare(job: TrainingJob, s3: S3, config: Config) -> None:
             (ml / "input/config" / name).write_text(json.dumps(content))
         for channel in channels_of(job, host):
             (ml / "input/data" / channel["ChannelName"]).mkdir()
+        if (cache := cache_of(job, host, config)) is not None:
+            cache.mkdir(parents=True, exist_ok=True)
     for channel in job.request["InputDataConfig"]:
         fill(job, channel, s3, ground)
     require_bucket(s3, split_uri(job.request["OutputDataConfig"]["S3OutputPath"])[0])
@@ -120,6 +123,12 @@ def prepare(job: TrainingJob, s3: S3, config: Config) -> None:
         if stored is None:
             raise DownloadError(f"Unable to find the script's archive {uri}")
         s3.link(stored, ground.source)
+
+
+def cache_of(job: TrainingJob, host: str, config: Config) -> Path | None:
+    """Return what a host of a job with a warm pool finds, and leaves, as its persistent cache."""
+    pool = job.progress.pool
+    return None if pool is None else warm_pool_record.folder(pool.name, config) / host
 
 
 def channels_of(job: TrainingJob, host: str) -> list[Request]:
@@ -266,7 +275,7 @@ def process(
     instance = INSTANCE_TYPES[job.group_of(host).instance_type]
     entrypoint: Sequence[str] = algorithm.get("ContainerEntrypoint", ())
     arguments: Sequence[str] = algorithm.get("ContainerArguments", ())
-    ground = ground_of(job, config)
+    ground, cache = ground_of(job, config), cache_of(job, host, config)
     archive = (SOURCE,) if ground.source.exists() else ()
     given = (*archive, *(() if layer is None else (INSIDE,)))
     runner = (str(environment.python), f"{RUNTIME}/training.py", *given)
@@ -280,6 +289,7 @@ def process(
             Mount(ground.ml(host), "/opt/ml", "rw"),
             *channel_mounts(job, host, ground),
             *checkpoints.mounts(synced(job), ground.ml(host)),
+            *((Mount(cache, warm_pools.CACHE, "rw"),) if cache is not None else ()),
             *(Mount(ground.source, inside) for inside in archive),
         ),
         log=log,
@@ -332,7 +342,26 @@ def variables(
         "MASTER_PORT": "7777",
         "SAGEMAKER_BASE_DIR": "/opt/ml",
     }
+    if job.progress.pool is not None:
+        found[warm_pools.CACHE_VARIABLE] = warm_pools.CACHE
     for channel in channels_of(job, host):
         name = channel["ChannelName"]
         found[f"SM_CHANNEL_{name.upper()}"] = f"/opt/ml/input/data/{name}"
     return found | dict(job.request.get("Environment", {}))
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder, whatever permissions the script gave to what is in it."""
+
+    def open_up(function: Callable[..., object], path: str, _error: object) -> None:
+        parent = os.path.dirname(path)
+        if os.path.lexists(path) and not os.path.islink(parent):
+            os.chmod(parent, 0o700)
+            if os.path.isdir(path) and not os.path.islink(path):
+                os.chmod(path, 0o700)
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                os.unlink(path)
+
+    if folder.exists():
+        shutil.rmtree(folder, onerror=open_up)

@@ -15,7 +15,7 @@ from cloche.core.errors import AwsError, unsupported
 from cloche.services.sagemaker.environments import environment_for
 from cloche.services.sagemaker.records import Request
 from cloche.services.sagemaker.roles import check_role
-from cloche.services.sagemaker.training import attempts, checkpoints
+from cloche.services.sagemaker.training import attempts, checkpoints, warm_pools
 from cloche.services.sagemaker.training.channels import split_uri
 from cloche.services.sagemaker.training.resources import check_group_names, check_types
 from cloche.services.sagemaker.training.rules import KINDS
@@ -25,6 +25,12 @@ if TYPE_CHECKING:
 
 DAY_S = 86_400  # the default of MaxRuntimeInSeconds (API_StoppingCondition)
 
+UNKNOWN_RESOURCES = (
+    "VolumeKmsKeyId",
+    "TrainingPlanArn",
+    "InstancePlacementConfig",
+    "InstancePreferences",
+)
 SWITCHES = {  # members that may be sent switched off
     "RemoteDebugConfig": "EnableRemoteDebug",
     "InfraCheckConfig": "EnableInfraCheck",
@@ -61,8 +67,8 @@ def validated(given: Mapping[str, Any], sagemaker: SageMaker, account: str, regi
 def with_defaults(given: Mapping[str, Any]) -> Request:
     """Return a request that was found valid as it is kept, defaults filled in."""
     request = {name: value for name, value in given.items() if value is not None}
-    request["ResourceConfig"] = check_resources(given["ResourceConfig"])
     spot = bool(given["EnableManagedSpotTraining"])
+    request["ResourceConfig"] = check_resources(given["ResourceConfig"], spot)
     request["StoppingCondition"] = check_stopping(given["StoppingCondition"] or {}, spot)
     for name in (*SWITCHES, *KINDS, *checkpoints.CONFIGS, "ExperimentConfig"):
         if not request.get(name):
@@ -198,15 +204,13 @@ def check_objects(source: Request, sagemaker: SageMaker, region: str, role_arn: 
         )
 
 
-def check_resources(resources: Request | None) -> Request:
+def check_resources(resources: Request | None, spot: bool) -> Request:
     """Return ResourceConfig with its defaults."""
     resources = resources or {}
-    for name in ("KeepAlivePeriodInSeconds", "VolumeKmsKeyId"):
+    for name in UNKNOWN_RESOURCES:
         if resources.get(name):
             raise unsupported(f"ResourceConfig.{name}")
-    for name in ("TrainingPlanArn", "InstancePlacementConfig", "InstancePreferences"):
-        if resources.get(name):
-            raise unsupported(f"ResourceConfig.{name}")
+    warm_pools.check(resources, spot)
     return check_types(resources)
 
 

@@ -23,6 +23,7 @@ from cloche.services.sagemaker.training.rules import (
     configured,
     folder,
     judge,
+    off,
     supported,
     unsupported_rule,
 )
@@ -42,7 +43,11 @@ async def run(
 
     Twice does no harm: the same keys.
     """
-    rules = [(kind, rule) for kind, rule in configured(job.request) if supported(rule)]
+    rules = [
+        (kind, rule)
+        for kind, rule in configured(job.request)
+        if supported(rule) and not off(job.request, kind)
+    ]
     if not rules:
         return {}
     measured = await asyncio.to_thread(measure, job, sagemaker, logs)
@@ -132,6 +137,8 @@ def one_described(job: TrainingJob, kind: str, rule: Request) -> dict[str, Any]:
     said = job.progress.rules.get(key(kind, rule))
     if said is not None:
         status, details, at = said.status, said.details, moment(said.at_ms)
+    elif off(job.request, kind):
+        status, details, at = "Stopped", "The profiler is disabled.", job.resource.modified
     elif not supported(rule):
         verdict, at = unsupported_rule(rule), job.resource.created
         status, details = verdict.status, verdict.details

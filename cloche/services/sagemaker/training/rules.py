@@ -58,6 +58,12 @@ def configured(request: Request) -> list[tuple[str, Request]]:
     return [(kind, rule) for kind in KINDS for rule in request.get(kind) or ()]
 
 
+def off(request: Request, kind: str) -> bool:
+    """Return whether the rules that came in this member are turned off, with the profiler."""
+    profiler = kind == "ProfilerRuleConfigurations"
+    return profiler and bool((request.get(KINDS[kind]) or {}).get("DisableProfiler"))
+
+
 def invoked(rule: Request) -> str:
     """Return which built-in rule is asked for; nothing for one of the user's own."""
     name: str = (rule.get("RuleParameters") or {}).get("rule_to_invoke", "")

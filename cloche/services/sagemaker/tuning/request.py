@@ -17,6 +17,7 @@ from cloche.services.sagemaker.records_tuning import (
     tuning_job,
 )
 from cloche.services.sagemaker.training.request import validated
+from cloche.services.sagemaker.training.warm_pools import KEEP_ALIVE
 from cloche.services.sagemaker.tuning.space import Range, SearchSpace
 
 if TYPE_CHECKING:
@@ -195,8 +196,9 @@ def resource_config(definition: Request) -> Request:
                 "A training job definition needs ResourceConfig or "
                 "HyperParameterTuningResourceConfig."
             )
+        # A tuning job keeps no warm pool; AWS drops the member too (it is not in its answers).
         own: Request = definition["ResourceConfig"]
-        return own
+        return {name: value for name, value in own.items() if name != KEEP_ALIVE}
     if newer.get("AllocationStrategy") or newer.get("InstanceConfigs"):
         raise unsupported(
             "HyperParameterTuningResourceConfig.InstanceConfigs", "Name one InstanceType."
