@@ -306,7 +306,9 @@ def serve() -> list[str]:
     while True:
         ready, _, _ = select.select([engine.fileno(), hears], [], [], IDLE_S)
         if hears in ready:
-            load({modules()[number] for number in os.read(hears, 256)})
+            load(
+                {name for number in os.read(hears, 256) for name in modules()[number : number + 1]}
+            )
         if engine.fileno() in ready:
             text, descriptors, _flags, _address = socket.recv_fds(engine, 16, 1)
             if not text:

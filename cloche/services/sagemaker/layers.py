@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -23,6 +22,7 @@ from cloche.core.config import Config
 from cloche.core.home import write_json
 from cloche.core.identity import Doorkeeper
 from cloche.engine import Engine, EngineError, GangSpec, Mount, ProcessSpec, Seen
+from cloche.engine.folders import remove_tree
 from cloche.services.sagemaker.instance import base_environment, base_mounts
 from cloche.services.sagemaker.requirements import NAME, Wanted
 
@@ -110,7 +110,7 @@ class Layers:
     def install(self, wanted: Wanted) -> None:
         """Start pip; EngineError when it can't be."""
         folder = self.config.home.layers / wanted.digest
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_tree(folder)
         folder.mkdir(parents=True)
         (folder / NAME).write_bytes(wanted.text)
         self.engine.launch(gang(wanted, folder, self.config))
@@ -121,11 +121,11 @@ class Layers:
         folder = self.config.home.layers / name
         self.engine.forget(gang_of(name))
         if seen.state != "exited" or seen.exit_code != 0:
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_tree(folder)
             self.failed.add(name)
             return None
         own(folder / "upper")
-        shutil.rmtree(folder / "work", ignore_errors=True)
+        remove_tree(folder / "work")
         built = self.clock.now().isoformat(timespec="seconds")
         content = {"installed": installed((folder / "pip.log").read_text()), "built": built}
         write_json(folder / MANIFEST, content | {"environment": wanted.environment.name})
@@ -140,7 +140,7 @@ class Layers:
             seen = self.engine.see(gang_of(folder.name))
             whole = (folder / MANIFEST).exists()
             if seen is None and (not whole or folder.stat().st_mtime < oldest):
-                shutil.rmtree(folder, ignore_errors=True)
+                remove_tree(folder)
 
 
 def gang_of(name: str) -> str:

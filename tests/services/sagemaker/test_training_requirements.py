@@ -112,6 +112,12 @@ def test_installed_once(trainer: Trainer, index: Index, platform: Platform) -> N
     assert index.downloads == 1
     assert importlib.util.find_spec("clochetestwheel") is None
     (layer,) = platform.home.layers.iterdir()
+    assert sorted(path.name for path in layer.iterdir()) == [
+        "layer.json",
+        "pip.log",
+        "requirements.txt",
+        "upper",
+    ]
     assert json.loads((layer / "layer.json").read_text())["installed"] == ["clochetestwheel-1.0"]
 
 
