@@ -18,6 +18,7 @@ from cloche.core.clock import to_ms
 from cloche.core.errors import AwsError
 from cloche.engine import EngineError, InsufficientCapacity, Seen
 from cloche.records.store import Resource, StorageFull
+from cloche.services.sagemaker.environments import NotBuilt
 from cloche.services.sagemaker.instance import INSTANCE_TYPES
 from cloche.services.sagemaker.records import (
     ENDINGS,
@@ -31,7 +32,7 @@ from cloche.services.sagemaker.records import (
     training_job,
 )
 from cloche.services.sagemaker.records_tuning import OBJECTIVE
-from cloche.services.sagemaker.training import attempts, checkpoints, rule_run
+from cloche.services.sagemaker.training import attempts, checkpoints, image, rule_run
 from cloche.services.sagemaker.training import hosts as h
 from cloche.services.sagemaker.training.channels import DownloadError, split_uri
 from cloche.services.sagemaker.training.checkpoints import Checkpoints
@@ -155,6 +156,11 @@ class TrainingJobs:
             if not kept.prepared:
                 await asyncio.to_thread(h.prepare, job, sagemaker.s3, sagemaker.config)
                 kept.prepared = True
+            progress, built = await image.awaited(job, sagemaker, lambda: self.logs(job))
+            if progress is not job.progress:
+                await self.write(job, progress)
+            if progress is not job.progress or not built:
+                return RETRY_S
             if self.others_wait(job):
                 return await self.wait(job, "older training jobs are waiting")
             mls = h.mls_of(job, sagemaker.config)
@@ -164,6 +170,8 @@ class TrainingJobs:
                 h.write_heading(job, log, sagemaker.store.clock, sagemaker.config)
             gang = h.gang(job, logs, sagemaker.config, sagemaker.engine)
             placed = await asyncio.to_thread(sagemaker.engine.launch, gang)
+        except NotBuilt as error:
+            return await self.give_up(job, f"ClientError: {error}")
         except (DownloadError, AwsError) as error:
             return await self.give_up(job, f"ClientError: Data download failed:{error}")
         except EngineError as error:
