@@ -166,7 +166,8 @@ def tested(framework: Framework) -> str:
     """Return who vouches for it."""
     if framework.added:
         return "yours"
-    return "tested" if framework.tested else "untested"
+    tried = f" (tried once, with {framework.tried})" if framework.tried else ""
+    return "tested" if framework.tested else f"untested{tried}"
 
 
 def packages(framework: Framework, found: Ready | None) -> str:

@@ -10,7 +10,7 @@ finds the newest.
 from dataclasses import dataclass
 from typing import Literal
 
-Handlers = Literal["pytorch", "scikit-learn"]
+Handlers = Literal["pytorch", "scikit-learn", "huggingface"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,8 @@ class Framework:
     # Empty: an environment of its own is always needed.
     enough: tuple[str, ...] = ()
     tested: bool = False  # end to end, by Cloche's own tests
+    # Versions with which it was trained and served by hand (test_images_on_demand.py, opt-in).
+    tried: str = ""
     handlers: Handlers = "pytorch"  # whose default input_fn, predict_fn, output_fn serve
     training_module: str = "sagemaker_pytorch_container.training:main"  # SM_FRAMEWORK_MODULE
     note: str = ""  # what differs from AWS's image
@@ -63,6 +65,7 @@ FRAMEWORKS: tuple[Framework, ...] = (
         enough=("xgboost", "scikit-learn"),
         handlers="scikit-learn",
         training_module="sagemaker_xgboost_container.training:main",
+        tried="xgboost 3.2",
         note="Script mode only, not the built-in algorithm; input_fn gets arrays, no DMatrix.",
     ),
     Framework(
@@ -70,7 +73,9 @@ FRAMEWORKS: tuple[Framework, ...] = (
         repositories=("huggingface-pytorch-training", "huggingface-pytorch-inference"),
         packages=("torch>=2", "transformers>=4.28", "datasets>=2.10", "accelerate>=0.20", *DATA),
         enough=("torch", "transformers", "datasets", "accelerate"),
-        note="Serves with your model_fn and predict_fn; HF_MODEL_ID and HF_TASK are not read.",
+        handlers="huggingface",
+        tried="torch 2.14, transformers 5.24",
+        note="Serves HF_TASK with the model's files, or your handlers; JSON; no HF_MODEL_ID.",
     ),
     Framework(
         name="tensorflow",
@@ -84,6 +89,7 @@ FRAMEWORKS: tuple[Framework, ...] = (
         enough=("tensorflow",),
         handlers="scikit-learn",
         training_module="sagemaker_tensorflow_container.training:main",
+        tried="tensorflow 2.21",
         note="Serves with your model_fn and predict_fn; there is no TensorFlow Serving.",
     ),
 )
