@@ -17,6 +17,7 @@ from cloche.core import ids
 from cloche.core.clock import Clock, SystemClock
 from cloche.core.config import Config
 from cloche.engine.local import LocalEngine
+from cloche.environments import background
 from cloche.gateway import Gateway, LocalRequest, Response
 from cloche.gateway.authority import Authority
 from cloche.gateway.doors import CREDENTIALS_PATH, Doorkeeper
@@ -94,7 +95,8 @@ class Platform:
         return Response(200, {"content-type": "application/json"}, json.dumps(content).encode())
 
     async def end_processes(self, request: LocalRequest) -> Response:
-        """Answer `POST /_cloche/end-processes`: ask every process of user code to end.
+        """Answer `POST /_cloche/end-processes`: ask every process of user code, and every build of
+        an environment, to end.
 
         The loops are stopped first, or they would start them again: the server is to go down next.
         """
@@ -103,6 +105,7 @@ class Platform:
         gangs = await asyncio.to_thread(self.engine.adopt)
         for gang in gangs:
             await asyncio.to_thread(self.engine.stop, gang)
+        await asyncio.to_thread(background.stop, self.config.home)
         return Response(200, {"content-type": "application/json"}, b"{}")
 
     async def _start(self, log: str | None) -> None:

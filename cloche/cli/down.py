@@ -13,6 +13,7 @@ from cloche.cli.output import Stop, count, out
 from cloche.cli.status import running_jobs, running_searches, serving_endpoints
 from cloche.core import home as homes
 from cloche.core.config import Home
+from cloche.environments import background
 
 ENDS_WITHIN_S = 60.0
 STOPS_WITHIN_S = 180.0  # AWS gives a job two minutes from SIGTERM to SIGKILL
@@ -34,6 +35,8 @@ def down(home: Home, *, stop_jobs: bool) -> None:
     os.kill(server.pid, signal.SIGTERM)
     wait_until_gone(home, server.pid)
     out.print(farewell(home, jobs, endpoints), markup=False)
+    for name in () if stop_jobs else background.under_way(home):
+        out.print(f"The environment {name} goes on being built.", markup=False)
 
 
 def farewell(home: Home, jobs: list[str], endpoints: list[str]) -> str:

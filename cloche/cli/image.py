@@ -16,7 +16,7 @@ from cloche.cli.options import HomeOption, home_of
 from cloche.cli.output import Stop, err, out, size
 from cloche.core import home as homes
 from cloche.core.config import Home
-from cloche.environments import added
+from cloche.environments import added, background
 from cloche.environments.build import BuildError
 from cloche.environments.build import build as build_environment
 from cloche.environments.ready import Ready, ready
@@ -43,14 +43,18 @@ def show(home: HomeOption = None) -> None:
     for framework in known:
         found = ready(framework, place)
         images = [r + (f" (now: {taken[r]})" if r in taken else "") for r in framework.repositories]
-        told = [f"{state(found)}, {tested(framework)}", packages(framework, found)]
+        how = state(found) if found else unready(framework, place)
+        told = [f"{how}, {tested(framework)}", packages(framework, found)]
         if framework.note:
             told.append(f"[dim]{framework.note}[/]")
         table.add_row(framework.name, "\n".join(images), "\n".join(told))
         table.add_row()
         taken |= dict.fromkeys(framework.repositories, framework.name)
     out.print(table, soft_wrap=False)
-    out.print("Build one with: cloche image build NAME. Add one with: cloche image add --help")
+    out.print(
+        "What is not built yet is built when a job or an endpoint first needs it, or with: "
+        "cloche image build NAME. Add one with: cloche image add --help"
+    )
 
 
 @app.command()
@@ -77,7 +81,7 @@ def add(
     ] = False,
     home: HomeOption = None,
 ) -> None:
-    """Say which packages stand for an image of yours; `build` then installs them.
+    """Say which packages stand for an image of yours; they are installed when first needed.
 
     Cloche runs no container: in a job with that image your script runs with these packages.
     """
@@ -86,14 +90,19 @@ def add(
     made = read(lambda: added.add(place, name, repository, package, replace=replace))
     out.print(f"Added [bold]{name}[/] for {', '.join(made.repositories)}.")
     if ready(made, place) is None:
-        out.print(f"Build it with: cloche image build {name}{option(place)}", markup=False)
+        out.print(
+            "It is built when a job or an endpoint first needs it, or with: "
+            f"cloche image build {name}{option(place)}",
+            markup=False,
+            soft_wrap=True,
+        )
     else:
         out.print("It is built already: jobs and endpoints can use it.")
 
 
 @app.command()
 def build(name: Name, home: HomeOption = None) -> None:
-    """Build an environment: a virtual environment, filled by pip, once for all jobs.
+    """Build an environment now: a virtual environment, filled by pip, once for all jobs.
 
     A failed build leaves nothing behind. A server that is up needs no restart.
     """
@@ -136,10 +145,18 @@ def saying() -> Iterator[Callable[[str], None]]:
         yield lambda line: progress.update(task, description=escape(line.strip()[:width]))
 
 
-def state(found: Ready | None) -> str:
-    """Return whether jobs can use it."""
-    if found is None:
-        return "[yellow]not built[/]"
+def unready(framework: Framework, home: Home) -> str:
+    """Return how far an environment is that is not there."""
+    if background.is_under_way(framework, home):
+        return "[yellow]being built[/]"
+    failed = background.failure(framework, home)
+    if failed is None:
+        return "[yellow]not built yet[/]"
+    return f"[red]not built[/] (the last try failed: {escape(failed.reason)})"
+
+
+def state(found: Ready) -> str:
+    """Return where it is that jobs use."""
     if found.built is None:
         return "[green]ready[/] (Cloche's own Python)"
     return f"[green]ready[/] (built {found.built[:10]})"
@@ -149,7 +166,8 @@ def tested(framework: Framework) -> str:
     """Return who vouches for it."""
     if framework.added:
         return "yours"
-    return "tested" if framework.tested else "untested"
+    tried = f" (tried once, with {framework.tried})" if framework.tried else ""
+    return "tested" if framework.tested else f"untested{tried}"
 
 
 def packages(framework: Framework, found: Ready | None) -> str:

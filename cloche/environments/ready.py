@@ -16,6 +16,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from packaging.requirements import Requirement
+
 from cloche.core.config import Home
 from cloche.environments.table import Framework
 
@@ -51,11 +53,19 @@ def own(framework: Framework) -> Ready | None:
     names = [*map(distribution, framework.packages), *framework.enough]
     site = Path(sysconfig.get_path("purelib"))
     versions = installed(tuple(dict.fromkeys(names)), site.stat().st_mtime_ns)
-    if not framework.enough or not set(framework.enough) <= set(versions):
+    if not framework.enough or not all(has(framework, name, versions) for name in framework.enough):
         return None
     prefix, base = Path(sys.prefix), Path(sys.base_prefix)
     prefixes = (prefix,) if prefix == base else (prefix, base)
     return Ready(Path(sys.executable), prefixes, versions, None)
+
+
+def has(framework: Framework, name: str, versions: Mapping[str, str]) -> bool:
+    """Return whether a distribution is there in a version that the framework takes."""
+    asked = (Requirement(each) for each in framework.packages if distribution(each) == name)
+    return name in versions and all(
+        each.specifier.contains(versions[name], prereleases=True) for each in asked
+    )
 
 
 def folder_of(framework: Framework, home: Home) -> Path:

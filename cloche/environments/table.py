@@ -2,13 +2,15 @@
 
 Nothing is pulled. An image of any tag stands for one environment on this machine, as `cloche image
 list` shows it. Repositories are those that `sagemaker.image_uris` of the SDKs 2.x names; the
-packages are the main ones of AWS's images, in the versions that pip finds for this Python.
+packages are the main ones of AWS's images. Their lower bounds are of 2023, when AWS's images had
+them (scikit-learn 1.2, XGBoost 1.7, PyTorch 2.0, TensorFlow 2.12) and Python 3.11 its wheels; pip
+finds the newest.
 """
 
 from dataclasses import dataclass
 from typing import Literal
 
-Handlers = Literal["pytorch", "scikit-learn"]
+Handlers = Literal["pytorch", "scikit-learn", "huggingface"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,16 +20,22 @@ class Framework:
     name: str
     repositories: tuple[str, ...]  # as in REGISTRY/REPOSITORY:TAG
     packages: tuple[str, ...]  # what pip is asked for (PEP 508)
-    # Where Cloche's own Python has these distributions, it stands in and nothing is built.
+    # Where Cloche's own Python has these distributions, in such versions, it stands in and nothing
+    # is built.
     # Empty: an environment of its own is always needed.
     enough: tuple[str, ...] = ()
     tested: bool = False  # end to end, by Cloche's own tests
+    # Versions with which it was trained and served by hand (test_images_on_demand.py, opt-in).
+    tried: str = ""
     handlers: Handlers = "pytorch"  # whose default input_fn, predict_fn, output_fn serve
     training_module: str = "sagemaker_pytorch_container.training:main"  # SM_FRAMEWORK_MODULE
     warm: tuple[str, ...] = ()  # modules that take long to import, kept in a fork server
     note: str = ""  # what differs from AWS's image
     added: bool = False  # by the user
 
+
+DATA = ("numpy>=1.23", "pandas>=1.5", "boto3>=1.26")
+SCIENCE = ("joblib>=1.2", "scipy>=1.10")
 
 FRAMEWORKS: tuple[Framework, ...] = (
     Framework(
@@ -38,7 +46,7 @@ FRAMEWORKS: tuple[Framework, ...] = (
             "pytorch-inference-graviton",
             "sagemaker-pytorch",
         ),
-        packages=("torch", "torchvision", "numpy", "pillow", "pandas", "scikit-learn", "boto3"),
+        packages=("torch>=2", "torchvision>=0.15", *DATA, "pillow>=9.4", "scikit-learn>=1.2"),
         enough=("torch",),
         tested=True,
         warm=("torch", "torchvision", "pandas", "sklearn"),
@@ -46,7 +54,7 @@ FRAMEWORKS: tuple[Framework, ...] = (
     Framework(
         name="scikit-learn",
         repositories=("sagemaker-scikit-learn",),
-        packages=("scikit-learn", "joblib", "numpy", "scipy", "pandas", "boto3"),
+        packages=("scikit-learn>=1.2", *DATA, *SCIENCE),
         enough=("scikit-learn", "joblib"),
         tested=True,
         handlers="scikit-learn",
@@ -56,18 +64,21 @@ FRAMEWORKS: tuple[Framework, ...] = (
     Framework(
         name="xgboost",
         repositories=("sagemaker-xgboost",),
-        packages=("xgboost", "scikit-learn", "joblib", "numpy", "scipy", "pandas", "boto3"),
+        packages=("xgboost>=1.7", "scikit-learn>=1.2", *DATA, *SCIENCE),
         enough=("xgboost", "scikit-learn"),
         handlers="scikit-learn",
         training_module="sagemaker_xgboost_container.training:main",
+        tried="xgboost 3.2",
         note="Script mode only, not the built-in algorithm; input_fn gets arrays, no DMatrix.",
     ),
     Framework(
         name="huggingface",
         repositories=("huggingface-pytorch-training", "huggingface-pytorch-inference"),
-        packages=("torch", "transformers", "datasets", "accelerate", "numpy", "pandas", "boto3"),
+        packages=("torch>=2", "transformers>=4.28", "datasets>=2.10", "accelerate>=0.20", *DATA),
         enough=("torch", "transformers", "datasets", "accelerate"),
-        note="Serves with your model_fn and predict_fn; HF_MODEL_ID and HF_TASK are not read.",
+        handlers="huggingface",
+        tried="torch 2.14, transformers 5.24",
+        note="Serves HF_TASK with the model's files, or your handlers; JSON; no HF_MODEL_ID.",
     ),
     Framework(
         name="tensorflow",
@@ -77,10 +88,11 @@ FRAMEWORKS: tuple[Framework, ...] = (
             "tensorflow-inference-graviton",
             "sagemaker-tensorflow-scriptmode",
         ),
-        packages=("tensorflow", "numpy", "pillow", "pandas", "scikit-learn", "boto3"),
+        packages=("tensorflow>=2.12", *DATA, "pillow>=9.4", "scikit-learn>=1.2"),
         enough=("tensorflow",),
         handlers="scikit-learn",
         training_module="sagemaker_tensorflow_container.training:main",
+        tried="tensorflow 2.21",
         note="Serves with your model_fn and predict_fn; there is no TensorFlow Serving.",
     ),
 )

@@ -4,8 +4,9 @@
 `output_fn(prediction, accept)`, or `transform_fn(model, body, content_type, accept)` in place of
 the last three; `pre_model_fn(model_dir)`, `model_warmup_fn(model_dir, model)`. Each may take one
 argument more: the context. Defaults are those of AWS's PyTorch containers
-(sagemaker-inference-toolkit's Transformer, sagemaker-pytorch-inference-toolkit's handler) or of
-its scikit-learn container (sagemaker-scikit-learn-container's serving), as CLOCHE_HANDLERS says.
+(sagemaker-inference-toolkit's Transformer, sagemaker-pytorch-inference-toolkit's handler), of its
+scikit-learn container (sagemaker-scikit-learn-container's serving), or of its Hugging Face ones
+(sagemaker-huggingface-inference-toolkit's handler service), as CLOCHE_HANDLERS says.
 """
 
 import importlib
@@ -88,7 +89,8 @@ class Settings:
         """Return the settings; the names are those that AWS's containers read."""
         return cls(
             model_dir=Path(environment.get("SM_MODEL_DIR", "/opt/ml/model")),
-            program=environment.get("SAGEMAKER_PROGRAM", "inference.py"),
+            # The SDK sends an empty one where the model brings its code.
+            program=environment.get("SAGEMAKER_PROGRAM") or "inference.py",
             default_accept=environment.get("SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT", formats.JSON),
             handlers=environment.get("CLOCHE_HANDLERS", "pytorch"),
         )
@@ -295,6 +297,34 @@ def estimator_predict_fn(data: Any, model: Any) -> Any:
     return model.predict(data)
 
 
+# ---------------------------------------------------------------------- Hugging Face's
+
+
+def pipeline_model_fn(model_dir: str) -> Any:
+    """Return the pipeline of the task that HF_TASK names, with the model's files."""
+    task, transformers = os.environ.get("HF_TASK"), formats.library("transformers")
+    if not task or transformers is None:
+        raise NotImplementedError(
+            "Please provide a model_fn implementation, or the task as HF_TASK.\n"
+            f"See documentation for model_fn at {HANDLERS}"
+        )
+    return transformers.pipeline(task=task, model=model_dir, device="cpu")
+
+
+def object_input_fn(body: str | bytes, content_type: str) -> Any:
+    """Decode json as it is, without making an array of it; UnsupportedFormat for all else."""
+    if formats.media_type(content_type) != formats.JSON:
+        raise formats.UnsupportedFormat(content_type)
+    return json.loads(body)
+
+
+def pipeline_predict_fn(data: Any, model: Any) -> Any:
+    """Call the pipeline on `inputs`, with the `parameters`, of what was sent."""
+    if not isinstance(data, dict):
+        return model(data)
+    return model(data.get("inputs", data), **(data.get("parameters") or {}))
+
+
 @dataclass(frozen=True)
 class Defaults:
     """The handlers of one framework's containers, where user code brings none."""
@@ -308,4 +338,7 @@ class Defaults:
 DEFAULTS: Mapping[str, Defaults] = {
     "pytorch": Defaults(default_model_fn, default_input_fn, default_predict_fn, "torch"),
     "scikit-learn": Defaults(no_model_fn, array_input_fn, estimator_predict_fn, "numpy"),
+    "huggingface": Defaults(
+        pipeline_model_fn, object_input_fn, pipeline_predict_fn, "transformers"
+    ),
 }

@@ -20,6 +20,7 @@ from cloche.cli.environment import Identity, environment
 from cloche.core import home as homes
 from cloche.core.clock import Clock
 from cloche.core.config import Config, Home
+from cloche.environments import background
 
 ACCOUNT = "123456789012"
 PORTS = (10_000, 32_000)
@@ -93,6 +94,7 @@ class Platform:
         if end_gangs:
             for gang in self.app.engine.adopt():
                 self.app.engine.stop(gang)
+            background.stop(self.home)
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)

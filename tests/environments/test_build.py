@@ -90,6 +90,8 @@ def test_own_python_stands_in_where_it_has_enough(tmp_path: Path) -> None:
     assert {"scikit-learn", "joblib", "numpy"} <= set(found.versions)
     assert ready(Framework("x", ("x",), ("numpy",)), Home(tmp_path)) is None
     assert ready(Framework("x", ("x",), ("numpy",), ("nothing-such",)), Home(tmp_path)) is None
+    assert ready(Framework("x", ("x",), ("numpy>=1.23",), ("numpy",)), Home(tmp_path)) is not None
+    assert ready(Framework("x", ("x",), ("numpy>=99",), ("numpy",)), Home(tmp_path)) is None
 
 
 @pytest.mark.parametrize(

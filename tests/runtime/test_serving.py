@@ -307,3 +307,32 @@ async def test_two_models_are_too_many_for_the_default(replicas: list[Replica]) 
     assert await replica.ended() == 1
     text = "Exactly one .pth or .pt file is required for PyTorch models: ['a.pt', 'b.pth']"
     assert text in (replica.run / "failure").read_text()
+
+
+async def test_hugging_face_defaults(replicas: list[Replica]) -> None:
+    """What a pipeline is asked, with one of the user's own in the place of transformers'."""
+    code = """
+        def model_fn(model_dir):
+            return lambda inputs, top_k=1: [{"label": str(inputs), "top_k": top_k}]
+    """
+    empty = {"SAGEMAKER_PROGRAM": ""}  # as the SDK sends it, for a model that brings its code
+    replica = await make(replicas, code, CLOCHE_HANDLERS="huggingface", **empty).ready()
+    for sent, inputs, top_k in (
+        ({"inputs": "good", "parameters": {"top_k": 2}}, "good", 2),
+        ({"inputs": ["a", "b"]}, "['a', 'b']", 1),
+        ({"question": "x"}, "{'question': 'x'}", 1),
+        ([1, 2], "[1, 2]", 1),
+    ):
+        answer = await replica.invoke(json.dumps(sent).encode(), Content_Type="application/json")
+        assert json.loads(answer.body) == [{"label": inputs, "top_k": top_k}]
+    refused = await replica.invoke(b"a,b", Content_Type="text/csv")
+    assert refused.status == 500
+    assert refused.body.startswith(b"Content type text/csv is not supported by this framework.")
+
+
+async def test_hugging_face_needs_a_task(replicas: list[Replica]) -> None:
+    replica = make(replicas, None, CLOCHE_HANDLERS="huggingface", HF_TASK="")
+    replica.start()
+    assert await replica.ended() == 1
+    text = "Please provide a model_fn implementation, or the task as HF_TASK."
+    assert text in (replica.run / "failure").read_text()

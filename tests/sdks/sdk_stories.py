@@ -18,6 +18,7 @@ TOLD = {  # SDK, story
     ("2", "v2_tune"),
     ("2", "v2_serve"),
     ("3.27.0", "v3_train"),
+    ("3.27.0", "v3_torchrun"),
     ("3.27.0", "v3_tune"),
     ("3.27.0", "v3_serve"),
 }

@@ -60,6 +60,15 @@ def test_sdk_3_trains_with_literal_paths(stories: Stories) -> None:
     assert report["listed"]
 
 
+@pytest.mark.torch
+def test_sdk_3_has_torchrun_start_two_hosts(stories: Stories) -> None:
+    pytest.importorskip("torch")  # what the job runs in
+    report = stories.report("3.27.0", "v3_torchrun")
+    assert report["status"] == "Completed"
+    assert report["metrics"] == {"sum": pytest.approx(1.5 * (1 + 2))}
+    assert report["model"].endswith("/output/model.tar.gz")
+
+
 def test_sdk_3_tunes(stories: Stories) -> None:
     report = stories.report("3.27.0", "v3_tune")
     assert report["status"] == "Completed"

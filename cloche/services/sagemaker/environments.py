@@ -16,8 +16,11 @@ from cloche.core import home as homes
 from cloche.core.config import Home
 from cloche.core.errors import AwsError, unsupported
 from cloche.environments.added import IMAGE, NAME, TableError, listed, standing_for
+from cloche.environments.background import Failed
 from cloche.environments.ready import ready
 from cloche.environments.table import FRAMEWORKS, Framework
+
+WORDS = 600  # characters of what pip said that a FailureReason has room for
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +48,15 @@ class Environment:
         return f"{self.name}: {', '.join(parts)}"
 
 
-def environment_for(image_uri: str, home: Home) -> Environment:
-    """Return what runs in place of the image; an AwsError names an image that nothing stands for.
+class NotBuilt(Exception):
+    """An image's environment could not be built; the text says why."""
+
+
+def framework_of(image_uri: str, home: Home) -> Framework:
+    """Return what stands for an image; an AwsError names an image that nothing stands for.
 
     Any version (tag) of a known repository, of any registry and region, maps to the environment
-    that there is. The refusal names the command that builds it, or adds it to the table.
+    that there is. The refusal names the command that adds one to the table.
     """
     match = IMAGE.fullmatch(image_uri)
     if match is None:
@@ -64,14 +71,31 @@ def environment_for(image_uri: str, home: Home) -> Environment:
         raise AwsError("ValidationException", str(error)) from None
     if framework is None:
         raise unsupported(f"the image {image_uri}", unknown(match["repository"], home))
+    return framework
+
+
+def environment_for(image_uri: str, home: Home) -> Environment:
+    """Return what runs in place of the image; an AwsError says why nothing can now."""
+    framework = framework_of(image_uri, home)
     found = ready(framework, home)
-    if found is None:
+    if found is None:  # it was there when the launch began
         raise AwsError(
             "ValidationException",
             f"The image {image_uri} stands for the environment {framework.name}, which is not "
-            f"built yet. Build it, once, with: cloche image build {framework.name}{where(home)}",
+            f"built. Build it with: cloche image build {framework.name}{where(home)}",
         )
     return Environment(framework, found.python, found.prefixes, found.versions)
+
+
+def not_built(framework: Framework, failed: Failed, home: Home) -> NotBuilt:
+    """Return why a build failed, for a FailureReason: pip's words come last."""
+    said = "\n".join(failed.lines)
+    if len(said) > WORDS:
+        said = f"…{said[-WORDS:]}"
+    return NotBuilt(
+        f"The environment {framework.name} was not built: {failed.reason}. To try again: "
+        f"cloche image build {framework.name}{where(home)}" + (f"\n{said}" if said else "")
+    )
 
 
 def unknown(repository: str, home: Home) -> str:

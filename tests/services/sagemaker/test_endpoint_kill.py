@@ -2,26 +2,17 @@
 
 import io
 import json
-import subprocess
-import sys
 import tarfile
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
-from botocore.config import Config
 from botocore.exceptions import ClientError
-
-from cloche.testing.platform import free_port
+from killable import Killable
 
 IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch-inference:1.8-cpu-py36"
-KEY, SECRET = "AKIAKILLKILLKILLKILL", "kill-secret-key-of-forty-characters-----"
-WITHIN_S = 60.0
 SLOW = """
 import json, os, time
 def model_fn(model_dir):
@@ -32,52 +23,8 @@ def predict_fn(data, model): return model
 """
 
 
-class Killable:
-    """A server in a process of its own, on one home folder."""
-
-    def __init__(self, home: Path) -> None:
-        self.home, self.port = home, free_port()
-        self.address = f"http://127.0.0.1:{self.port}"
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def up(self) -> None:
-        command = [sys.executable, "-m", "cloche", "up", "--home", str(self.home)]
-        command += ["--port", str(self.port), "--region", "us-east-1"]
-        command += ["--account-id", "123456789012"]
-        command += ["--root-access-key-id", KEY, "--root-secret-access-key", SECRET]
-        self.process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        self.until(self.answers)
-
-    def kill(self) -> None:
-        assert self.process is not None
-        self.process.kill()
-        self.process.wait()
-
-    def answers(self) -> bool:
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        try:
-            opener.open(f"{self.address}/_cloche/health", timeout=5).close()
-        except (urllib.error.URLError, OSError):
-            return False
-        return True
-
-    def client(self, service: str) -> Any:
-        return boto3.client(
-            service,
-            endpoint_url=self.address,
-            region_name="us-east-1",
-            aws_access_key_id=KEY,
-            aws_secret_access_key=SECRET,
-            config=Config(proxies={}, retries={"total_max_attempts": 1}),
-        )
-
-    def until(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + WITHIN_S
-        while not condition():
-            assert time.monotonic() < deadline, condition
-            time.sleep(0.05)
+class Endpoints(Killable):
+    """One whose endpoints' traces are looked at."""
 
     def replicas(self) -> list[Path]:
         """Return the folders of all replicas of all endpoints."""
@@ -88,8 +35,8 @@ class Killable:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killable]:
-    made = Killable(tmp_path_factory.mktemp("kill") / "home")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoints]:
+    made = Endpoints(tmp_path_factory.mktemp("kill") / "home")
     made.up()
     prepare(made)
     yield made
@@ -100,7 +47,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killable]:
     made.kill()
 
 
-def prepare(server: Killable) -> None:
+def prepare(server: Endpoints) -> None:
     """Make configurations `one` and `two`."""
     s3, sagemaker = server.client("s3"), server.client("sagemaker")
     role = server.client("iam").list_roles()["Roles"][0]["Arn"]
@@ -127,7 +74,7 @@ def prepare(server: Killable) -> None:
         sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant])
 
 
-def status(server: Killable, name: str) -> str:
+def status(server: Endpoints, name: str) -> str:
     try:
         described = server.client("sagemaker").describe_endpoint(EndpointName=name)
     except ClientError:
@@ -136,7 +83,7 @@ def status(server: Killable, name: str) -> str:
     return found
 
 
-def answer(server: Killable, name: str) -> Any:
+def answer(server: Endpoints, name: str) -> Any:
     response = server.client("sagemaker-runtime").invoke_endpoint(
         EndpointName=name, Body=b"1", ContentType="application/json"
     )
@@ -144,7 +91,7 @@ def answer(server: Killable, name: str) -> Any:
 
 
 @pytest.mark.parametrize("delay_s", [0.0, 0.3])
-def test_killed_while_an_endpoint_is_created(server: Killable, delay_s: float) -> None:
+def test_killed_while_an_endpoint_is_created(server: Endpoints, delay_s: float) -> None:
     sagemaker = server.client("sagemaker")
     name = f"created-{round(delay_s * 100)}"
     sagemaker.create_endpoint(EndpointName=name, EndpointConfigName="one")
@@ -160,7 +107,7 @@ def test_killed_while_an_endpoint_is_created(server: Killable, delay_s: float) -
     assert (server.replicas(), server.gangs()) == ([], [])
 
 
-def test_killed_while_it_serves_is_updated_and_is_deleted(server: Killable) -> None:
+def test_killed_while_it_serves_is_updated_and_is_deleted(server: Endpoints) -> None:
     sagemaker = server.client("sagemaker")
     sagemaker.create_endpoint(EndpointName="long", EndpointConfigName="one")
     server.until(lambda: status(server, "long") == "InService")

@@ -112,7 +112,7 @@ def test_environment_of_ones_own(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """Refused with the command to add it, then to build it; then it trains and serves."""
+    """Refused with the command to add it; built by command; then it trains and serves."""
     write_wheel(tmp_path, "clochetiny", "1.2", "ANSWER = 42\n")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
@@ -129,13 +129,12 @@ def test_environment_of_ones_own(
     )
     added = ("app", "--repository", "team/app", "--package", "clochetiny==1.2")
     run(monkeypatch, platform, "add", *added)
-    assert f"Build it with: cloche image build app --home {home}" in capfd.readouterr().out
-    with pytest.raises(ClientError) as refused:
-        serve(platform, trainer.role, MINE, "mine", "s3://nothing/there")
-    assert refused.value.response["Error"]["Message"] == (
-        f"The image {MINE} stands for the environment app, which is not built yet. "
-        f"Build it, once, with: cloche image build app --home {home}"
-    )
+    assert (
+        "It is built when a job or an endpoint first needs it, or with: "
+        f"cloche image build app --home {home}"
+    ) in capfd.readouterr().out
+    run(monkeypatch, platform, "list")
+    assert "not built yet, yours" in capfd.readouterr().out
     run(monkeypatch, platform, "build", "app")
     printed = capfd.readouterr()
     assert "Built app in " in printed.out and "clochetiny 1.2" in printed.out
@@ -162,4 +161,5 @@ def test_environment_of_ones_own(
     platform.client("sagemaker").delete_endpoint(EndpointName="mine")
     run(monkeypatch, platform, "list")
     listed = capfd.readouterr().out
-    assert "team/app" in listed and "yours" in listed
+    assert "team/app" in listed and "ready (built 20" in listed and "), yours" in listed
+    assert "not built yet" in listed and "untested" in listed and "Cloche's own" in listed

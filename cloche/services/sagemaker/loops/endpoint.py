@@ -28,6 +28,7 @@ from cloche.services.sagemaker.loops.endpoint_gang import (
     last_line,
     prepare,
 )
+from cloche.services.sagemaker.loops.endpoint_images import Images
 from cloche.services.sagemaker.loops.endpoint_metrics import EndpointMetrics
 from cloche.services.sagemaker.loops.endpoint_models import ModelFolders
 from cloche.services.sagemaker.loops.endpoint_plan import (
@@ -92,6 +93,7 @@ class EndpointLoop:
     def __init__(self, sagemaker: SageMaker, new_id: Callable[[], str] = instance_id) -> None:
         self.sagemaker, self.new_id = sagemaker, new_id
         self.models = ModelFolders(sagemaker.s3)
+        self.images = Images(sagemaker.config.home, sagemaker.store.clock)
         self.metrics = EndpointMetrics(sagemaker)
         self.memory = Memory()
 
@@ -140,7 +142,7 @@ class EndpointLoop:
         return Look(
             seen=sights,
             models={
-                d.id: self.models.look(d, folders.deployment(d.id))
+                d.id: await self.images.look(d, self.models.look(d, folders.deployment(d.id)))
                 for d in wanted.values()
                 if not self._ending(found)
             },
@@ -292,6 +294,7 @@ class EndpointLoop:
         if self.models.under_way(folders.root):
             return SOON_S
         self.models.forget(folders.root)
+        self.images.forget(found.wanted.id)
         await self.metrics.report(found, last=True)
         await asyncio.to_thread(remove_tree, folders.root)
         self.memory.clean.pop(found.resource.arn, None)
@@ -313,6 +316,7 @@ class EndpointLoop:
                 if self.models.under_way(folder):
                     return  # at the next step
                 self.models.forget(folder)
+                self.images.forget(name)
                 await asyncio.to_thread(remove_tree, folder)
         self.memory.clean[arn] = state.deployments
 

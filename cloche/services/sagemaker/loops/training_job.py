@@ -16,6 +16,7 @@ from cloche.core.clock import to_ms
 from cloche.core.errors import AwsError
 from cloche.engine import EngineError, InsufficientCapacity, Seen
 from cloche.records.store import Change, Resource, StorageFull
+from cloche.services.sagemaker.environments import NotBuilt
 from cloche.services.sagemaker.instance import INSTANCE_TYPES
 from cloche.services.sagemaker.layers import Installing, Layer
 from cloche.services.sagemaker.records import (
@@ -34,6 +35,7 @@ from cloche.services.sagemaker.requirements import Wanted
 from cloche.services.sagemaker.training import (
     attempts,
     checkpoints,
+    image,
     rule_run,
     warm_pool_record,
     warm_pools,
@@ -94,6 +96,7 @@ class Remembered:
     read: dict[str, int] = field(default_factory=dict)
     sample: Sample | None = None
     check: asyncio.Task[None] | None = None
+    asked: bool = False  # what is `wanted`
     wanted: Wanted | None = None
     installing: bool = False
 
@@ -164,10 +167,12 @@ class TrainingJobs:
         try:
             if not kept.prepared:
                 await asyncio.to_thread(h.prepare, job, sagemaker.s3, sagemaker.config)
-                kept.wanted = await asyncio.to_thread(
-                    h.requirements, job, sagemaker.config, sagemaker.engine
-                )
                 kept.prepared = True
+            progress, built = await image.awaited(job, sagemaker, lambda: self.logs(job))
+            if progress is not job.progress:
+                await self.write(job, progress)
+            if progress is not job.progress or not built:
+                return RETRY_S
             layer = await self.layer(job)
             if isinstance(layer, Installing):
                 return await self.wait(job, job.secondary, "Installing requirements.txt")
@@ -180,6 +185,8 @@ class TrainingJobs:
                 h.write_heading(job, log, sagemaker.store.clock, sagemaker.config, layer)
             gang = h.gang(job, logs, sagemaker.config, sagemaker.engine, layer)
             placed = await asyncio.to_thread(sagemaker.engine.launch, gang)
+        except NotBuilt as error:
+            return await self.give_up(job, f"ClientError: {error}")
         except (DownloadError, AwsError) as error:
             return await self.give_up(job, f"ClientError: Data download failed:{error}")
         except EngineError as error:
@@ -205,11 +212,16 @@ class TrainingJobs:
 
     async def layer(self, job: TrainingJob) -> Layer | Installing | None:
         """Return what holds the job's requirements; None: pip installs them in the job, if any."""
-        kept = self.kept(job)
+        kept, sagemaker = self.kept(job), self.sagemaker
+        if not kept.asked:
+            kept.wanted = await asyncio.to_thread(
+                h.requirements, job, sagemaker.config, sagemaker.engine
+            )
+            kept.asked = True
         if kept.wanted is None:
             return None
         r = job.resource
-        found = await self.sagemaker.layers.find(
+        found = await sagemaker.layers.find(
             kept.wanted, r.account, r.region, job.request["RoleArn"], again=kept.installing
         )
         kept.installing = isinstance(found, Installing)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cloche.core.errors import AwsError, unsupported
 from cloche.operation import Call, operation
 from cloche.records.store import Conflict, Resource
-from cloche.services.sagemaker.environments import environment_for
+from cloche.services.sagemaker.environments import framework_of
 from cloche.services.sagemaker.operations.named import find, insert, listed, refuse_others
 from cloche.services.sagemaker.records import MODEL, Request
 from cloche.services.sagemaker.roles import check_role
@@ -128,7 +128,7 @@ def check_container(call: Call[SageMaker], container: Request) -> None:
             "ValidationException",
             "You must provide an Image or a ModelPackageName for the container.",
         )
-    environment_for(container["Image"], call.service.config.home)
+    framework_of(container["Image"], call.service.config.home)
     if "ModelDataUrl" in container and "ModelDataSource" in container:
         raise AwsError(
             "ValidationException",

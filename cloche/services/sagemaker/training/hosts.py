@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 STOP_GRACE_S = 120.0  # from SIGTERM to SIGKILL (StopTrainingJob)
 NETWORK_INTERFACE = "lo"  # what a gang's hosts reach one another by
 SOURCE = "/opt/cloche/sourcedir.tar.gz"  # where the runner finds the script's archive
+HEADING = "Cloche runs"
 FOLDERS = ("input/config", "input/data", "model", "output/data", "checkpoints", "code")
 
 
@@ -223,12 +224,12 @@ def requirements(job: TrainingJob, config: Config, engine: Engine) -> Wanted | N
 def write_heading(
     job: TrainingJob, log: Path, clock: Clock, config: Config, layer: Layer | None
 ) -> None:
-    """Say in an empty log which software really runs."""
-    if log.exists() and log.stat().st_size:
+    """Say in a log which software really runs, once; it may have what a build said before."""
+    if log.exists() and f" {HEADING} ".encode() in log.read_bytes():
         return
     image = job.request["AlgorithmSpecification"]["TrainingImage"]
     environment = environment_for(image, config.home)
-    text = f"Cloche runs {environment.description} (asked for: {image})"
+    text = f"{HEADING} {environment.description} (asked for: {image})"
     lines = [text]
     if layer is not None:
         lines.append(layer.description)
@@ -237,7 +238,8 @@ def write_heading(
             "Cloche collects no tensors: DebugHookConfig.CollectionConfigurations is not used"
         )
     log.parent.mkdir(parents=True, exist_ok=True)
-    log.write_text("".join(f"{to_ms(clock.now())} {line}\n" for line in lines))
+    with log.open("a") as file:
+        file.write("".join(f"{to_ms(clock.now())} {line}\n" for line in lines))
 
 
 def gang(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from cloche.core.config import Home
 from cloche.core.errors import AwsError, unsupported
-from cloche.services.sagemaker.environments import environment_for
+from cloche.services.sagemaker.environments import framework_of
 from cloche.services.sagemaker.records import Request
 from cloche.services.sagemaker.roles import check_role
 from cloche.services.sagemaker.training import attempts, checkpoints, warm_pools
@@ -92,7 +92,7 @@ def check_algorithm(algorithm: Request | None, home: Home) -> Request:
             "Name the program as ContainerEntrypoint.",
         )
     check_mode(algorithm["TrainingInputMode"], "AlgorithmSpecification.TrainingInputMode")
-    environment_for(algorithm["TrainingImage"], home)
+    framework_of(algorithm["TrainingImage"], home)
     for metric in algorithm.get("MetricDefinitions", ()):
         try:
             groups = re.compile(metric["Regex"]).groups
