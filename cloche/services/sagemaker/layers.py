@@ -90,7 +90,7 @@ class Layers:
                     return None
             elif seen[HOST].state != "running":
                 await self.doors.close(gang_of(name))
-                return await asyncio.to_thread(self.settle, wanted, seen[HOST])
+                return await asyncio.to_thread(self.settle, name, seen[HOST])
             place = {"account": account, "region": region, "role_arn": role_arn}
             await self.doors.open(gang_of(name), **place)
             return Installing()
@@ -115,9 +115,8 @@ class Layers:
         (folder / NAME).write_bytes(wanted.text)
         self.engine.launch(gang(wanted, folder, self.config))
 
-    def settle(self, wanted: Wanted, seen: Seen) -> Layer | None:
+    def settle(self, name: str, seen: Seen) -> Layer | None:
         """Make what pip did a layer, or clear it away."""
-        name = wanted.digest
         folder = self.config.home.layers / name
         self.engine.forget(gang_of(name))
         if seen.state != "exited" or seen.exit_code != 0:
@@ -128,19 +127,25 @@ class Layers:
         remove_tree(folder / "work")
         built = self.clock.now().isoformat(timespec="seconds")
         content = {"installed": installed((folder / "pip.log").read_text()), "built": built}
-        write_json(folder / MANIFEST, content | {"environment": wanted.environment.name})
+        write_json(folder / MANIFEST, content)
         return self.ready(name)
 
     def clear(self) -> None:
-        """Remove what was cut off, and layers that nobody has used for long; for the start."""
+        """Settle what ended meanwhile; remove what was cut off, or not used for long.
+
+        For the start of the server.
+        """
         if not self.config.home.layers.exists():
             return
         oldest = (self.clock.now() - UNUSED).timestamp()
         for folder in self.config.home.layers.iterdir():
             seen = self.engine.see(gang_of(folder.name))
-            whole = (folder / MANIFEST).exists()
-            if seen is None and (not whole or folder.stat().st_mtime < oldest):
-                remove_tree(folder)
+            if seen is None:
+                whole = (folder / MANIFEST).exists()
+                if not whole or folder.stat().st_mtime < oldest:
+                    remove_tree(folder)
+            elif seen[HOST].state != "running":
+                self.settle(folder.name, seen[HOST])
 
 
 def gang_of(name: str) -> str:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -195,11 +197,40 @@ def test_the_server_dies_while_pip_runs(tmp_path: Path, index: Index) -> None:
         assert "VALUE 42 1" in completed(trainer, name).splitlines()
 
 
-def test_what_a_killed_installation_left_is_cleared(tmp_path: Path) -> None:
-    left = tmp_path / "home/layers/0123456789abcdef"
-    (left / "upper").mkdir(parents=True)
+def test_what_is_left_is_cleared_at_the_start(tmp_path: Path) -> None:
+    """What a killed installation left, and a layer that nobody has used for 30 days."""
+    layers = tmp_path / "home/layers"
+    manifest = json.dumps({"installed": [], "built": "2026-01-01T00:00:00+00:00"})
+    for name, whole, days in (("cut-off", False, 0), ("old", True, 31), ("used", True, 29)):
+        (layers / name / "upper").mkdir(parents=True)
+        if whole:
+            (layers / name / "layer.json").write_text(manifest)
+        since = time.time() - days * 86_400
+        os.utime(layers / name, (since, since))
     with platforms.start(tmp_path / "home"):
-        assert not left.exists()
+        assert [path.name for path in layers.iterdir()] == ["used"]
+
+
+def test_pip_ended_while_the_server_was_down(tmp_path: Path, index: Index) -> None:
+    """The next server makes a layer of it though nobody asks any more."""
+    index.open.clear()
+    home, more = tmp_path / "home", {"port": platforms.free_port(), "allow_egress": (f"{HOST}/32",)}
+    with platforms.start(home, **more) as platform:
+        trainer = Trainer(platform)
+        name = start(trainer, index, SCRIPT.format(1), SATISFIED)
+        wait_for(lambda: list(platform.home.layers.glob("*")))
+        trainer.sagemaker.stop_training_job(TrainingJobName=name)
+        trainer.ended(name)
+        engine, layers = platform.app.engine, platform.home.layers
+        (layer,) = layers.iterdir()
+        platform.stop(end_gangs=False)
+    wait_for(lambda: ended(engine.see(f"layer-{layer.name}")))
+    with platforms.start(home, **more):
+        assert (layer / "layer.json").exists()
+
+
+def ended(seen: Any) -> bool:
+    return seen is None or all(one.state == "exited" for one in seen.values())
 
 
 @pytest.mark.torch
