@@ -21,11 +21,10 @@ class Framework:
     repositories: tuple[str, ...]  # as in REGISTRY/REPOSITORY:TAG
     packages: tuple[str, ...]  # what pip is asked for (PEP 508)
     # Where Cloche's own Python has these distributions, in such versions, it stands in and nothing
-    # is built.
-    # Empty: an environment of its own is always needed.
+    # is built. Empty: an environment of its own is always needed.
     enough: tuple[str, ...] = ()
     tested: bool = False  # end to end, by Cloche's own tests
-    # Versions with which it was trained and served by hand (test_images_on_demand.py, opt-in).
+    # Versions with which it trained and served once (test_images_on_demand.py, opt-in).
     tried: str = ""
     handlers: Handlers = "pytorch"  # whose default input_fn, predict_fn, output_fn serve
     training_module: str = "sagemaker_pytorch_container.training:main"  # SM_FRAMEWORK_MODULE

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-from training_client import Trainer, source, wait_for
+from serving_client import deploy, settled
+from training_client import Trainer, source
 
 from cloche.cli import main
 from cloche.testing.platform import Platform
@@ -39,22 +40,8 @@ def trainer(platform: Platform) -> Trainer:
 def serve(platform: Platform, role: str, image: str, name: str, uri: str, **variables: str) -> Any:
     """Put an endpoint up; return the client that invokes it."""
     sagemaker = platform.client("sagemaker")
-    container = {"Image": image, "ModelDataUrl": uri, "Environment": variables}
-    sagemaker.create_model(ModelName=name, PrimaryContainer=container, ExecutionRoleArn=role)
-    variant = {
-        "VariantName": "v",
-        "ModelName": name,
-        "InitialInstanceCount": 1,
-        "InstanceType": "ml.m5.large",
-    }
-    sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant])
-    sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name)
-
-    def settled() -> Any:
-        found = sagemaker.describe_endpoint(EndpointName=name)
-        return found if found["EndpointStatus"] != "Creating" else None
-
-    found = wait_for(settled)
+    deploy(sagemaker, role, name, image, uri, **variables)
+    found = settled(sagemaker, name)
     assert found["EndpointStatus"] == "InService", found
     return platform.client("sagemaker-runtime")
 

@@ -69,7 +69,8 @@ if __name__ == "__main__":
     for each in (model, tokenizer):
         each.save_pretrained(os.environ["SM_MODEL_DIR"])
 """
-# The framework's script, its estimator in the SDK, what it is asked, and the answer.
+# The framework's script (TensorFlow's images serve `inference.py` alone), its estimator in the SDK,
+# what it is asked, and the answer.
 TRIED = {
     "xgboost": (
         XGBOOST,
@@ -83,7 +84,7 @@ TRIED = {
         TENSORFLOW,
         "sagemaker.tensorflow.TensorFlow",
         {"framework_version": "2.16", "py_version": "py310"},
-        {"entry_point": "script.py", "source_dir": "code"},
+        {"entry_point": "inference.py", "source_dir": "code"},
         [[1.0, 1.0, 1.0], [0.0, 0.1, 0.0]],
         [[True], [False]],
     ),
@@ -106,7 +107,7 @@ from sagemaker.serializers import JSONSerializer
 where, estimator, deployed, asked = json.loads(sys.argv[1])
 module, _, name = where.rpartition(".")
 fitted = getattr(importlib.import_module(module), name)(
-    entry_point="script.py", source_dir="code", role=sagemaker.get_execution_role(), **estimator
+    entry_point="inference.py", source_dir="code", role=sagemaker.get_execution_role(), **estimator
 )
 fitted.fit()
 predictor = fitted.deploy(
@@ -125,7 +126,7 @@ def test_trained_and_served(name: str, platform: Platform, tmp_path: Path) -> No
         pytest.skip(f"not among CLOCHE_TEST_IMAGES={' '.join(CHOSEN)!r}")
     script, where, estimator, deployed, asked, expected = TRIED[name]
     (tmp_path / "code").mkdir()
-    (tmp_path / "code/script.py").write_text(script)
+    (tmp_path / "code/inference.py").write_text(script)
     told = json.dumps([where, estimator | TYPES, deployed, asked])
     ran = subprocess.run(
         [sys.executable, "-c", USER, told],

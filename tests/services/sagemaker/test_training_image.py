@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import fcntl
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from killable import Killable
+from serving_client import deploy, settled
 from training_client import Trainer, source, wait_for
 from training_world import World, trainer
 
@@ -185,27 +187,25 @@ def test_stopped_while_it_waits(server: Killable) -> None:
     assert user.log(job["TrainingJobName"]).splitlines()[0].startswith("Cloche runs app: ")
 
 
-def deploy(sagemaker: Any, role: str, name: str, image: str, uri: str) -> None:
-    container = {"Image": image, "ModelDataUrl": uri}
-    sagemaker.create_model(ModelName=name, PrimaryContainer=container, ExecutionRoleArn=role)
-    variant = {
-        "VariantName": "v",
-        "ModelName": name,
-        "InitialInstanceCount": 1,
-        "InstanceType": "ml.m5.large",
-    }
-    sagemaker.create_endpoint_config(EndpointConfigName=name, ProductionVariants=[variant])
-    sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name)
+def down(server: Killable, *options: str) -> str:
+    command = [sys.executable, "-m", "cloche", "down", "--home", str(server.home), *options]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-def settled(sagemaker: Any, name: str) -> Any:
-    """Return an endpoint's description once it is no longer Creating."""
-
-    def look() -> Any:
-        found = sagemaker.describe_endpoint(EndpointName=name)
-        return found if found["EndpointStatus"] != "Creating" else None
-
-    return wait_for(look)
+def test_down_leaves_a_build_or_ends_it(server: Killable) -> None:
+    home, user = Home(server.home), Trainer(server)
+    with held(home):
+        name = start(user, MINE)
+        waits(user, name)
+        said = " ".join(down(server).split())
+        assert f"1 job ({name}) goes on running" in said
+        assert said.endswith("The environment app goes on being built.")
+        assert background.under_way(home) == ["app"]
+        server.up()
+        assert "goes on" not in down(server, "--stop-jobs")
+        server.until(lambda: not background.under_way(home))
+    server.up()
+    assert user.ended(name)["TrainingJobStatus"] == "Stopped"
 
 
 async def test_what_pip_says_is_no_metric(
