@@ -86,8 +86,13 @@ class Tuning:
         return sum(trial.early for trial in self.trials)
 
     @property
+    def all_epochs(self) -> int:
+        """How many epochs there would have been."""
+        return self.epochs * len(self.trials)
+
+    @property
     def saved_epochs(self) -> int:
-        """How many epochs that spared."""
+        """How many of them early stopping spared."""
         return sum(self.epochs - trial.epoch for trial in self.trials if trial.early)
 
     @property

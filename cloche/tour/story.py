@@ -166,9 +166,8 @@ class Story:
                 f"s3://{self.bucket}/features/",
             ]
             if found.early:
-                all_epochs = found.epochs * len(found.trials)
                 step.facts.append(
-                    f"Auto early stopping spared {found.saved_epochs} of {all_epochs} epochs"
+                    f"Auto early stopping spared {found.saved_epochs} of {found.all_epochs} epochs"
                 )
         return found
 
