@@ -2,8 +2,8 @@
 
 A fork server is started with the first job that could use one; it imports what that job's script
 imports, and helps the jobs after it. It ends with the server (its socket closes), when it was idle
-for long, or when its environment's packages have changed. Where it fails, a script starts as it
-always did; one whose imports start threads is not tried again.
+for long, when its environment's packages have changed, or when others are used more. Where it
+fails, a script starts as it always did; one whose imports start threads is not tried again.
 """
 
 import os
@@ -26,6 +26,7 @@ ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "OMP_NUM_THREADS": "1",
 }
+MOST = 4  # fork servers at a time: each holds its packages (torch: 500 MiB)
 UNFIT = re.compile(r"[:,\\=]")  # in the path of a layer, an overlay's options would not bear it
 
 
@@ -109,13 +110,14 @@ class ForkServers:
 
     def _conversation(self, key: Key) -> socket.socket | None:
         digest = digest_of(Path(key.python))
-        server = self.servers.get(key)
+        server = self.servers.pop(key, None)
         if server is not None and (server.gone or server.digest != digest):
             server.end()
             server = None
         try:
-            if server is None:
-                server = self.servers[key] = start(key, digest)
+            self.servers[key] = server = server or start(key, digest)  # the last one that was used
+            if len(self.servers) > MOST:
+                self.servers.pop(next(iter(self.servers))).end()
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
                 socket.send_fds(server.control, [b"one"], [theirs.fileno()])

@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 import cloche.runtime
-from cloche.engine import GangSpec, Mount, ProcessSpec, Warm
+from cloche.engine import GangSpec, Mount, ProcessSpec, Warm, warm
 from cloche.engine.local import LocalEngine
 from cloche.engine.probe import probe
 from cloche.testing.engine_lab import Lab, outcomes, wait_until
@@ -281,6 +281,22 @@ def test_an_environment_that_changed(stage: Stage) -> None:
     (stage.packages / "new.py").write_text("")
     assert stage.run("import new; print('new')", "after") == ["ordinary", "new", "status 0"]
     wait_until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie")
+
+
+def test_only_so_many_at_a_time(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One more than the most ends the one that was not used for longest."""
+    monkeypatch.setattr(warm, "MOST", 2)
+    assert isinstance(stage.engine, LocalEngine)
+    servers = stage.engine.fork_servers.servers
+    gangs = {name: stage.spec("pass", name) for name in ("a", "b", "c")}
+    for name in ("a", "b", "a", "c"):
+        (process,) = gangs[name].processes
+        other = replace(process, warm=Warm((name,), LOADED))
+        (conversation,) = stage.engine.fork_servers.conversations(
+            replace(gangs[name], processes=(other,))
+        ).values()
+        conversation.close()
+    assert [key.modules for key in servers] == [("a",), ("c",)]
 
 
 def test_ends_with_the_server(stage: Stage) -> None:
