@@ -90,6 +90,7 @@ class Platform:
             "started": self.started.isoformat(),
             "isolation": self.engine.isolation,
             "capacity": asdict(capacity),
+            "fork_servers_mib": self.engine.fork_servers.memory_mib(),
             "failure": None if self.ended is None else repr(self.ended),
         }
         return Response(200, {"content-type": "application/json"}, json.dumps(content).encode())

@@ -9,7 +9,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from rich.table import Table
 
 from cloche.cli.client import Client
-from cloche.cli.output import Stop, out, size
+from cloche.cli.output import Stop, count, out, size
 from cloche.core import home as homes
 from cloche.core.config import Home
 
@@ -48,11 +48,20 @@ def rows(
         ("jobs", f"{len(jobs)} running{': ' if jobs else ''}{', '.join(jobs)}"),
         ("endpoints", states or "none"),
         ("capacity", f"{cpus}, {memory}"),
+        *(warm(told["fork_servers_mib"])),
         ("isolation", told["isolation"]),
         ("home", f"{told['home']} ({size(disk_used(client.home))} on disk)"),
         *([("log", client.server.log)] if client.server.log else []),
         *(failure if told["failure"] else []),
     ]
+
+
+def warm(held_mib: list[float]) -> list[tuple[str, str]]:
+    """Return the line about interpreters that wait for scripts with their packages imported."""
+    if not held_mib:
+        return []
+    held = f"{sum(held_mib):,.0f} MiB by {count(len(held_mib), 'fork server')}"
+    return [("warm", f"{held}, so that scripts start at once; up to 30 minutes after a job")]
 
 
 def running_jobs(client: Client) -> list[str]:

@@ -11,7 +11,6 @@ import re
 import socket
 import subprocess
 import threading
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,14 +83,14 @@ class ForkServers:
                     found[process.name] = conversation
         return found
 
-    def memory_mib(self) -> Mapping[str, float]:
-        """Return what each fork server holds, by its interpreter."""
-        found: dict[str, float] = {}
+    def memory_mib(self) -> list[float]:
+        """Return what each fork server that runs holds."""
+        found: list[float] = []
         with self.lock:
-            for key, server in self.servers.items():
-                with suppress(psutil.NoSuchProcess):
-                    held = psutil.Process(server.process.pid).memory_info().rss / 2**20
-                    found[key.python] = found.get(key.python, 0.0) + held
+            for server in self.servers.values():
+                if server.process.poll() is None:
+                    with suppress(psutil.NoSuchProcess):
+                        found.append(psutil.Process(server.process.pid).memory_info().rss / 2**20)
         return found
 
     def _key(self, spec: ProcessSpec) -> Key | None:

@@ -68,6 +68,9 @@ def test_down_says_what_goes_on(tmp_path: Path) -> None:
 def test_jobs_stop_with_the_server_when_asked(cloche: Cloche) -> None:
     cloche.up()
     start_job(cloche, 600)
+    shown = cloche("status").stdout
+    assert "1 running: job-1" in shown
+    assert ("MiB by 1 fork server, so" in shown) == ("Full isolation" in shown)
     said = cloche("down", "--stop-jobs").stdout
     assert "Stopping 1 job: job-1" in said and "Cloche is down; everything is kept." in said
     cloche.up()
