@@ -82,6 +82,7 @@ class Platform:
     async def status(self, request: LocalRequest) -> Response:
         """Answer `/_cloche/status`: what `cloche status` shows beside the account's resources."""
         capacity = await asyncio.to_thread(self.engine.capacity)
+        held_mib = await asyncio.to_thread(self.engine.fork_servers.memory_mib)
         content = {
             "version": version("cloche"),
             "home": str(self.config.home.path),
@@ -90,7 +91,7 @@ class Platform:
             "started": self.started.isoformat(),
             "isolation": self.engine.isolation,
             "capacity": asdict(capacity),
-            "fork_servers_mib": self.engine.fork_servers.memory_mib(),
+            "fork_servers_mib": held_mib,
             "failure": None if self.ended is None else repr(self.ended),
         }
         return Response(200, {"content-type": "application/json"}, json.dumps(content).encode())

@@ -48,7 +48,7 @@ def rows(
         ("jobs", f"{len(jobs)} running{': ' if jobs else ''}{', '.join(jobs)}"),
         ("endpoints", states or "none"),
         ("capacity", f"{cpus}, {memory}"),
-        *(warm(told["fork_servers_mib"])),
+        *warm(told["fork_servers_mib"]),
         ("isolation", told["isolation"]),
         ("home", f"{told['home']} ({size(disk_used(client.home))} on disk)"),
         *([("log", client.server.log)] if client.server.log else []),

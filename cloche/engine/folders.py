@@ -51,10 +51,10 @@ def in_place(mount: Mount) -> bool:
     return str(mount.source) == mount.target
 
 
-def hand_over(path: Path, user: int) -> None:
+def hand_over(path: Path, user: int, *, linked: bool = False) -> None:
     """Make `user` the owner of a file or folder and all in it.
 
-    Files with several names are left alone: they may be S3 objects, linked in.
+    Files with several names are left alone unless `linked`: they may be S3 objects, linked in.
     """
     os.chown(path, user, user, follow_symlinks=False)
     for folder, folders, files in os.walk(path):
@@ -62,7 +62,7 @@ def hand_over(path: Path, user: int) -> None:
             os.chown(os.path.join(folder, name), user, user, follow_symlinks=False)
         for name in files:
             file = os.path.join(folder, name)
-            if os.lstat(file).st_nlink == 1:
+            if linked or os.lstat(file).st_nlink == 1:
                 os.chown(file, user, user, follow_symlinks=False)
 
 

@@ -306,9 +306,7 @@ def serve() -> list[str]:
     while True:
         ready, _, _ = select.select([engine.fileno(), hears], [], [], IDLE_S)
         if hears in ready:
-            load(
-                {name for number in os.read(hears, 256) for name in modules()[number : number + 1]}
-            )
+            load(os.read(hears, 256))
         if engine.fileno() in ready:
             text, descriptors, _flags, _address = socket.recv_fds(engine, 16, 1)
             if not text:
@@ -322,12 +320,13 @@ def serve() -> list[str]:
     raise SystemExit(0)
 
 
-def load(names: set[str]) -> None:
-    """Import modules, for all that are forked from now on."""
+def load(numbers: bytes) -> None:
+    """Import modules, for all that are forked from now on; what is no module's number is none."""
     sys.dont_write_bytecode = True  # the environment would look changed
-    for name in sorted(names):
-        with contextlib.suppress(ImportError):
-            importlib.import_module(name)
+    for number, name in enumerate(modules()):
+        if number in numbers:
+            with contextlib.suppress(ImportError):
+                importlib.import_module(name)
     sys.dont_write_bytecode = False
     if len(os.listdir("/proc/self/task")) > 1:
         raise SystemExit("a package has started a thread: what is forked would hang")

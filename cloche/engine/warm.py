@@ -95,7 +95,7 @@ class ForkServers:
 
     def _key(self, spec: ProcessSpec) -> Key | None:
         """Return which fork server a process would have; None: none."""
-        if spec.warm is None:
+        if spec.warm is None or not spec.warm.modules:
             return None
         layers = tuple(
             f"{mount.target}={':'.join(map(str, reversed(mount.layers)))}"

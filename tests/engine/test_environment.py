@@ -3,7 +3,6 @@
 import importlib.util
 import os
 import sys
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from cloche.engine import GangSpec, Mount, ProcessSpec
 from cloche.engine.probe import probe
 from cloche.testing.engine_lab import Lab, outcomes
 from cloche.testing.local_engine import local_lab
+from cloche.testing.wheel import write_wheel
 
 MACHINE = probe()
 VENV = Path(sys.prefix)
@@ -47,16 +47,7 @@ def in_venv(lab: Lab, name: str, script: str, *mounts: Mount) -> ProcessSpec:
 def test_pip_install_changes_nothing_outside(lab: Lab) -> None:
     wheels = lab.folder / "wheels"
     wheels.mkdir()
-    with zipfile.ZipFile(wheels / "cloche_demo-1.0-py3-none-any.whl", "w") as wheel:
-        information = "cloche_demo-1.0.dist-info"
-        wheel.writestr("cloche_demo.py", "ANSWER = 42\n")
-        wheel.writestr(
-            f"{information}/METADATA", "Metadata-Version: 2.1\nName: cloche-demo\nVersion: 1.0\n"
-        )
-        wheel.writestr(
-            f"{information}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-        )
-        wheel.writestr(f"{information}/RECORD", "")
+    write_wheel(wheels, "cloche_demo", "1.0", "ANSWER = 42\n")
     script = (
         "python -m pip install -q --no-index --find-links /wheels cloche-demo && "
         "python -c 'import cloche_demo; print(cloche_demo.ANSWER)' && "

@@ -10,13 +10,13 @@ import signal
 import subprocess
 import sys
 import tarfile
-import zipfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from cloche.runtime import training, training_env
+from cloche.testing.wheel import write_wheel
 
 RUNNER = training.__file__
 
@@ -247,25 +247,10 @@ def test_shell_script_runs_with_quoted_arguments(tmp_path: Path) -> None:
     assert "[--name]\n[two words]\n" in done.stdout
 
 
-def wheel(path: Path) -> None:
-    """A package that pip can install without building or asking an index."""
-    with zipfile.ZipFile(path, "w") as file:
-        file.writestr("clochetestwheel.py", "VALUE = 42\n")
-        info = "clochetestwheel-1.0.dist-info"
-        file.writestr(
-            f"{info}/METADATA", "Metadata-Version: 2.1\nName: clochetestwheel\nVersion: 1.0\n"
-        )
-        file.writestr(
-            f"{info}/WHEEL",
-            "Wheel-Version: 1.0\nGenerator: t\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        )
-        file.writestr(f"{info}/RECORD", "clochetestwheel.py,,\n")  # fmt: skip
-
-
 def test_requirements_are_installed_first(tmp_path: Path) -> None:
-    wheel(tmp_path / "clochetestwheel-1.0-py3-none-any.whl")
+    path = write_wheel(tmp_path, "clochetestwheel", "1.0", "VALUE = 42\n")
     one = job(tmp_path, "import clochetestwheel; print('VALUE', clochetestwheel.VALUE)")
-    one.code["requirements.txt"] = f"{tmp_path}/clochetestwheel-1.0-py3-none-any.whl\n"
+    one.code["requirements.txt"] = f"{path}\n"
     done = one.run()
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.index("-r requirements.txt") < done.stdout.index("VALUE 42")

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -22,7 +21,7 @@ from cloche.core.config import Config
 from cloche.core.home import write_json
 from cloche.core.identity import Doorkeeper
 from cloche.engine import Engine, EngineError, GangSpec, Mount, ProcessSpec, Seen
-from cloche.engine.folders import remove_tree
+from cloche.engine.folders import hand_over, remove_tree
 from cloche.services.sagemaker.instance import base_environment, base_mounts
 from cloche.services.sagemaker.requirements import NAME, Wanted
 
@@ -123,7 +122,8 @@ class Layers:
             remove_tree(folder)
             self.failed.add(name)
             return None
-        own(folder / "upper")
+        if os.geteuid() == 0:  # it was the sandbox's user's; any other server is that user
+            hand_over(folder / "upper", 0, linked=True)
         remove_tree(folder / "work")
         built = self.clock.now().isoformat(timespec="seconds")
         content = {"installed": installed((folder / "pip.log").read_text()), "built": built}
@@ -179,15 +179,6 @@ def installed(log: str) -> list[str]:
     said = "Successfully installed "
     lines = [line.partition(said)[2] for line in log.splitlines() if said in line]
     return lines[-1].split() if lines else []
-
-
-def own(folder: Path) -> None:
-    """Make all in a folder ours, as its environment is; it was the sandbox's user's."""
-    user, group = os.geteuid(), os.getegid()
-    with suppress(PermissionError):  # a server that is no root is its sandboxes' user
-        for where, folders, files in os.walk(folder):
-            for name in (".", *folders, *files):
-                os.chown(os.path.join(where, name), user, group, follow_symlinks=False)
 
 
 def layered(mounts: tuple[Mount, ...], layer: Layer | None) -> tuple[Mount, ...]:

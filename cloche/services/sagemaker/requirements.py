@@ -25,19 +25,15 @@ LONGEST = 64 << 10  # bytes of a requirements.txt
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Requirements for an environment. `settings`: variables that pip obeys."""
+    """Requirements for an environment. `settings`: variables that pip obeys.
+
+    `digest` names what pip would make of this: another content, another name.
+    """
 
     environment: Environment
     text: bytes
     settings: Mapping[str, str]
-
-    @property
-    def digest(self) -> str:
-        """Return a name for what pip would make of this: another content, another name."""
-        venv = self.environment.prefixes[0]
-        changed = [p.stat().st_mtime_ns for p in sorted(venv.glob("lib*/python*/site-packages"))]
-        stands_on = [str(venv), changed, self.text.decode(), sorted(self.settings.items())]
-        return hashlib.sha256(json.dumps(stands_on).encode()).hexdigest()[:16]
+    digest: str
 
 
 def wanted(archive: Path, environment: Environment, variables: Mapping[str, str]) -> Wanted | None:
@@ -47,7 +43,15 @@ def wanted(archive: Path, environment: Environment, variables: Mapping[str, str]
     if text is None or not virtual or not shareable(text):
         return None
     settings = {k: v for k, v in variables.items() if k.upper().startswith("PIP_")}
-    return Wanted(environment, text, settings)
+    return Wanted(environment, text, settings, digest_of(environment, text, settings))
+
+
+def digest_of(environment: Environment, text: bytes, settings: Mapping[str, str]) -> str:
+    """Return the digest of requirements for an environment as it is now."""
+    venv = environment.prefixes[0]
+    changed = [p.stat().st_mtime_ns for p in sorted(venv.glob("lib*/python*/site-packages"))]
+    stands_on = [str(venv), changed, text.decode(), sorted(settings.items())]
+    return hashlib.sha256(json.dumps(stands_on).encode()).hexdigest()[:16]
 
 
 def read(archive: Path) -> bytes | None:

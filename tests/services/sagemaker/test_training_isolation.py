@@ -6,13 +6,15 @@ import importlib.util
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from training_client import BUCKET, Trainer, channel, source, wheel
+from training_client import BUCKET, Trainer, channel, source
 
 from cloche.engine.accounts import Accounts, Resources
 from cloche.engine.probe import reduced
 from cloche.testing.platform import Platform
+from cloche.testing.wheel import write_wheel
 
 
 @pytest.fixture(scope="module")
@@ -157,9 +159,10 @@ def test_isolated_job_reaches_nothing(trainer: Trainer, platform: Platform) -> N
     assert len([line for line in log if line.startswith("nothing")]) == 2, log
 
 
-def test_requirements_change_nothing_outside(trainer: Trainer) -> None:
-    name = "clochetestwheel-1.0-py3-none-any.whl"
-    trainer.put(f"wheels/{name}", wheel())
+def test_requirements_change_nothing_outside(trainer: Trainer, tmp_path: Path) -> None:
+    path = write_wheel(tmp_path, "clochetestwheel", "1.0", "VALUE = 42\n")
+    name = path.name
+    trainer.put(f"wheels/{name}", path.read_bytes())
     uri = trainer.put(
         "req/sourcedir.tar.gz",
         source(

@@ -16,15 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from training_client import Trainer, source, wait_for, wheel
+from training_client import Trainer, source, wait_for
 
 from cloche.engine.probe import probe
 from cloche.testing import platform as platforms
 from cloche.testing.platform import Platform
+from cloche.testing.wheel import write_wheel
 
 pytestmark = pytest.mark.skipif(probe().isolation != "full", reason="layers need sandboxes")
 HOST = "127.0.0.2"  # not in NO_PROXY: pip goes through the platform's proxy
-NAME = "clochetestwheel-1.0-py3-none-any.whl"
 SCRIPT = "import clochetestwheel; print('VALUE', clochetestwheel.VALUE, {})"
 ADDS = "requirements.txt adds to the environment, since "
 SATISFIED = "numpy\n"
@@ -33,7 +33,8 @@ SATISFIED = "numpy\n"
 class Index:
     """A package index with one wheel; it answers when `open` is set."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
+        wheel = write_wheel(folder, "clochetestwheel", "1.0", "VALUE = 42\n")
         self.asked: list[str] = []
         self.open = threading.Event()
         self.open.set()
@@ -43,8 +44,8 @@ class Index:
             def do_GET(self) -> None:
                 index.asked.append(self.path)
                 index.open.wait(60)
-                page = f'<a href="/files/{NAME}">{NAME}</a>'.encode()
-                body = wheel() if self.path.startswith("/files/") else page
+                page = f'<a href="/files/{wheel.name}">{wheel.name}</a>'.encode()
+                body = wheel.read_bytes() if self.path.startswith("/files/") else page
                 known = self.path.startswith(("/files/", "/simple/clochetestwheel/"))
                 self.send_response(200 if known else 404)
                 self.send_header("Content-Type", "text/html")
@@ -69,8 +70,8 @@ class Index:
 
 
 @pytest.fixture
-def index() -> Iterator[Index]:
-    index = Index()
+def index(tmp_path: Path) -> Iterator[Index]:
+    index = Index(tmp_path)
     yield index
     index.open.set()
     index.server.shutdown()

@@ -400,7 +400,7 @@ async def test_a_folder_that_could_not_be_removed_is_tried_again(
     def remove(folder: Path) -> None:
         raise OSError("busy")
 
-    monkeypatch.setattr(warm_pool, "remove", remove)
+    monkeypatch.setattr(warm_pool, "remove_tree", remove)
     with pytest.raises(OSError, match="busy"):
         await world.step()
     monkeypatch.undo()

@@ -6,7 +6,6 @@ import io
 import json
 import tarfile
 import time
-import zipfile
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -33,23 +32,6 @@ def source(files: dict[str, str]) -> bytes:
             info = tarfile.TarInfo(name)
             info.size = len(text.encode())
             tar.addfile(info, io.BytesIO(text.encode()))
-    return data.getvalue()
-
-
-def wheel() -> bytes:
-    """A package that pip can install without building it or asking an index."""
-    data = io.BytesIO()
-    with zipfile.ZipFile(data, "w") as file:
-        file.writestr("clochetestwheel.py", "VALUE = 42\n")
-        info = "clochetestwheel-1.0.dist-info"
-        file.writestr(
-            f"{info}/METADATA", "Metadata-Version: 2.1\nName: clochetestwheel\nVersion: 1.0\n"
-        )
-        file.writestr(
-            f"{info}/WHEEL",
-            "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-        )
-        file.writestr(f"{info}/RECORD", "clochetestwheel.py,,\n")
     return data.getvalue()
 
 

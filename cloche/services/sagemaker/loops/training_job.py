@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from cloche.core.clock import to_ms
 from cloche.core.errors import AwsError
 from cloche.engine import EngineError, InsufficientCapacity, Seen
+from cloche.engine.folders import remove_tree
 from cloche.records.store import Change, Resource, StorageFull
 from cloche.services.sagemaker.environments import NotBuilt
 from cloche.services.sagemaker.instance import INSTANCE_TYPES
@@ -459,7 +460,7 @@ class TrainingJobs:
         gang, sagemaker = h.gang_of(job), self.sagemaker
         await sagemaker.doors.close(gang)
         await asyncio.to_thread(sagemaker.engine.forget, gang)
-        await asyncio.to_thread(h.remove, h.ground_of(job, sagemaker.config).folder)
+        await asyncio.to_thread(remove_tree, h.ground_of(job, sagemaker.config).folder)
         self.remembered.pop(gang, None)
         self.checkpoints.forget(h.mls_of(job, sagemaker.config))
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cloche.engine.folders import remove_tree
 from cloche.records.store import Resource
 from cloche.services.sagemaker.records import WARM_POOL, WarmPoolStatus
 from cloche.services.sagemaker.training import warm_pool_record as record
-from cloche.services.sagemaker.training.hosts import remove
 from cloche.services.sagemaker.training.warm_pools import Remove, Terminate, Wait, plan
 
 if TYPE_CHECKING:
@@ -44,6 +44,6 @@ class WarmPools:
                 await record.terminate(store, resource, job, now)
             case Remove():
                 kept = record.folder(resource.name, self.sagemaker.config)
-                await asyncio.to_thread(remove, kept)
+                await asyncio.to_thread(remove_tree, kept)
                 await store.delete(resource)
         return None

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -350,20 +349,3 @@ def variables(
         name = channel["ChannelName"]
         found[f"SM_CHANNEL_{name.upper()}"] = f"/opt/ml/input/data/{name}"
     return found | dict(job.request.get("Environment", {}))
-
-
-def remove(folder: Path) -> None:
-    """Remove a folder, whatever permissions the script gave to what is in it."""
-
-    def open_up(function: Callable[..., object], path: str, _error: object) -> None:
-        parent = os.path.dirname(path)
-        if os.path.lexists(path) and not os.path.islink(parent):
-            os.chmod(parent, 0o700)
-            if os.path.isdir(path) and not os.path.islink(path):
-                os.chmod(path, 0o700)
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                os.unlink(path)
-
-    if folder.exists():
-        shutil.rmtree(folder, onerror=open_up)
