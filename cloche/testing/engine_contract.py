@@ -126,6 +126,17 @@ class EngineContract:
         assert (lines[0], lines[-1]) == ("up", "saved")
         lab.engine.stop("gang")
 
+    def test_stop_asks_the_first_process_alone_and_once(self, lab: Lab) -> None:
+        """As a container's: what it started (a data loader's workers) is its own to end."""
+        child = "trap 'echo child' TERM; echo up; while :; do sleep 0.05; done"
+        ends = "n=0; while [ $n -lt 20 ]; do sleep 0.05; n=$((n+1)); done; exit 0"
+        script = f"trap 'echo asked; {ends}' TERM; ({child}) & while :; do sleep 0.05; done"
+        lab.place(GangSpec(name="gang", processes=(lab.process("h", script),)))
+        wait_until(lambda: lab.said("h", "up"))
+        lab.engine.stop("gang")
+        assert outcomes(lab.finished()) == {"h": (0, "Stopped")}
+        assert lab.log("h") == ["up", "asked"]
+
     def test_stop_kills_after_the_grace(self, lab: Lab) -> None:
         """A process that ignores SIGTERM gets SIGKILL."""
         script = "trap '' TERM; echo up; while :; do sleep 0.05; done"

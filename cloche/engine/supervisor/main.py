@@ -78,7 +78,7 @@ class Supervisor:
                 if time.monotonic() > until:
                     raise StartError(f"a sandbox was not ready within {START_WITHIN_S:g} s")
             for process in self.processes:
-                process.learn_group()
+                process.learn_processes()
             self._write_state()
         except BaseException:
             for process in self.processes:
@@ -114,7 +114,7 @@ class Supervisor:
         for process in self.processes:
             if process.exit_code is None:
                 process.reason = reason
-                process.signal(signal.SIGTERM)
+                process.ask()
 
     def _listen(self) -> None:
         wake_read, wake_write = os.pipe()

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import time
+from pathlib import Path
 
 from . import namespaces
 from .pump import LogFile, Pump
@@ -40,7 +41,8 @@ class Process:
         self.pump = Pump(LogFile(plan["log"]))
         self.early = b""  # output before READY: why a sandbox could not be set up
         self.ready = False
-        self.group = 0  # process group that signals go to
+        self.group = 0  # process group that SIGKILL goes to
+        self.first = 0  # the command's own process, which alone gets SIGTERM
         self.reason: str | None = None
         self.exit_code: int | None = None
         self.ended_ms = 0
@@ -83,15 +85,18 @@ class Process:
             self.ready = True
             self.pump.feed(before + after, now)
 
-    def learn_group(self) -> None:
-        """Find out which process group is the command's (when `ready`)."""
+    def learn_processes(self) -> None:
+        """Find out which process and which group are the command's (when `ready`)."""
         if not self.plan["sandboxed"]:
-            self.group = self.pid
+            self.group = self.first = self.pid
             return
         text = os.read(self.status, 4096).decode()
         key = '"child-pid":'
         start = text.index(key) + len(key)
         self.group = int(text[start:].replace("}", ",").split(",", 1)[0])
+        with contextlib.suppress(OSError, IndexError):  # killed meanwhile: its exit tells
+            children = Path(f"/proc/{self.group}/task/{self.group}/children").read_text()
+            self.first = int(children.split()[0])
 
     def is_due(self, now: float) -> bool:
         """Tell whether its record is to be written: it ended, and its output did or had time to."""
@@ -108,31 +113,27 @@ class Process:
 
     def introduce(self, conversation: socket.socket) -> None:
         """Show the fork server the sandbox: its first program; else the conversation ends."""
-        with contextlib.suppress(OSError, ValueError), conversation:
-            with open(f"/proc/{self.group}/task/{self.group}/children") as children:
-                pid = int(children.read().split()[0])
-            descriptor = os.pidfd_open(pid)
+        with contextlib.suppress(OSError), conversation:
+            descriptor = os.pidfd_open(self.first)
             try:
-                socket.send_fds(conversation, [b"%d" % pid], [descriptor])
+                socket.send_fds(conversation, [b"%d" % self.first], [descriptor])
             finally:
                 os.close(descriptor)
 
-    def signal(self, number: int) -> None:
-        """Send a signal to the process and its group."""
-        if self.exit_code is not None:
-            return
-        try:
-            if self.group:
-                os.killpg(self.group, number)
-            else:
-                os.kill(self.pid, number)
-        except ProcessLookupError:
-            return
+    def ask(self) -> None:
+        """Ask the command to end: SIGTERM to its first process, as a container's gets it."""
+        if self.exit_code is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.first or self.pid, signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it and, in a sandbox, all that it started."""
-        self.signal(signal.SIGKILL)
-        if self.plan["sandboxed"] and self.exit_code is None:
+        """End it and all that it started."""
+        if self.exit_code is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            if self.group:
+                os.killpg(self.group, signal.SIGKILL)
+        if self.plan["sandboxed"] or not self.group:
             os.kill(self.pid, signal.SIGKILL)
 
     def exited(self, status: int, now: float) -> None:
