@@ -8,7 +8,6 @@ import os
 import signal
 import socket
 import time
-from pathlib import Path
 
 from . import namespaces
 from .pump import LogFile, Pump
@@ -94,9 +93,10 @@ class Process:
         key = '"child-pid":'
         start = text.index(key) + len(key)
         self.group = int(text[start:].replace("}", ",").split(",", 1)[0])
-        with contextlib.suppress(OSError, IndexError):  # killed meanwhile: its exit tells
-            children = Path(f"/proc/{self.group}/task/{self.group}/children").read_text()
-            self.first = int(children.split()[0])
+        children = f"/proc/{self.group}/task/{self.group}/children"
+        # Without one it was killed meanwhile: its exit tells.
+        with contextlib.suppress(OSError, IndexError), open(children) as pids:
+            self.first = int(pids.read().split()[0])
 
     def is_due(self, now: float) -> bool:
         """Tell whether its record is to be written: it ended, and its output did or had time to."""
