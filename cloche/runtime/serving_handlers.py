@@ -25,6 +25,7 @@ from typing import Any
 from cloche.runtime import serving_formats as formats
 
 HANDLERS = "https://sagemaker.readthedocs.io/en/stable/"
+MODEL_DIR = Path("/opt/ml/model")  # in a sandbox, as in a container
 Handler = Callable[..., Any]
 
 
@@ -83,16 +84,18 @@ class Settings:
     program: str
     default_accept: str
     handlers: str  # whose defaults: a key of DEFAULTS
+    provided: str = ""  # the requirements that the environment was given before
 
     @classmethod
     def read(cls, environment: Mapping[str, str]) -> "Settings":
         """Return the settings; the names are those that AWS's containers read."""
         return cls(
-            model_dir=Path(environment.get("SM_MODEL_DIR", "/opt/ml/model")),
+            model_dir=Path(environment.get("SM_MODEL_DIR", MODEL_DIR)),
             # The SDK sends an empty one where the model brings its code.
             program=environment.get("SAGEMAKER_PROGRAM") or "inference.py",
             default_accept=environment.get("SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT", formats.JSON),
             handlers=environment.get("CLOCHE_HANDLERS", "pytorch"),
+            provided=environment.get("CLOCHE_REQUIREMENTS", ""),
         )
 
     @property
@@ -110,7 +113,14 @@ def install_requirements(settings: Settings) -> None:
     requirements = settings.code / "requirements.txt"
     if not requirements.is_file():
         return
+    if settings.provided and Path(settings.provided).read_bytes() == requirements.read_bytes():
+        print("The dependencies from requirements.txt are installed.", flush=True)
+        return
     command = [sys.executable, "-m", "pip", "install", "-r", str(requirements)]
+    if settings.model_dir != MODEL_DIR:  # outside a sandbox the interpreter is not ours
+        packages = settings.model_dir.parent / "packages"
+        command += ["--target", str(packages)]
+        sys.path.insert(0, str(packages))
     print("Installing", requirements, flush=True)
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
     print(done.stderr, end="", file=sys.stderr, flush=True)

@@ -1,6 +1,7 @@
 """The model server run directly: no sandbox, plain handlers, the router's own client."""
 
 import asyncio
+import importlib.util
 import io
 import json
 import os
@@ -17,6 +18,7 @@ from types import ModuleType
 import pytest
 
 from cloche.services.sagemaker.replica import Broken, Response, connect, ping, request_head
+from cloche.testing.wheel import write_wheel
 
 START_S = 30.0
 PLAIN = """
@@ -216,6 +218,36 @@ async def test_requirements_are_installed_first(replicas: list[Replica], tmp_pat
     assert reason.startswith("cloche.runtime.serving_handlers.InstallError: ")
     assert reason.endswith("ERROR: No matching distribution found for not-there==1.0")
     assert "No matching distribution found for not-there==1.0" in replica.log
+
+
+async def test_requirements_outside_a_sandbox(replicas: list[Replica], tmp_path: Path) -> None:
+    """The interpreter is not ours there: packages go to a folder of the replica."""
+    code = """
+    import clochetestwheel
+    def model_fn(model_dir): return clochetestwheel
+    def transform_fn(model, body, content_type, accept): return f"{model.VALUE} {model.__file__}"
+    """
+    write_wheel(tmp_path, "clochetestwheel", "1.0", "VALUE = 42\n")
+    replica = make(replicas, code, PIP_NO_INDEX="1", PIP_FIND_LINKS=str(tmp_path))
+    (replica.model / "code/requirements.txt").write_text("clochetestwheel\n")
+    answer = await (await replica.ready()).invoke(b"x", Content_Type="text/plain")
+    assert answer.body == f"42 {replica.run}/packages/clochetestwheel.py".encode()
+    assert importlib.util.find_spec("clochetestwheel") is None
+
+
+async def test_requirements_that_were_provided(replicas: list[Replica], tmp_path: Path) -> None:
+    """What the environment was given before is not installed once more; anything else is."""
+    wanted = "--no-index\nnot-there==1.0\n"
+    for given, code in ((wanted, 0), (wanted + "\n", 1)):
+        (tmp_path / "given").write_text(given)
+        replica = make(replicas, PLAIN, CLOCHE_REQUIREMENTS=str(tmp_path / "given"))
+        (replica.model / "code/requirements.txt").write_text(wanted)
+        if code == 0:
+            await replica.ready()
+            assert "The dependencies from requirements.txt are installed." in replica.log
+        else:
+            replica.start()
+            assert await replica.ended() == 1
 
 
 async def test_sigterm_finishes_what_was_accepted(replicas: list[Replica]) -> None:

@@ -11,6 +11,7 @@ from cloche.core.identity import Doorkeeper
 from cloche.engine import Engine
 from cloche.operation import Service, collect, service_model
 from cloche.records.store import Store
+from cloche.services.sagemaker import records_serving
 from cloche.services.sagemaker.invoking import invoke
 from cloche.services.sagemaker.layers import Layers
 from cloche.services.sagemaker.loops.endpoint import EndpointLoop
@@ -26,6 +27,7 @@ from cloche.services.sagemaker.operations import (
     training_job_update,
     tuning_job,
 )
+from cloche.services.sagemaker.records import ENDPOINT
 from cloche.services.sagemaker.router import (
     Answered,
     Failed,
@@ -85,7 +87,9 @@ class SageMaker:
 
     def __post_init__(self) -> None:
         self.layers = Layers(self.engine, self.doors, self.config, self.store.clock)
-        self.layers.clear()
+        endpoints = (records_serving.endpoint(resource) for resource in self.store.each(ENDPOINT))
+        replicas = (replica for each in endpoints for replica in each.state.replicas)
+        self.layers.clear({replica.layer for replica in replicas if replica.layer is not None})
 
     async def invoke(
         self,

@@ -7,7 +7,7 @@ Nothing is pulled: a framework image stands for an interpreter that has the fram
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from platform import python_version
@@ -20,6 +20,7 @@ from cloche.environments.background import Failed
 from cloche.environments.ready import ready
 from cloche.environments.table import FRAMEWORKS, Framework
 
+HEADING = "Cloche runs"
 WORDS = 600  # characters of what pip said that a FailureReason has room for
 
 
@@ -85,6 +86,18 @@ def environment_for(image_uri: str, home: Home) -> Environment:
             f"built. Build it with: cloche image build {framework.name}{where(home)}",
         )
     return Environment(framework, found.python, found.prefixes, found.versions)
+
+
+def say_what_runs(
+    log: Path, now_ms: int, environment: Environment, image: str, more: Sequence[str]
+) -> None:
+    """Say in a log, once, which software really runs; it may have what a build said before."""
+    if log.exists() and f" {HEADING} ".encode() in log.read_bytes():
+        return
+    lines = [f"{HEADING} {environment.description} (asked for: {image})", *more]
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a") as file:
+        file.write("".join(f"{now_ms} {line}\n" for line in lines))
 
 
 def not_built(framework: Framework, failed: Failed, home: Home) -> NotBuilt:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from collections.abc import Set
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -37,6 +38,7 @@ MEMORY_MIB = 1024
 class Layer:
     """Installed requirements. `folder` None: the environment had them all."""
 
+    name: str  # the digest of what was asked for
     folder: Path | None
     requirements: Path
     installed: tuple[str, ...]  # as pip says it: NAME-VERSION
@@ -104,7 +106,7 @@ class Layers:
             return None
         upper = folder / "upper"
         changes = upper if kept["installed"] else None
-        return Layer(changes, folder / NAME, tuple(kept["installed"]), kept["built"])
+        return Layer(name, changes, folder / NAME, tuple(kept["installed"]), kept["built"])
 
     def install(self, wanted: Wanted) -> None:
         """Start pip; EngineError when it can't be."""
@@ -130,10 +132,10 @@ class Layers:
         write_json(folder / MANIFEST, content)
         return self.ready(name)
 
-    def clear(self) -> None:
+    def clear(self, used: Set[str]) -> None:
         """Settle what ended meanwhile; remove what was cut off, or not used for long.
 
-        For the start of the server.
+        For the start of the server. used: names of layers that something may run with now.
         """
         if not self.config.home.layers.exists():
             return
@@ -142,10 +144,31 @@ class Layers:
             seen = self.engine.see(gang_of(folder.name))
             if seen is None:
                 whole = (folder / MANIFEST).exists()
-                if not whole or folder.stat().st_mtime < oldest:
+                old = folder.stat().st_mtime < oldest and folder.name not in used
+                if not whole or old:
                     remove_tree(folder)
             elif seen[HOST].state != "running":
                 self.settle(folder.name, seen[HOST])
+
+
+@dataclass
+class Asker:
+    """Somebody who wants requirements, and asks until they are there or can't be had."""
+
+    wanted: Wanted | None  # None: nothing that a layer may hold
+    installing: bool = False
+
+    async def look(
+        self, layers: Layers, account: str, region: str, role_arn: str
+    ) -> Layer | Installing | None:
+        """Return the layer, if by now it is there; None: what starts runs pip, if need be."""
+        if self.wanted is None:
+            return None
+        found = await layers.find(self.wanted, account, region, role_arn, again=self.installing)
+        self.installing = isinstance(found, Installing)
+        if found is None:
+            self.wanted = None
+        return found
 
 
 def gang_of(name: str) -> str:

@@ -87,6 +87,7 @@ class Replica:
     launched_ms: int | None = None
     ready_ms: int | None = None  # since when it has answered pings
     left_ms: int | None = None  # since when it is to end
+    layer: str | None = None  # name of what its model's requirements add to the environment
 
     @property
     def gang(self) -> str:
@@ -128,6 +129,12 @@ class State:
     def document(self) -> Document:
         """Return this as JSON."""
         return asdict(self)
+
+    @property
+    def replicas(self) -> tuple[Replica, ...]:
+        """Return every replica, those that leave too."""
+        now = [d for d in (self.serving, self.coming) if d is not None]
+        return (*(replica for d in now for replica in d.replicas), *self.leaving)
 
     def without_replicas(self, now_ms: int) -> State:
         """Return this with every replica on its way out."""

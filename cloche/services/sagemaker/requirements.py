@@ -1,4 +1,4 @@
-"""What a job's `requirements.txt` asks for, as it stands in the archive of its code."""
+"""What a `requirements.txt` asks for: a job's, in the archive of its code, or a model's."""
 
 from __future__ import annotations
 
@@ -36,9 +36,10 @@ class Wanted:
     digest: str
 
 
-def wanted(archive: Path, environment: Environment, variables: Mapping[str, str]) -> Wanted | None:
-    """Return what the requirements.txt in an archive asks for; None: nothing that can be shared."""
-    text = read(archive)
+def wanted(
+    text: bytes | None, environment: Environment, variables: Mapping[str, str]
+) -> Wanted | None:
+    """Return what a requirements.txt asks for; None: nothing that can be shared."""
     virtual = len(environment.prefixes) > 1
     if text is None or not virtual or not shareable(text):
         return None
@@ -54,7 +55,15 @@ def digest_of(environment: Environment, text: bytes, settings: Mapping[str, str]
     return hashlib.sha256(json.dumps(stands_on).encode()).hexdigest()[:16]
 
 
-def read(archive: Path) -> bytes | None:
+def read(file: Path) -> bytes | None:
+    """Return the text of a requirements.txt; None when there is none."""
+    with suppress(OSError):
+        if file.is_file() and file.stat().st_size <= LONGEST:
+            return file.read_bytes()
+    return None
+
+
+def read_archived(archive: Path) -> bytes | None:
     """Return the requirements.txt at the root of a sourcedir.tar.gz; None when there is none."""
     with (
         suppress(OSError, EOFError, zlib.error, tarfile.TarError),

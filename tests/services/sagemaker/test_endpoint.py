@@ -64,12 +64,15 @@ class Serving:
 
     def model(self, name: str, code: str = PLAIN, **files: str) -> str:
         """Make a model that answers [name, data]."""
-        code = textwrap.dedent(code)
-        contents = {"code/inference.py": code, "name": name, **files}
+        self.create_model(name, ModelDataUrl=self.put_model(name, code, **files))
+        return name
+
+    def put_model(self, name: str, code: str, **files: str) -> str:
+        """Put a model's archive into S3; return its URI."""
+        contents = {"code/inference.py": textwrap.dedent(code), "name": name, **files}
         key = f"{name}/model.tar.gz"
         self.s3.put_object(Bucket="models", Key=key, Body=archive(contents))
-        self.create_model(name, ModelDataUrl=f"s3://models/{key}")
-        return name
+        return f"s3://models/{key}"
 
     def create_model(self, name: str, **container: Any) -> None:
         self.sagemaker.create_model(

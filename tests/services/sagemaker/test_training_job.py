@@ -200,7 +200,7 @@ def test_stop_keeps_the_artifacts(trainer: Trainer) -> None:
 
 
 def test_max_runtime(trainer: Trainer) -> None:
-    job = trainer.train(STOPPABLE, StoppingCondition={"MaxRuntimeInSeconds": 1})
+    job = trainer.train(STOPPABLE, StoppingCondition={"MaxRuntimeInSeconds": 3})
     assert (job["TrainingJobStatus"], job["SecondaryStatus"]) == ("Stopped", "MaxRuntimeExceeded")
     name = job["TrainingJobName"]
     assert trainer.keys(f"out/{name}/") == [f"out/{name}/output/model.tar.gz"]

@@ -19,8 +19,9 @@ from cloche.core.errors import AwsError
 from cloche.engine import EngineError, InsufficientCapacity, Seen
 from cloche.engine.folders import remove_tree
 from cloche.records.store import Resource
-from cloche.services.sagemaker.environments import environment_for
+from cloche.services.sagemaker.environments import environment_for, say_what_runs
 from cloche.services.sagemaker.instance import INSTANCE_TYPES
+from cloche.services.sagemaker.layers import Installing, Layer
 from cloche.services.sagemaker.loops.endpoint_gang import (
     HOST,
     Folders,
@@ -28,7 +29,6 @@ from cloche.services.sagemaker.loops.endpoint_gang import (
     last_line,
     prepare,
 )
-from cloche.services.sagemaker.loops.endpoint_images import Images
 from cloche.services.sagemaker.loops.endpoint_metrics import EndpointMetrics
 from cloche.services.sagemaker.loops.endpoint_models import ModelFolders
 from cloche.services.sagemaker.loops.endpoint_plan import (
@@ -40,6 +40,7 @@ from cloche.services.sagemaker.loops.endpoint_plan import (
     decide,
     is_up,
 )
+from cloche.services.sagemaker.loops.endpoint_software import Software
 from cloche.services.sagemaker.records import ENDPOINT
 from cloche.services.sagemaker.records_serving import (
     Deployment,
@@ -93,7 +94,7 @@ class EndpointLoop:
     def __init__(self, sagemaker: SageMaker, new_id: Callable[[], str] = instance_id) -> None:
         self.sagemaker, self.new_id = sagemaker, new_id
         self.models = ModelFolders(sagemaker.s3)
-        self.images = Images(sagemaker.config.home, sagemaker.store.clock)
+        self.software = Software(sagemaker)
         self.metrics = EndpointMetrics(sagemaker)
         self.memory = Memory()
 
@@ -130,19 +131,21 @@ class EndpointLoop:
         state = found.state
         current = [d for d in (state.serving, state.coming) if d is not None]
         staying = [replica for deployment in current for replica in deployment.replicas]
-        replicas = [*staying, *state.leaving]
-        seen = await asyncio.to_thread(self._see, replicas)
+        seen = await asyncio.to_thread(self._see, state.replicas)
         running = [r for r in staying if (s := seen[r.id]) is not None and s.state == "running"]
         await asyncio.gather(*(self._ping(replica, folders) for replica in running))
         await asyncio.gather(*(self._open_doors(found, r) for r in running))
         sights = {
-            replica.id: self._sight(replica, seen[replica.id], folders) for replica in replicas
+            replica.id: self._sight(replica, seen[replica.id], folders)
+            for replica in state.replicas
         }
         wanted = {d.id: d for d in (*current, found.wanted) if d.id != state.refused}
         return Look(
             seen=sights,
             models={
-                d.id: await self.images.look(d, self.models.look(d, folders.deployment(d.id)))
+                d.id: await self.software.look(
+                    found.resource, d, self.models.look(d, folders.deployment(d.id)), folders
+                )
                 for d in wanted.values()
                 if not self._ending(found)
             },
@@ -223,12 +226,13 @@ class EndpointLoop:
 
     async def _launch(self, found: Endpoint, plan: Plan, folders: Folders) -> Plan:
         """Launch; return the plan with the times of those that were placed."""
-        placed: set[str] = set()
+        placed: dict[str, str | None] = {}  # replica id -> the layer it has
         self.memory.refused.pop(found.resource.arn, None)
         for replica in plan.launch:
-            refusal = await self._launch_one(found, replica, plan.state, folders)
+            layer = await self._layer(found, replica, plan.state, folders)
+            refusal = await self._launch_one(found, replica, plan.state, folders, layer)
             if refusal is None:
-                placed.add(replica.id)
+                placed[replica.id] = None if layer is None else layer.name
             else:
                 self.memory.refused[found.resource.arn] = refusal
         now_ms = to_ms(self.sagemaker.store.clock.now())
@@ -237,7 +241,8 @@ class EndpointLoop:
             if deployment is None or not placed:
                 return deployment
             replicas = tuple(
-                replace(r, launched_ms=now_ms) if r.id in placed else r for r in deployment.replicas
+                replace(r, launched_ms=now_ms, layer=placed[r.id]) if r.id in placed else r
+                for r in deployment.replicas
             )
             return replace(deployment, replicas=replicas)
 
@@ -246,8 +251,22 @@ class EndpointLoop:
         )
         return replace(plan, state=state)
 
-    async def _launch_one(
+    async def _layer(
         self, found: Endpoint, replica: Replica, state: State, folders: Folders
+    ) -> Layer | None:
+        """Return what holds the replica's requirements; None: it installs them itself, if any."""
+        variant = self._variant(state, replica)
+        model = folders.model(replica.deployment, variant.name)
+        layer = await self.software.layer(found.resource, replica.deployment, variant, model)
+        return None if isinstance(layer, Installing) else layer
+
+    async def _launch_one(
+        self,
+        found: Endpoint,
+        replica: Replica,
+        state: State,
+        folders: Folders,
+        layer: Layer | None,
     ) -> str | None:
         """Launch one replica; return why there is no room for it, or None."""
         sagemaker, resource = self.sagemaker, found.resource
@@ -266,7 +285,11 @@ class EndpointLoop:
                 config=sagemaker.config,
                 cpus=sagemaker.engine.share(INSTANCE_TYPES[variant.instance_type].vcpu),
                 log=log,
+                layer=layer,
             )
+            lines = [] if layer is None else [layer.description]
+            now_ms = to_ms(sagemaker.store.clock.now())
+            await asyncio.to_thread(say_what_runs, log, now_ms, environment, variant.image, lines)
             await asyncio.to_thread(prepare, replica, folders)
             outcome = await asyncio.to_thread(sagemaker.engine.launch, spec)
         except (EngineError, AwsError) as error:
@@ -294,7 +317,7 @@ class EndpointLoop:
         if self.models.under_way(folders.root):
             return SOON_S
         self.models.forget(folders.root)
-        self.images.forget(found.wanted.id)
+        self.software.forget(found.wanted.id)
         await self.metrics.report(found, last=True)
         await asyncio.to_thread(remove_tree, folders.root)
         self.memory.clean.pop(found.resource.arn, None)
@@ -316,7 +339,7 @@ class EndpointLoop:
                 if self.models.under_way(folder):
                     return  # at the next step
                 self.models.forget(folder)
-                self.images.forget(name)
+                self.software.forget(name)
                 await asyncio.to_thread(remove_tree, folder)
         self.memory.clean[arn] = state.deployments
 

@@ -18,6 +18,7 @@ from cloche.services.sagemaker.instance import (
     base_mounts,
     gang_name,
 )
+from cloche.services.sagemaker.layers import INSIDE, Layer, layered
 from cloche.services.sagemaker.records_serving import Replica, Variant
 
 HOST = "model"  # the host name inside
@@ -77,6 +78,7 @@ def gang_spec(
     config: Config,
     cpus: int,
     log: Path,
+    layer: Layer | None,
 ) -> GangSpec:
     """Return the replica's gang; `cpus` is what it really gets of those its type declares."""
     kind = INSTANCE_TYPES[variant.instance_type]
@@ -92,6 +94,7 @@ def gang_spec(
         "CLOCHE_SOCKET": f"{RUN}/serve.sock",
         "CLOCHE_FAILURE": f"{RUN}/failure",
         "CLOCHE_HANDLERS": environment.framework.handlers,
+        **({} if layer is None else {"CLOCHE_REQUIREMENTS": INSIDE}),
     }
     own = (
         Mount(folders.library(replica), LIBRARY),
@@ -103,7 +106,7 @@ def gang_spec(
         name=HOST,
         argv=(str(environment.python), "-m", "cloche.runtime.serving"),
         env=variables,
-        mounts=base_mounts(environment, config) + own,
+        mounts=layered(base_mounts(environment, config), layer) + own,
         log=log,
         cpus=kind.vcpu,
         memory_mib=kind.memory_mib,

@@ -19,7 +19,7 @@ from cloche.engine.folders import remove_tree
 from cloche.records.store import Change, Resource, StorageFull
 from cloche.services.sagemaker.environments import NotBuilt
 from cloche.services.sagemaker.instance import INSTANCE_TYPES
-from cloche.services.sagemaker.layers import Installing, Layer
+from cloche.services.sagemaker.layers import Asker, Installing, Layer
 from cloche.services.sagemaker.records import (
     ENDINGS,
     STATUS_OF_ENDING,
@@ -32,7 +32,6 @@ from cloche.services.sagemaker.records import (
     training_job,
 )
 from cloche.services.sagemaker.records_tuning import OBJECTIVE
-from cloche.services.sagemaker.requirements import Wanted
 from cloche.services.sagemaker.training import (
     attempts,
     checkpoints,
@@ -97,9 +96,7 @@ class Remembered:
     read: dict[str, int] = field(default_factory=dict)
     sample: Sample | None = None
     check: asyncio.Task[None] | None = None
-    asked: bool = False  # what is `wanted`
-    wanted: Wanted | None = None
-    installing: bool = False
+    asker: Asker | None = None  # for what its requirements add
 
 
 @dataclass
@@ -214,21 +211,12 @@ class TrainingJobs:
     async def layer(self, job: TrainingJob) -> Layer | Installing | None:
         """Return what holds the job's requirements; None: pip installs them in the job, if any."""
         kept, sagemaker = self.kept(job), self.sagemaker
-        if not kept.asked:
-            kept.wanted = await asyncio.to_thread(
-                h.requirements, job, sagemaker.config, sagemaker.engine
+        if kept.asker is None:
+            kept.asker = Asker(
+                await asyncio.to_thread(h.requirements, job, sagemaker.config, sagemaker.engine)
             )
-            kept.asked = True
-        if kept.wanted is None:
-            return None
-        r = job.resource
-        found = await sagemaker.layers.find(
-            kept.wanted, r.account, r.region, job.request["RoleArn"], again=kept.installing
-        )
-        kept.installing = isinstance(found, Installing)
-        if found is None:
-            kept.wanted = None
-        return found
+        r, role_arn = job.resource, job.request["RoleArn"]
+        return await kept.asker.look(sagemaker.layers, r.account, r.region, role_arn)
 
     async def give_up(self, job: TrainingJob, failure: str) -> float:
         """Write down that the job will fail although nothing ran, or that it is tried again."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from cloche.core.clock import Clock, to_ms
 from cloche.core.config import Config
 from cloche.engine import Engine, GangSpec, Mount, ProcessSpec, Warm
-from cloche.services.sagemaker.environments import Environment, environment_for
+from cloche.services.sagemaker.environments import Environment, environment_for, say_what_runs
 from cloche.services.sagemaker.instance import (
     INSTANCE_TYPES,
     LOAD_TIME,
@@ -23,7 +23,7 @@ from cloche.services.sagemaker.instance import (
 )
 from cloche.services.sagemaker.layers import INSIDE, Layer, layered
 from cloche.services.sagemaker.records import Request, TrainingJob
-from cloche.services.sagemaker.requirements import Wanted, wanted
+from cloche.services.sagemaker.requirements import Wanted, read_archived, wanted
 from cloche.services.sagemaker.training import checkpoints, warm_pool_record, warm_pools
 from cloche.services.sagemaker.training.attempts import remaining_s
 from cloche.services.sagemaker.training.channels import (
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 STOP_GRACE_S = 120.0  # from SIGTERM to SIGKILL (StopTrainingJob)
 NETWORK_INTERFACE = "lo"  # what a gang's hosts reach one another by
 SOURCE = "/opt/cloche/sourcedir.tar.gz"  # where the runner finds the script's archive
-HEADING = "Cloche runs"
 FOLDERS = ("input/config", "input/data", "model", "output/data", "checkpoints", "code")
 
 
@@ -217,28 +216,20 @@ def requirements(job: TrainingJob, config: Config, engine: Engine) -> Wanted | N
     if job.request["EnableNetworkIsolation"] or not (engine.layered and scripted):
         return None
     environment = environment_for(algorithm["TrainingImage"], config.home)
-    return wanted(source, environment, job.request.get("Environment", {}))
+    return wanted(read_archived(source), environment, job.request.get("Environment", {}))
 
 
 def write_heading(
     job: TrainingJob, log: Path, clock: Clock, config: Config, layer: Layer | None
 ) -> None:
     """Say in a log which software really runs, once; it may have what a build said before."""
-    if log.exists() and f" {HEADING} ".encode() in log.read_bytes():
-        return
-    image = job.request["AlgorithmSpecification"]["TrainingImage"]
-    environment = environment_for(image, config.home)
-    text = f"{HEADING} {environment.description} (asked for: {image})"
-    lines = [text]
-    if layer is not None:
-        lines.append(layer.description)
+    lines = [] if layer is None else [layer.description]
     if (job.request.get("DebugHookConfig") or {}).get("CollectionConfigurations"):
         lines.append(
             "Cloche collects no tensors: DebugHookConfig.CollectionConfigurations is not used"
         )
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a") as file:
-        file.write("".join(f"{to_ms(clock.now())} {line}\n" for line in lines))
+    image = job.request["AlgorithmSpecification"]["TrainingImage"]
+    say_what_runs(log, to_ms(clock.now()), environment_for(image, config.home), image, lines)
 
 
 def gang(
