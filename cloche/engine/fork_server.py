@@ -300,6 +300,9 @@ def serve() -> list[str]:
     if os.geteuid() == 0 and os.environ.pop(MOUNTED, None) is None:
         make_unwritable(dict(each.split("=", 1) for each in sys.argv[1:] if "=" in each))
         os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, MOUNTED: "yes"})
+    # As in an interpreter that the engine starts, though the server may ignore them (nohup, &).
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps
     engine = socket.socket(fileno=os.dup(0))
     hears, wanted = os.pipe()

@@ -150,6 +150,19 @@ def test_imported_before_the_job(stage: Stage) -> None:
     assert Path(f"/tmp/heavy-{stage.name}").read_text() == "imported\n"
 
 
+@pytest.fixture(params=["as usual", "nohup"])
+def signals(request: pytest.FixtureRequest) -> Iterator[None]:
+    """How the server was started: `nohup … &` ignores these two, and passes that on."""
+    numbers = (signal.SIGINT, signal.SIGHUP)
+    before = [signal.getsignal(number) for number in numbers]
+    for number, usual in zip(numbers, (signal.default_int_handler, signal.SIG_DFL), strict=True):
+        signal.signal(number, usual if request.param == "as usual" else signal.SIG_IGN)
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("signals")
 def test_same_as_an_ordinary_start(stage: Stage) -> None:
     """Credentials, mounts, descriptors, namespaces, limits, environment: all are the same."""
     stage.warm()

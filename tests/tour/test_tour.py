@@ -97,6 +97,8 @@ def test_ctrl_c_shuts_the_platform_down(tmp_path: Path) -> None:
             stderr=subprocess.STDOUT,
             cwd=tmp_path,
             start_new_session=True,
+            # As in a terminal, though the tests may run where it is ignored (`nohup … &`).
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
     try:
         wait(lambda: "1  Pictures in a bucket" in log.read_text() or child.poll() is not None)
