@@ -30,8 +30,9 @@ WITHIN_S = 60.0
 TRAIN = """
 cd /opt/ml/input/data/code
 export SM_MODEL_DIR=/opt/ml/model SM_CHANNEL_TRAINING=/opt/ml/input/data/training
-SM_HOSTS=[] SM_CURRENT_HOST=algo-1 exec python3 hpo.py
+SM_HOSTS=[] SM_CURRENT_HOST=algo-1 exec python3 *.py
 """
+SUM = "print('rank 1 of 2, sum 4.5')\n"  # what two hosts say, started by torchrun
 # What the clients read of an answer (a missing member breaks them).
 NEEDED = {
     "CreateTrainingJob": ["TrainingJobArn"],
@@ -76,7 +77,7 @@ WAIT = {  # what a client waits for after these: how to look, the member, what i
     "CreateEndpoint": ("describe_endpoint", "EndpointName", "EndpointStatus"),
     "UpdateEndpoint": ("describe_endpoint", "EndpointName", "EndpointStatus"),
 }
-TRIAL, STREAM = r"[\w-]+-\d{3}-[0-9a-f]{8}\b", r"algo-1-\d+"
+TRIAL = r"[\w-]+-\d{3}-[0-9a-f]{8}\b"
 ENDED = ("Completed", "InService")
 
 
@@ -118,7 +119,7 @@ def uploaded(key: str) -> bytes:
         return archive({"hpo.py": FILES.HPO, "inference.py": FILES.INFERENCE})
     if name == "model.tar.gz":
         return archive({"model.json": '{"batch_size": 7}', "code/inference.py": FILES.INFERENCE})
-    plain = {"hpo.py": FILES.HPO, "sm_train.sh": TRAIN}
+    plain = {"hpo.py": FILES.HPO, "sum.py": SUM, "sm_train.sh": TRAIN}
     return plain.get(name, "1\n").encode()
 
 
@@ -164,11 +165,13 @@ class Names:
         self.known: dict[str, str] = {}
 
     def learn(self, name: str, answer: Any) -> None:
-        """Take the best trial and the log stream from an answer."""
+        """Take the best trial and the log streams from an answer."""
         if name == "DescribeHyperParameterTuningJob":
             self.known[TRIAL] = answer["BestTrainingJob"]["TrainingJobName"]
-        if name == "DescribeLogStreams" and answer["logStreams"]:
-            self.known[STREAM] = answer["logStreams"][0]["logStreamName"].rsplit("/", 1)[-1]
+        if name == "DescribeLogStreams":
+            for stream in answer["logStreams"]:
+                known = stream["logStreamName"].rsplit("/", 1)[-1]
+                self.known[known.rsplit("-", 1)[0] + r"-\d+"] = known  # algo-1-1795617516
 
     def put(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Return a request with the names of this platform."""
