@@ -2,7 +2,7 @@
 
 Each life of the server gets one step further and dies before it can write down what it did (see
 doomed.py). After the last `up` the job is finished, once; its log is whole; every object whose PUT
-was acknowledged is there; the endpoints answer.
+was acknowledged is there; the endpoints answer; the warm pool that the job left takes the next one.
 """
 
 import io
@@ -30,12 +30,15 @@ DOOMED = Path(__file__).with_name("doomed.py")
 KEY, SECRET = "AKIAKILLATEVERYSTEP0", "a-secret-key-of-the-test-forty-letters--"
 ACCOUNT, REGION = "123456789012", "us-east-1"
 REGISTRY = f"763104351884.dkr.ecr.{REGION}.amazonaws.com"
-STORY, STEADY, BUCKET = "story", "steady", "kill-bucket"
+STORY, NEXT, STEADY, BUCKET = "story", "next", "steady", "kill-bucket"
 WITHIN_S = 60.0
 LIVES = 60  # far more than there are steps: a server that gets no further ends the test
 LINES = 8
 SCRIPT = f"""
 import os, time
+cache = os.environ["SAGEMAKER_MANAGED_WARMPOOL_CACHE_DIRECTORY"]
+print("cached", os.listdir(cache), flush=True)
+open(os.path.join(cache, os.environ["TRAINING_JOB_NAME"]), "w").close()
 print("seen", open("/opt/ml/input/data/training/a.txt").read(), flush=True)
 for number in range({LINES}):
     print("line", number, flush=True)
@@ -212,10 +215,10 @@ class Story:
         }
         self.sagemaker.create_endpoint_config(EndpointConfigName="c", ProductionVariants=[variant])
 
-    def train(self) -> None:
+    def train(self, name: str = STORY) -> None:
         source = {"S3DataType": "S3Prefix", "S3Uri": f"s3://{BUCKET}/data/"}
         self.sagemaker.create_training_job(
-            TrainingJobName=STORY,
+            TrainingJobName=name,
             RoleArn=self.role,
             AlgorithmSpecification={
                 "TrainingImage": f"{REGISTRY}/pytorch-training:2.6-cpu-py312",
@@ -231,12 +234,13 @@ class Story:
                 "InstanceType": "ml.m5.large",
                 "InstanceCount": 1,
                 "VolumeSizeInGB": 1,
+                "KeepAlivePeriodInSeconds": 3600,
             },
             StoppingCondition={"MaxRuntimeInSeconds": 600},
         )
 
-    def job(self) -> Any:
-        return self.sagemaker.describe_training_job(TrainingJobName=STORY)
+    def job(self, name: str = STORY) -> Any:
+        return self.sagemaker.describe_training_job(TrainingJobName=name)
 
     def deploy(self, name: str = STORY) -> None:
         self.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName="c")
@@ -326,6 +330,7 @@ def test_killed_at_every_step(server: Server) -> None:
     check_deaths(server)
     check_job(server, story)
     check_objects(server, uploads)
+    check_warm_pool(server, story)
     assert story.answer(STEADY) == 42
     assert story.endpoint() == "gone"
 
@@ -361,6 +366,22 @@ def check_job(server: Server, story: Story) -> None:
     with tarfile.open(fileobj=io.BytesIO(body)) as tar:
         weights = tar.extractfile("weights")
         assert weights is not None and weights.read() == b"42"
+
+
+def check_warm_pool(server: Server, story: Story) -> None:
+    """The pool has outlived every death: the next job takes it, and finds the first one's cache."""
+    assert story.job()["WarmPoolStatus"]["Status"] == "Available"
+    story.train(NEXT)
+    until(lambda: story.job(NEXT)["TrainingJobStatus"] != "InProgress")
+    assert story.job(NEXT)["TrainingJobStatus"] == "Completed", story.job(NEXT)
+    pool = story.job()["WarmPoolStatus"]
+    assert (pool["Status"], pool["ReusedByJob"]) == ("Reused", NEXT)
+    found = server.client("logs").filter_log_events(
+        logGroupName="/aws/sagemaker/TrainingJobs",
+        logStreamNamePrefix=f"{NEXT}/",
+        filterPattern="cached",
+    )
+    assert [event["message"] for event in found["events"]] == [f"cached ['{STORY}']"]
 
 
 def check_objects(server: Server, uploads: Uploads) -> None:
