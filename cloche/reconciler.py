@@ -7,6 +7,7 @@ logged. Steps of one resource never overlap; steps of different resources run si
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -64,10 +65,10 @@ class Reconciler:
             while True:
                 wake.clear()
                 pause = self._turn(events.time(), wake)
-                try:
-                    await asyncio.wait_for(wake.wait(), pause)
-                except TimeoutError:
-                    continue
+                # Not wait_for: before Python 3.12 it loses a cancellation that meets its result.
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(pause):
+                        await wake.wait()
         finally:
             for watched in self.watched.values():
                 if watched.task is not None:
