@@ -230,7 +230,7 @@ def test_gloo_between_hosts(trainer: Trainer, launcher: dict[str, str]) -> None:
     )
     name = job["TrainingJobName"]
     logs = [trainer.log(name, host) for host in ("algo-1", "algo-2")]
-    assert job["TrainingJobStatus"] == "Completed", (job.get("FailureReason"), logs)
+    assert job["TrainingJobStatus"] == "Completed", "\n".join([job["FailureReason"], *logs])
     ends = [next(line for line in log.splitlines() if line.startswith("accuracy")) for log in logs]
     assert ends[0] == ends[1] and " of 32 " in ends[0], "one model, half the data each"
     assert "Initialized gloo on 2 nodes. Current host rank is 1" in logs[1]
