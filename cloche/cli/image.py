@@ -43,6 +43,8 @@ def show(home: HomeOption = None) -> None:
     for framework in known:
         found = ready(framework, place)
         images = [r + (f" (now: {taken[r]})" if r in taken else "") for r in framework.repositories]
+        if framework.over:
+            images = [f"(over {framework.over})"]
         how = state(found) if found else unready(framework, place)
         told = [f"{how}, {tested(framework)}", packages(framework, found)]
         if framework.note:
@@ -128,8 +130,12 @@ def build(name: Name, home: HomeOption = None) -> None:
     took = f"{time.monotonic() - started:.0f} s"
     out.print(f"Built [bold]{name}[/] in {took}, {size(disk_used(made.prefixes[0]))}:", end=" ")
     out.print(versions(made), markup=False)
-    uses = ", ".join(framework.repositories)
-    out.print(f"Training jobs and models with these images use it from now on: {uses}")
+    if framework.over:
+        uses = f"{framework.over} scripts that import {framework.imported}"
+        out.print(f"Training jobs use it from now on for {uses}.")
+    else:
+        uses = ", ".join(framework.repositories)
+        out.print(f"Training jobs and models with these images use it from now on: {uses}")
 
 
 @contextmanager

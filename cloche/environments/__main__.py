@@ -1,6 +1,8 @@
 """The process that builds one environment in the background (`environments.background`).
 
-python -m cloche.environments HOME LOCK NAME PACKAGE…    LOCK: the descriptor it inherited, locked
+python -m cloche.environments HOME LOCK NAME OVER PACKAGE…
+
+LOCK: the descriptor it inherited, locked; OVER: the environment it stands on, or empty
 """
 
 import os
@@ -19,11 +21,11 @@ from cloche.environments.table import Framework
 
 def main() -> None:
     """Build, and leave in files how it ended; SIGTERM ends it with nothing left."""
-    home, descriptor, name, *packages = sys.argv[1:]
+    home, descriptor, name, over, *packages = sys.argv[1:]
     signal.signal(signal.SIGTERM, told_to_end)
     with os.fdopen(int(descriptor), "r+") as lock:
         try:
-            run(Framework(name, (), tuple(packages)), Home(Path(home)))
+            run(Framework(name, (), tuple(packages), over=over), Home(Path(home)))
         finally:
             say_of(lock, {})
 

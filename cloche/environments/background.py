@@ -102,7 +102,8 @@ def wanted(framework: Framework, home: Home, since_ms: int) -> Ready | Building 
 def start(framework: Framework, home: Home, files: Files, lock: IO[str]) -> int:
     """Start the process that builds, and return its pid; it inherits the lock."""
     command = [sys.executable, "-m", "cloche.environments"]
-    arguments = [str(home.path), str(lock.fileno()), framework.name, *framework.packages]
+    name = [framework.name, framework.over]
+    arguments = [str(home.path), str(lock.fileno()), *name, *framework.packages]
     with files.log.open("wb") as log:
         child = subprocess.Popen(
             [*command, *arguments],

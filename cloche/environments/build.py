@@ -15,7 +15,7 @@ from pathlib import Path
 from cloche.core.config import Home
 from cloche.core.home import write_json
 from cloche.environments.ready import MANIFEST, Ready, folder_of, manifest, ready
-from cloche.environments.table import Framework
+from cloche.environments.table import Framework, base_of
 
 LAST_LINES = 15  # of what a failed command said
 
@@ -35,12 +35,14 @@ def build(framework: Framework, home: Home, say: Callable[[str], None]) -> Ready
     builds at once wait for one another; what a killed one left is removed by the next.
     """
     home.environments.mkdir(parents=True, exist_ok=True)
+    base = base_of(framework)
+    under = None if base is None else ready(base, home) or build(base, home, say)
     folder = folder_of(framework, home)
     with locked(home, say):
         if manifest(folder) is None or not (folder / "bin/python").exists():
             shutil.rmtree(folder, ignore_errors=True)
             try:
-                fill(framework, folder, say)
+                fill(framework, folder, under, say)
             except BaseException:
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
@@ -50,16 +52,21 @@ def build(framework: Framework, home: Home, say: Callable[[str], None]) -> Ready
     return made
 
 
-def fill(framework: Framework, folder: Path, say: Callable[[str], None]) -> None:
+def fill(
+    framework: Framework, folder: Path, under: Ready | None, say: Callable[[str], None]
+) -> None:
     """Make the virtual environment, install, and say last that it is whole."""
     started = time.monotonic()
     say(f"Making a virtual environment of {sys.version.split()[0]}")
     run([sys.executable, "-I", "-m", "venv", str(folder)], say)
+    if under is not None:
+        stand_on(under, folder)
     # -I: nothing of the user's other Pythons gets in (PYTHONPATH, ~/.local).
     pip = [str(folder / "bin/python"), "-I", "-m", "pip"]
     quiet = ["--disable-pip-version-check", "--no-input", "--progress-bar", "off"]
     run([*pip, "install", *quiet, "--", *framework.packages], say)
-    listed = run([*pip, "list", "--format", "json", *quiet[:2]], lambda _line: None)
+    listing = [*pip, "list", "--local", "--format", "json", *quiet[:2]]
+    listed = run(listing, lambda _line: None)
     found = next(line for line in listed if line.startswith("["))
     write_json(
         folder / MANIFEST,
@@ -71,6 +78,22 @@ def fill(framework: Framework, folder: Path, say: Callable[[str], None]) -> None
             "seconds": round(time.monotonic() - started, 1),
         },
     )
+
+
+def stand_on(under: Ready, folder: Path) -> None:
+    """Let a new virtual environment find another's packages, after its own, and its commands."""
+    (site,) = folder.glob("lib/python*/site-packages")
+    beneath = [str(path) for path in under.prefixes[0].glob("lib*/python*/site-packages")]
+    (site / "beneath.pth").write_text("".join(f"{path}\n" for path in dict.fromkeys(beneath)))
+    theirs = b"#!%s" % os.fsencode(under.prefixes[0] / "bin/")
+    for command in (under.prefixes[0] / "bin").iterdir():
+        ours = folder / "bin" / command.name
+        if ours.exists() or not command.is_file() or command.is_symlink():
+            continue
+        first, rest = command.read_bytes().partition(b"\n")[::2]
+        if first.startswith(theirs):
+            ours.write_bytes(b"#!%s\n%s" % (os.fsencode(folder / "bin/python"), rest))
+            ours.chmod(0o755)
 
 
 def run(command: Sequence[str], say: Callable[[str], None]) -> list[str]:

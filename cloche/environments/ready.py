@@ -19,7 +19,7 @@ from typing import Any
 from packaging.requirements import Requirement
 
 from cloche.core.config import Home
-from cloche.environments.table import Framework
+from cloche.environments.table import Framework, base_of
 
 MANIFEST = "environment.json"
 
@@ -42,10 +42,15 @@ def ready(framework: Framework, home: Home) -> Ready | None:
     folder = folder_of(framework, home)
     kept = manifest(folder)
     python = folder / "bin/python"
-    if kept is not None and python.exists():  # its base interpreter may be gone
-        prefixes = (folder, Path(sys.base_prefix))
-        return Ready(python, prefixes, shown(framework, kept["versions"]), kept["built"])
-    return own(framework)
+    if kept is None or not python.exists():  # its base interpreter may be gone
+        return own(framework)
+    versions, base = shown(framework, kept["versions"]), base_of(framework)
+    if base is None:
+        return Ready(python, (folder, Path(sys.base_prefix)), versions, kept["built"])
+    if (under := ready(base, home)) is None:
+        return None
+    versions = {**under.versions, **versions}
+    return Ready(python, (folder, *under.prefixes), versions, kept["built"])
 
 
 def own(framework: Framework) -> Ready | None:
@@ -70,9 +75,17 @@ def has(framework: Framework, name: str, versions: Mapping[str, str]) -> bool:
 
 def folder_of(framework: Framework, home: Home) -> Path:
     """Return where its environment is built: other packages or another Python, another folder."""
-    stands_on = [sorted(framework.packages), sys.base_prefix, sys.implementation.cache_tag]
+    base = base_of(framework)
+    under = sys.base_prefix if base is None else str(prefix_of(base, home))
+    stands_on = [sorted(framework.packages), under, sys.implementation.cache_tag]
     digest = hashlib.sha256(json.dumps(stands_on).encode()).hexdigest()
     return home.environments / f"{framework.name}-{digest[:10]}"
+
+
+def prefix_of(framework: Framework, home: Home) -> Path:
+    """Return where an environment is, or will be."""
+    found = ready(framework, home)
+    return folder_of(framework, home) if found is None else found.prefixes[0]
 
 
 def manifest(folder: Path) -> dict[str, Any] | None:

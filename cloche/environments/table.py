@@ -5,6 +5,10 @@ list` shows it. Repositories are those that `sagemaker.image_uris` of the SDKs 2
 packages are the main ones of AWS's images. Their lower bounds are of 2023, when AWS's images had
 them (scikit-learn 1.2, XGBoost 1.7, PyTorch 2.0, TensorFlow 2.12) and Python 3.11 its wheels; pip
 finds the newest.
+
+What AWS's image has too but few scripts use, and what would hold back the others, is an environment
+over another: its packages go before those beneath. It takes the other's place for scripts that
+import the module it is named for.
 """
 
 from dataclasses import dataclass
@@ -29,6 +33,8 @@ class Framework:
     handlers: Handlers = "pytorch"  # whose default input_fn, predict_fn, output_fn serve
     training_module: str = "sagemaker_pytorch_container.training:main"  # SM_FRAMEWORK_MODULE
     warm: tuple[str, ...] = ()  # modules that take long to import, kept in a fork server
+    over: str = ""  # name of the environment that it stands on
+    imported: str = ""  # the module by whose import a script asks for it
     note: str = ""  # what differs from AWS's image
     added: bool = False  # by the user
 
@@ -94,4 +100,25 @@ FRAMEWORKS: tuple[Framework, ...] = (
         tried="tensorflow 2.21",
         note="Serves with your model_fn and predict_fn; there is no TensorFlow Serving.",
     ),
+    Framework(
+        name="smdebug",
+        repositories=(),
+        # Its last release asks for this protobuf, and calls what NumPy 2.3 has no more.
+        packages=("smdebug==1.0.34", "protobuf==3.20.3", "numpy>=1.23,<2.3"),
+        over="pytorch",
+        imported="smdebug",
+        tested=True,
+        warm=("torch", "torchvision", "pandas", "sklearn"),
+        note="For training scripts that import smdebug: its hooks collect tensors.",
+    ),
 )
+
+
+def base_of(framework: Framework) -> Framework | None:
+    """Return what an environment stands on; None: on Python alone."""
+    return next((each for each in FRAMEWORKS if each.name == framework.over), None)
+
+
+def over(framework: Framework) -> tuple[Framework, ...]:
+    """Return the environments that may stand on one."""
+    return tuple(each for each in FRAMEWORKS if each.over == framework.name)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cloche.core.config import Home
+from cloche.environments import table
 from cloche.environments.build import BuildError, build
 from cloche.environments.ready import MANIFEST, distribution, folder_of, ready
 from cloche.environments.table import FRAMEWORKS, Framework
@@ -49,6 +50,40 @@ def test_built_once_and_after_a_kill_anew(tmp_path: Path) -> None:
     assert ready(TINY, home) is None
 
 
+def test_over_another(tmp_path: Path, wheels: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its packages go before those beneath, which stay as they are; commands beneath run in it."""
+    write_wheel(wheels, "clochetiny", "1.1", "ANSWER = 41\n")
+    write_wheel(wheels, "clocheother", "1.0", "import clochetiny\nSEES = clochetiny.ANSWER\n")
+    home = Home(tmp_path / "home")
+    base = Framework("base", ("app",), ("clochetiny==1.2", "clocheother"))
+    upper = Framework("upper", (), ("clochetiny==1.1",), over="base", imported="clochetiny")
+    monkeypatch.setattr(table, "FRAMEWORKS", (base, upper))
+    beneath = build(base, home, lambda _line: None)
+    command = beneath.prefixes[0] / "bin/answer"
+    command.write_text(f"#!{beneath.python}\nimport clocheother\nprint(clocheother.SEES)\n")
+    command.chmod(0o755)
+    made = build(upper, home, lambda _line: None)
+    assert ready(upper, home) == made
+    assert made.prefixes == (folder_of(upper, home), *beneath.prefixes)
+    assert dict(made.versions) == {"clochetiny": "1.1", "clocheother": "1.0"}
+    for prefix, answer in ((made.prefixes[0], "41\n"), (beneath.prefixes[0], "42\n")):
+        assert subprocess.check_output([prefix / "bin/answer"], text=True) == answer
+    (beneath.prefixes[0] / MANIFEST).unlink()
+    assert ready(upper, home) is None, "what it stands on is gone"
+
+
+def test_what_it_stands_on_is_built_first(
+    tmp_path: Path, wheels: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_wheel(wheels, "clochetiny", "1.1", "ANSWER = 41\n")
+    base = Framework("base", ("app",), ("clochetiny==1.2",))
+    upper = Framework("upper", (), ("clochetiny==1.1",), over="base", imported="clochetiny")
+    monkeypatch.setattr(table, "FRAMEWORKS", (base, upper))
+    home = Home(tmp_path / "home")
+    build(upper, home, lambda _line: None)
+    assert ready(base, home) is not None and ready(upper, home) is not None
+
+
 def test_failed_build_leaves_nothing(tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
     missing = Framework("missing", ("app",), ("clochetiny==9",))
@@ -76,7 +111,7 @@ def test_two_builds_wait_for_one_another(tmp_path: Path, monkeypatch: pytest.Mon
     assert ready(TINY, home) is not None
 
 
-def fill(_framework: Framework, folder: Path, _say: object) -> None:
+def fill(_framework: Framework, folder: Path, _under: None, _say: object) -> None:
     (folder / "bin").mkdir(parents=True)
     (folder / "bin/python").touch()
     (folder / MANIFEST).write_text('{"versions": {}, "built": "2026-01-01"}')

@@ -9,7 +9,7 @@ import pytest
 from cloche.core.config import Home
 from cloche.environments import added
 from cloche.environments.added import IMAGE, TableError, add, frameworks, named, standing_for
-from cloche.environments.table import FRAMEWORKS
+from cloche.environments.table import FRAMEWORKS, base_of, over
 
 
 @pytest.fixture
@@ -23,7 +23,19 @@ def test_table_is_sound() -> None:
     assert all(added.REPOSITORY.fullmatch(r) for r in repositories)
     assert all(added.PACKAGE.fullmatch(p) for f in FRAMEWORKS for p in f.packages)
     assert all(added.NAME.fullmatch(framework.name) for framework in FRAMEWORKS)
-    assert [f.name for f in FRAMEWORKS if f.tested] == ["pytorch", "scikit-learn"]
+    tested = ["pytorch", "scikit-learn", "smdebug"]
+    assert [f.name for f in FRAMEWORKS if f.tested] == tested
+
+
+def test_environments_over_others() -> None:
+    """What stands on another has no images of its own, and a module that asks for it."""
+    standing = [framework for framework in FRAMEWORKS if framework.over]
+    assert [(f.name, f.imported) for f in standing] == [("smdebug", "smdebug")]
+    for framework in standing:
+        base = base_of(framework)
+        assert base is not None and base_of(base) is None
+        assert framework in over(base) and not framework.repositories
+        assert framework.training_module == base.training_module
 
 
 CPU = {"instance_type": "ml.m5.large"}

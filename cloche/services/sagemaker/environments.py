@@ -77,7 +77,11 @@ def framework_of(image_uri: str, home: Home) -> Framework:
 
 def environment_for(image_uri: str, home: Home) -> Environment:
     """Return what runs in place of the image; an AwsError says why nothing can now."""
-    framework = framework_of(image_uri, home)
+    return environment_of(framework_of(image_uri, home), image_uri, home)
+
+
+def environment_of(framework: Framework, image_uri: str, home: Home) -> Environment:
+    """Return the environment that a line of the table names; an AwsError says it is not there."""
     found = ready(framework, home)
     if found is None:  # it was there when the launch began
         raise AwsError(
@@ -116,8 +120,9 @@ def unknown(repository: str, home: Home) -> str:
     last = repository.rsplit("/", 1)[-1].replace("_", "-").replace(".", "-")
     taken = last in (framework.name for framework in FRAMEWORKS)
     name = last if NAME.fullmatch(last) and not taken else "NAME"
+    known = listed([framework for framework in FRAMEWORKS if framework.repositories])
     return (
-        f"There are environments for {listed(FRAMEWORKS)}. Say which packages stand for this one "
+        f"There are environments for {known}. Say which packages stand for this one "
         f"with: cloche image add {name} --repository {repository} --package PACKAGE{where(home)}"
     )
 

@@ -1,4 +1,6 @@
-"""What a `requirements.txt` asks for: a job's, in the archive of its code, or a model's."""
+"""What code asks for: the `requirements.txt` of a job, in the archive of its code, or of a model;
+and modules that its scripts import.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +8,10 @@ import gzip
 import hashlib
 import json
 import posixpath
+import re
 import tarfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +23,7 @@ from cloche.services.sagemaker.environments import Environment
 
 NAME = "requirements.txt"
 LOOKED_AT = 64 << 20  # bytes of the unpacked archive; one that hides it deeper has no layer
-LONGEST = 64 << 10  # bytes of a requirements.txt
+LONGEST = 256 << 10  # bytes of a requirements.txt, or of a script that is looked at
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +68,36 @@ def read(file: Path) -> bytes | None:
 
 def read_archived(archive: Path) -> bytes | None:
     """Return the requirements.txt at the root of a sourcedir.tar.gz; None when there is none."""
+    return next((text for name, text in texts(archive) if name == NAME), None)
+
+
+def imported(archive: Path, modules: Collection[str]) -> set[str]:
+    """Return those of the modules that a script in a sourcedir.tar.gz imports."""
+    lines = {
+        module: re.compile(rb"^[ \t]*(?:import|from)[ \t][^#\n]*\b%s\b" % module.encode(), re.M)
+        for module in modules
+    }
+    found: set[str] = set()
+    for name, text in texts(archive):
+        if name.endswith(".py"):
+            found |= {module for module, line in lines.items() if line.search(text)}
+        if len(found) == len(lines):
+            break
+    return found
+
+
+def texts(archive: Path) -> Iterator[tuple[str, bytes]]:
+    """Yield names and contents of the short files in a .tar.gz; ends early where it is none."""
     with (
         suppress(OSError, EOFError, zlib.error, tarfile.TarError),
         gzip.open(archive) as unpacked,
         tarfile.open(fileobj=Limited(unpacked, LOOKED_AT), mode="r|") as tar,  # type: ignore[call-overload]
     ):
         for member in tar:
-            if posixpath.normpath(member.name) == NAME and member.isreg():
-                file = tar.extractfile(member) if member.size <= LONGEST else None
-                return None if file is None else file.read()
-    return None
+            if member.isreg() and member.size <= LONGEST:
+                file = tar.extractfile(member)
+                if file is not None:
+                    yield posixpath.normpath(member.name), file.read()
 
 
 def shareable(text: bytes) -> bool:

@@ -85,3 +85,26 @@ def test_a_link_is_no_file(tmp_path: Path) -> None:
         info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
         tar.addfile(info)
     assert requirements.read_archived(path) is None
+
+
+IMPORTS = [
+    ("import smdebug.pytorch as smd\n", True),
+    ("    from smdebug import modes  # in a block\n", True),
+    ("import os, smdebug\n", True),
+    ("# import smdebug\n", False),
+    ("print('import smdebug')\n", False),
+    ("import os  # not smdebug\n", False),
+    ("import smdebugger\n", False),
+]
+
+
+@pytest.mark.parametrize(("line", "found"), IMPORTS)
+def test_modules_that_a_script_imports(tmp_path: Path, line: str, found: bool) -> None:
+    files = [("notes.txt", b"import smdebug\n"), ("lib/train.py", b"import os\n" + line.encode())]
+    path = archive(tmp_path, files)
+    assert requirements.imported(path, {"smdebug", "other"}) == ({"smdebug"} if found else set())
+
+
+def test_nothing_is_imported_by_what_is_no_archive(tmp_path: Path) -> None:
+    (tmp_path / "sourcedir.tar.gz").write_bytes(b"import smdebug\n")
+    assert requirements.imported(tmp_path / "sourcedir.tar.gz", {"smdebug"}) == set()

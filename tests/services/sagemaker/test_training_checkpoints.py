@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
@@ -242,8 +243,31 @@ open(folder + '/run/events', 'w').write('x')
     assert trainer.keys(f"boards/{name}/") == [f"boards/{name}/tensorboard-output/run/events"]
 
 
+def test_tensors_are_sent_from_where_the_hook_is_told(trainer: Trainer) -> None:
+    """What smdebug reads, and where what it writes goes (the SDK looks there)."""
+    config = {
+        "S3OutputPath": f"s3://{BUCKET}/tensors",
+        "CollectionConfigurations": [{"CollectionName": "losses"}],
+    }
+    script = """
+import json, os
+told = json.load(open("/opt/ml/input/config/debughookconfig.json"))
+os.makedirs(told["LocalPath"] + "/events", exist_ok=True)
+json.dump(told, open(told["LocalPath"] + "/events/told", "w"))
+"""
+    for path in ("/opt/ml/output/tensors", "/root/tensors"):
+        more = {} if path.startswith("/opt") else {"LocalPath": path}
+        job = trainer.train(script, DebugHookConfig=config | more)
+        name = job["TrainingJobName"]
+        assert job["TrainingJobStatus"] == "Completed", trainer.log(name)
+        key = f"tensors/{name}/debug-output/events/told"
+        assert trainer.keys(f"tensors/{name}/") == [key]
+        assert json.loads(trainer.get(key)) == {**config, "LocalPath": path}
+
+
 def test_two_folders_of_one_path_are_refused(trainer: Trainer) -> None:
-    with pytest.raises(ClientError, match="have the same LocalPath: /root/x"):
+    told = "CheckpointConfig and TensorBoardOutputConfig have the same LocalPath: /root/x"
+    with pytest.raises(ClientError, match=told):
         trainer.start(
             "",
             CheckpointConfig={"S3Uri": f"s3://{BUCKET}/c", "LocalPath": "/root/x"},

@@ -4,7 +4,8 @@ What lies under the prefix is put into the folder before the script starts; what
 there goes to S3 while it runs and once more when it has ended ("Use checkpoints in Amazon
 SageMaker"). Deletions are not carried over, in either direction. Several hosts, and several jobs,
 may share a prefix: each sends only what it wrote itself. What TensorBoard is to show
-(TensorBoardOutputConfig) goes the same way, to a prefix of the job's own, and is not restored.
+(TensorBoardOutputConfig) and the tensors that smdebug collects (DebugHookConfig) go the same way,
+to prefixes of the job's own, and are not restored.
 
 The script may be writing while the folder is read, and may be hostile: no symbolic link is
 followed, and a file is sent only when it did not change while it was copied.
@@ -36,7 +37,8 @@ if TYPE_CHECKING:
 
 DEFAULT_PATH = "/opt/ml/checkpoints"
 TENSORBOARD_PATH = "/opt/ml/output/tensorboard"  # the default of LocalPath, as in the SDK
-CONFIGS = ("CheckpointConfig", "TensorBoardOutputConfig")
+TENSORS_PATH = "/opt/ml/output/tensors"  # API reference, DebugHookConfig
+CONFIGS = ("CheckpointConfig", "TensorBoardOutputConfig", "DebugHookConfig")
 EVERY_S = 2.0  # between two looks at a folder
 PIECE = 1 << 20  # bytes copied at a time
 KEY_LIMIT = 900  # bytes of a name; with the prefix, S3 takes 1,024
@@ -87,18 +89,28 @@ def places(request: Request, job: str) -> list[Place]:
     if config := request.get("CheckpointConfig"):
         found.append(Place(*split_folder(config["S3Uri"]), local(config, DEFAULT_PATH)))
     if config := request.get("TensorBoardOutputConfig"):
-        # `latest_job_tensorboard_artifacts_path` of the SDK looks there.
-        bucket, prefix = split_folder(f"{config['S3OutputPath'].rstrip('/')}/{job}")
-        found.append(
-            Place(
-                bucket,
-                f"{prefix}tensorboard-output/",
-                local(config, TENSORBOARD_PATH),
-                "tensorboard",
-                TENSORBOARD_PATH,
-                restored=False,
-            )
-        )
+        found.append(output(config, job, "tensorboard", TENSORBOARD_PATH))
+    if config := request.get("DebugHookConfig"):
+        found.append(output(config, job, "debug", TENSORS_PATH))
+    return found
+
+
+def output(config: Request, job: str, kind: str, path: str) -> Place:
+    """Return where a kind of output goes; `latest_job_…_artifacts_path` of the SDK looks there."""
+    bucket, prefix = split_folder(f"{config['S3OutputPath'].rstrip('/')}/{job}")
+    inside = local(config, path)
+    return Place(bucket, f"{prefix}{kind}-output/", inside, kind, path, restored=False)
+
+
+def configuration(request: Request) -> dict[str, object]:
+    """Return the files of `/opt/ml/input/config` by which smdebug finds out what to collect, and
+    where to (smdebug.core.config_constants), by name.
+    """
+    found: dict[str, object] = {}
+    if config := request.get("DebugHookConfig"):
+        found["debughookconfig.json"] = {**config, "LocalPath": local(config, TENSORS_PATH)}
+    if config := request.get("TensorBoardOutputConfig"):
+        found["tensorboardoutputconfig.json"] = {"LocalPath": local(config, TENSORBOARD_PATH)}
     return found
 
 
@@ -115,7 +127,7 @@ def local(config: Request, default: str) -> str:
 
 
 def checked(request: Request) -> None:
-    """Refuse a CheckpointConfig or TensorBoardOutputConfig that could not be made true."""
+    """Refuse what CONFIGS names when it could not be made true."""
     for name in CONFIGS:
         path = (request.get(name) or {}).get("LocalPath") or DEFAULT_PATH
         norm = os.path.normpath(path)
@@ -126,12 +138,14 @@ def checked(request: Request) -> None:
                 f"Invalid {name}.LocalPath: {path}. It must be an absolute path, and none that "
                 "the system or the training job itself uses; leave it out for the default.",
             )
-    paths = [place.path for place in places(request, "job")]
-    if len(paths) != len(set(paths)):
-        raise AwsError(
-            "ValidationException",
-            f"CheckpointConfig and TensorBoardOutputConfig have the same LocalPath: {paths[0]}",
-        )
+    names = [name for name in CONFIGS if request.get(name)]
+    paths = dict[str, str]()
+    for name, place in zip(names, places(request, "job"), strict=True):
+        if other := paths.get(place.path):
+            raise AwsError(
+                "ValidationException", f"{other} and {name} have the same LocalPath: {place.path}"
+            )
+        paths[place.path] = name
 
 
 def folder(place: Place, ml: Path) -> Path:

@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any
 from cloche.core.clock import Clock, to_ms
 from cloche.core.config import Config
 from cloche.engine import Engine, GangSpec, Mount, ProcessSpec, Warm
-from cloche.services.sagemaker.environments import Environment, environment_for, say_what_runs
+from cloche.environments.table import Framework, over
+from cloche.services.sagemaker.environments import (
+    Environment,
+    environment_of,
+    framework_of,
+    say_what_runs,
+)
 from cloche.services.sagemaker.instance import (
     INSTANCE_TYPES,
     LOAD_TIME,
@@ -23,7 +29,7 @@ from cloche.services.sagemaker.instance import (
 )
 from cloche.services.sagemaker.layers import INSIDE, Layer, layered
 from cloche.services.sagemaker.records import Request, TrainingJob
-from cloche.services.sagemaker.requirements import Wanted, read_archived, wanted
+from cloche.services.sagemaker.requirements import Wanted, imported, read_archived, wanted
 from cloche.services.sagemaker.training import checkpoints, warm_pool_record, warm_pools
 from cloche.services.sagemaker.training.attempts import remaining_s
 from cloche.services.sagemaker.training.channels import (
@@ -67,6 +73,11 @@ class Ground:
     def source(self) -> Path:
         """The archive of the script."""
         return self.folder / "sourcedir.tar.gz"
+
+    @property
+    def framework(self) -> Path:
+        """Where it is written down that the script asks for another environment than its image."""
+        return self.folder / "framework"
 
 
 def ground_of(job: TrainingJob, config: Config) -> Ground:
@@ -122,6 +133,27 @@ def prepare(job: TrainingJob, s3: S3, config: Config) -> None:
         if stored is None:
             raise DownloadError(f"Unable to find the script's archive {uri}")
         s3.link(stored, ground.source)
+        others = {each.imported: each.name for each in over(base_framework(job, config))}
+        if found := imported(ground.source, others):
+            ground.framework.write_text(others[min(found)])
+
+
+def base_framework(job: TrainingJob, config: Config) -> Framework:
+    """Return what stands for the job's image, whatever its script."""
+    return framework_of(job.request["AlgorithmSpecification"]["TrainingImage"], config.home)
+
+
+def framework(job: TrainingJob, config: Config) -> Framework:
+    """Return what stands for the job's image with regard to what its script imports."""
+    base, file = base_framework(job, config), ground_of(job, config).framework
+    name = file.read_text() if file.exists() else base.name
+    return next((each for each in over(base) if each.name == name), base)
+
+
+def environment_for(job: TrainingJob, config: Config) -> Environment:
+    """Return what the job runs in (when it is there)."""
+    image = job.request["AlgorithmSpecification"]["TrainingImage"]
+    return environment_of(framework(job, config), image, config.home)
 
 
 def cache_of(job: TrainingJob, host: str, config: Config) -> Path | None:
@@ -174,6 +206,7 @@ def configuration(job: TrainingJob, host: str) -> dict[str, Any]:
     return {
         "hyperparameters.json": dict(job.request.get("HyperParameters", {})),
         "inputdataconfig.json": channels,
+        **checkpoints.configuration(job.request),
         "resourceconfig.json": {
             "current_host": host,
             "current_instance_type": group.instance_type,
@@ -215,7 +248,7 @@ def requirements(job: TrainingJob, config: Config, engine: Engine) -> Wanted | N
     scripted = not algorithm.get("ContainerEntrypoint") and not program.strip('"').endswith(".sh")
     if job.request["EnableNetworkIsolation"] or not (engine.layered and scripted):
         return None
-    environment = environment_for(algorithm["TrainingImage"], config.home)
+    environment = environment_for(job, config)
     return wanted(read_archived(source), environment, job.request.get("Environment", {}))
 
 
@@ -224,12 +257,15 @@ def write_heading(
 ) -> None:
     """Say in a log which software really runs, once; it may have what a build said before."""
     lines = [] if layer is None else [layer.description]
-    if (job.request.get("DebugHookConfig") or {}).get("CollectionConfigurations"):
+    environment = environment_for(job, config)
+    hooked = (job.request.get("DebugHookConfig") or {}).get("CollectionConfigurations")
+    if hooked and environment.framework.imported != "smdebug":
         lines.append(
-            "Cloche collects no tensors: DebugHookConfig.CollectionConfigurations is not used"
+            "DebugHookConfig.CollectionConfigurations is not used: tensors are collected for "
+            "PyTorch scripts that import smdebug"
         )
     image = job.request["AlgorithmSpecification"]["TrainingImage"]
-    say_what_runs(log, to_ms(clock.now()), environment_for(image, config.home), image, lines)
+    say_what_runs(log, to_ms(clock.now()), environment, image, lines)
 
 
 def gang(
@@ -240,8 +276,7 @@ def gang(
     layer: Layer | None,
 ) -> GangSpec:
     """Return everything the engine needs to start the job."""
-    image = job.request["AlgorithmSpecification"]["TrainingImage"]
-    environment = environment_for(image, config.home)
+    environment = environment_for(job, config)
     return GangSpec(
         name=gang_of(job),
         processes=tuple(

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cloche.environments.background import Failed, Files, wanted
-from cloche.environments.ready import Ready, folder_of
-from cloche.services.sagemaker.environments import framework_of, not_built
+from cloche.environments.ready import Ready, folder_of, ready
+from cloche.environments.table import base_of
+from cloche.services.sagemaker.environments import not_built
 from cloche.services.sagemaker.records import Progress, TrainingJob
+from cloche.services.sagemaker.training import hosts
 
 if TYPE_CHECKING:
     from cloche.services.logs import Logs
@@ -37,7 +39,10 @@ async def awaited(
     came here.
     """
     last, home = job.progress.transitions[-1], sagemaker.config.home
-    framework = framework_of(job.request["AlgorithmSpecification"]["TrainingImage"], home)
+    framework = hosts.framework(job, sagemaker.config)
+    base = base_of(framework)
+    if base is not None and not ready(base, home):
+        framework = base  # first
     found = await asyncio.to_thread(wanted, framework, home, last.start_ms)
     waited = last.message.startswith(OPENING)
     if isinstance(found, Ready) and not waited:

@@ -1,0 +1,160 @@
+"""Scripts that import smdebug, unmodified: their hooks collect tensors, which go to S3."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from typing import Any
+
+import pytest
+from training_client import BUCKET, Trainer, source, wait_for
+
+from cloche.environments.ready import ready
+from cloche.environments.table import FRAMEWORKS
+from cloche.testing.platform import Platform
+
+pytestmark = pytest.mark.torch
+SMDEBUG = next(framework for framework in FRAMEWORKS if framework.name == "smdebug")
+# As the training scripts of courses have it.
+SCRIPT = """
+import numpy
+import torch
+import torch.nn as nn
+import smdebug.pytorch as smd
+from smdebug import modes
+from smdebug.profiler.utils import str2bool
+from smdebug.pytorch import get_hook
+
+net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+loss = nn.CrossEntropyLoss()
+hook = get_hook(create_if_not_exists=True)
+print("hook:", hook is not None)
+if hook:
+    hook.register_hook(net)
+    hook.register_loss(loss)
+optimizer = torch.optim.SGD(net.parameters(), 0.1)
+torch.manual_seed(1)
+data, labels = torch.randn(16, 4), torch.randint(0, 3, (16,))
+for epoch in range(2):
+    if hook:
+        hook.set_mode(modes.TRAIN)
+    for _ in range(10):
+        optimizer.zero_grad()
+        loss(net(data), labels).backward()
+        optimizer.step()
+    if hook:
+        hook.set_mode(modes.EVAL)
+    with torch.no_grad():
+        print("loss", loss(net(data), labels).item())
+"""
+HOOK = {
+    "S3OutputPath": f"s3://{BUCKET}/debugged",
+    "HookParameters": {"train.save_interval": "5", "eval.save_interval": "1"},
+    "CollectionConfigurations": [
+        {"CollectionName": "losses"},
+        {"CollectionName": "weights", "CollectionParameters": {"train.save_interval": "10"}},
+    ],
+}
+READ = """
+import json, sys
+from smdebug.core.modes import ModeKeys
+from smdebug.trials import create_trial
+trial = create_trial(sys.argv[1])
+steps = {name: trial.tensor(name).steps(mode=ModeKeys.TRAIN) for name in trial.tensor_names()}
+loss = trial.tensor("CrossEntropyLoss_output_0")
+values = [float(loss.value(step, mode=ModeKeys.EVAL)) for step in loss.steps(mode=ModeKeys.EVAL)]
+print(json.dumps([steps, values]))
+"""
+
+
+@pytest.fixture(scope="module")
+def trainer(platform: Platform) -> Trainer:
+    return Trainer(platform)
+
+
+@pytest.fixture(scope="module")
+def described(trainer: Trainer) -> dict[str, Any]:
+    """A job with a hook, which has ended; its environment was built for it."""
+    name = trainer.start(SCRIPT, DebugHookConfig=HOOK)
+    wait_for(lambda: trainer.describe(name)["SecondaryStatus"] != "Starting")
+    message = trainer.describe(name)["SecondaryStatusTransitions"][-1]["StatusMessage"]
+    assert message.startswith(
+        "Downloading the training image: building its environment smdebug, once, with "
+        "smdebug==1.0.34, protobuf==3.20.3, numpy>=1.23,<2.3"
+    )
+    job = trainer.ended(name)
+    assert job["TrainingJobStatus"] == "Completed", (job["FailureReason"], trainer.log(name))
+    return job
+
+
+def test_hook_collects_tensors_to_s3(
+    trainer: Trainer, platform: Platform, described: dict[str, Any]
+) -> None:
+    """smdebug's own reader finds them, where the SDK says they are."""
+    name = described["TrainingJobName"]
+    assert "hook: True" in trainer.log(name).splitlines()
+    environment = ready(SMDEBUG, platform.home)
+    assert environment is not None
+    found = subprocess.run(
+        [str(environment.python), "-c", READ, f"s3://{BUCKET}/debugged/{name}/debug-output"],
+        env={**os.environ, **platform.environment()},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert found.returncode == 0, found.stderr
+    steps, values = json.loads(found.stdout.splitlines()[-1])
+    assert steps["CrossEntropyLoss_output_0"] == [0, 5, 10, 15]
+    assert steps["Sequential_0.weight"] == [0, 10]
+    losses = [line.split()[1] for line in trainer.log(name).splitlines() if line.startswith("loss")]
+    assert values == pytest.approx([float(value) for value in losses])
+
+
+def test_log_says_what_runs(trainer: Trainer, described: dict[str, Any]) -> None:
+    """Torch is the base's; NumPy and protobuf are older than there."""
+    heading = next(
+        line
+        for line in trainer.log(described["TrainingJobName"]).splitlines()
+        if line.startswith("Cloche runs ")
+    )
+    assert heading.startswith("Cloche runs smdebug: Python ")
+    assert ", torch 2." in heading and ", numpy 2.2." in heading and ", smdebug 1.0.34" in heading
+    assert ", protobuf 3.20.3" in heading
+
+
+def test_next_job_starts_at_once(trainer: Trainer, described: dict[str, Any]) -> None:
+    """It is built once; without a hook configuration there is no hook, as on AWS."""
+    name = trainer.start(SCRIPT)
+    job = trainer.ended(name)
+    assert job["TrainingJobStatus"] == "Completed", trainer.log(name)
+    assert "hook: False" in trainer.log(name).splitlines()
+    assert not any("building" in t["StatusMessage"] for t in job["SecondaryStatusTransitions"])
+
+
+def test_commands_of_the_base_run_here(trainer: Trainer, described: dict[str, Any]) -> None:
+    """torchrun is PyTorch's: its processes find smdebug all the same."""
+    script = "import smdebug, numpy; print('numpy', numpy.__version__)"
+    uri = trainer.put("launched/sourcedir.tar.gz", source({"hpo.py": script}))
+    job = trainer.start(
+        HyperParameters={
+            "sagemaker_program": '"hpo.py"',
+            "sagemaker_submit_directory": f'"{uri}"',
+            "sagemaker_torch_distributed_enabled": "true",
+        }
+    )
+    assert trainer.ended(job)["TrainingJobStatus"] == "Completed", trainer.log(job)
+    assert any(line.startswith("numpy 2.2.") for line in trainer.log(job).splitlines())
+
+
+def test_others_stay_as_they_are(trainer: Trainer) -> None:
+    """A script without smdebug runs in the plain environment, and is told of an idle hook."""
+    job = trainer.start("print('import smdebug')", DebugHookConfig=HOOK)
+    assert trainer.ended(job)["TrainingJobStatus"] == "Completed"
+    log = trainer.log(job).splitlines()
+    assert log[0].startswith("Cloche runs pytorch: ")
+    assert log[1] == (
+        "DebugHookConfig.CollectionConfigurations is not used: tensors are collected for "
+        "PyTorch scripts that import smdebug"
+    )
