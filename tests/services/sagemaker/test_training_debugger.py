@@ -88,16 +88,12 @@ def described(trainer: Trainer) -> dict[str, Any]:
     return job
 
 
-def test_hook_collects_tensors_to_s3(
-    trainer: Trainer, platform: Platform, described: dict[str, Any]
-) -> None:
-    """smdebug's own reader finds them, where the SDK says they are."""
-    name = described["TrainingJobName"]
-    assert "hook: True" in trainer.log(name).splitlines()
+def python(platform: Platform, code: str, argument: str) -> str:
+    """Run a notebook's code as a user who has installed smdebug; return what it printed."""
     environment = ready(SMDEBUG, platform.home)
     assert environment is not None
     found = subprocess.run(
-        [str(environment.python), "-c", READ, f"s3://{BUCKET}/debugged/{name}/debug-output"],
+        [str(environment.python), "-c", code, argument],
         env={**os.environ, **platform.environment()},
         capture_output=True,
         text=True,
@@ -105,11 +101,59 @@ def test_hook_collects_tensors_to_s3(
         timeout=120,
     )
     assert found.returncode == 0, found.stderr
-    steps, values = json.loads(found.stdout.splitlines()[-1])
+    return found.stdout
+
+
+def test_hook_collects_tensors_to_s3(
+    trainer: Trainer, platform: Platform, described: dict[str, Any]
+) -> None:
+    """smdebug's own reader finds them, where the SDK says they are."""
+    name = described["TrainingJobName"]
+    assert "hook: True" in trainer.log(name).splitlines()
+    printed = python(platform, READ, f"s3://{BUCKET}/debugged/{name}/debug-output")
+    steps, values = json.loads(printed.splitlines()[-1])
     assert steps["CrossEntropyLoss_output_0"] == [0, 5, 10, 15]
     assert steps["Sequential_0.weight"] == [0, 10]
     losses = [line.split()[1] for line in trainer.log(name).splitlines() if line.startswith("loss")]
     assert values == pytest.approx([float(value) for value in losses])
+
+
+WATCHED = """
+from smdebug.profiler.system_metrics_reader import S3SystemMetricsReader
+import json, sys
+reader = S3SystemMetricsReader(sys.argv[1])
+reader.refresh_event_file_list()
+last = reader.get_timestamp_of_latest_available_file()
+events = reader.get_events(0, last + 120_000_000)
+print(json.dumps([[e.node_id, e.type, e.name, e.dimension, e.value] for e in events]))
+"""
+
+
+def test_notebooks_find_the_profile(trainer: Trainer, platform: Platform) -> None:
+    """What TrainingJob of smdebug's notebook tools waits for, without end, and reads."""
+    busy = "import time\nend = time.time() + 3\nwhile time.time() < end: sum(range(1000))"
+    two = {"InstanceType": "ml.m5.large", "InstanceCount": 2, "VolumeSizeInGB": 1}
+    config = {"S3OutputPath": f"s3://{BUCKET}/profiled/", "ProfilingIntervalInMilliseconds": 500}
+    name = trainer.start(busy, ProfilerConfig=config, ResourceConfig=two)
+    assert trainer.ended(name)["TrainingJobStatus"] == "Completed"
+    keys = trainer.keys(f"profiled/{name}/profiler-output/system/incremental/")
+    assert {key.split(".")[-2] for key in keys} == {"algo-1", "algo-2"}
+    found = python(platform, WATCHED, f"s3://{BUCKET}/profiled/{name}/profiler-output")
+    events = json.loads(found.splitlines()[-1])
+    assert {tuple(event[:4]) for event in events} == {
+        (host, *what)
+        for host in ("algo-1", "algo-2")
+        for what in (("cpu", "cpu0", "CPUUtilization"), ("memory", "MemoryUsedPercent", "Memory"))
+    }
+    assert max(event[4] for event in events if event[1] == "cpu") > 50
+    assert all(0 <= event[4] <= 110 for event in events)
+
+
+def test_no_profile_where_the_profiler_is_off(trainer: Trainer) -> None:
+    config = {"S3OutputPath": f"s3://{BUCKET}/off/", "DisableProfiler": True}
+    name = trainer.start("import time; time.sleep(2.5)", ProfilerConfig=config)
+    assert trainer.ended(name)["TrainingJobStatus"] == "Completed"
+    assert trainer.keys(f"off/{name}/profiler-output/") == []
 
 
 def test_log_says_what_runs(trainer: Trainer, described: dict[str, Any]) -> None:
