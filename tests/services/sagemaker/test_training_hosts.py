@@ -219,6 +219,7 @@ total = sum(parameter.sum().item() for parameter in model.parameters())
 print(f"accuracy {right:.2f} of {len(chosen)} weights {total:.5f}")
 if rank == 0:
     torch.save(model.module.state_dict(), os.path.join(os.environ["SM_MODEL_DIR"], "model.pth"))
+dist.destroy_process_group()  # no rank leaves while another still talks to it
 """
 
 

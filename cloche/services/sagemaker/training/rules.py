@@ -131,8 +131,8 @@ def loss_not_decreasing(parameters: Mapping[str, str], measured: Measured) -> Ve
     losses = {name: values for name, values in measured.metrics.items() if pattern.match(name)}
     if not losses:
         raise RuleError(
-            f"No metric of the job's MetricDefinitions matches {pattern.pattern!r}, and tensors "
-            "are not collected by Cloche."
+            f"No metric of the job's MetricDefinitions matches {pattern.pattern!r}, and Cloche's "
+            "rules do not read tensors."
         )
     texts, found = list[str](), False
     for name, values in losses.items():
