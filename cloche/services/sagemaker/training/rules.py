@@ -1,7 +1,7 @@
 """Rules of the Debugger and the profiler: what can be judged from what is measured, is.
 
 Measured are each host's CPU and memory (every 1 to 5 s) and the metrics that the job's own
-definitions find in its log; no tensor is collected. A rule that needs more has the status Error
+definitions find in its log; tensors are not read. A rule that needs more has the status Error
 and says so: NoIssuesFound is only said of what was looked at. Pure.
 """
 
