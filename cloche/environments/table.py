@@ -40,6 +40,7 @@ class Framework:
 
 
 DATA = ("numpy>=1.23", "pandas>=1.5", "boto3>=1.26")
+TORCH = ("torch", "torchvision", "pandas", "sklearn")  # modules that scripts for PyTorch import
 SCIENCE = ("joblib>=1.2", "scipy>=1.10")
 
 FRAMEWORKS: tuple[Framework, ...] = (
@@ -54,7 +55,7 @@ FRAMEWORKS: tuple[Framework, ...] = (
         packages=("torch>=2", "torchvision>=0.15", *DATA, "pillow>=9.4", "scikit-learn>=1.2"),
         enough=("torch",),
         tested=True,
-        warm=("torch", "torchvision", "pandas", "sklearn"),
+        warm=TORCH,
     ),
     Framework(
         name="scikit-learn",
@@ -108,7 +109,7 @@ FRAMEWORKS: tuple[Framework, ...] = (
         over="pytorch",
         imported="smdebug",
         tested=True,
-        warm=("torch", "torchvision", "pandas", "sklearn"),
+        warm=TORCH,
         note="For training scripts that import smdebug: its hooks collect tensors.",
     ),
 )

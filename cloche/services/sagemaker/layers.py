@@ -157,6 +157,7 @@ class Asker:
 
     wanted: Wanted | None  # None: nothing that a layer may hold
     installing: bool = False
+    layer: Layer | None = None  # found by the last look
 
     async def look(
         self, layers: Layers, account: str, region: str, role_arn: str
@@ -166,6 +167,7 @@ class Asker:
             return None
         found = await layers.find(self.wanted, account, region, role_arn, again=self.installing)
         self.installing = isinstance(found, Installing)
+        self.layer = None if isinstance(found, Installing) else found
         if found is None:
             self.wanted = None
         return found

@@ -11,7 +11,7 @@ import posixpath
 import re
 import tarfile
 import zlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,8 @@ from cloche.services.sagemaker.environments import Environment
 
 NAME = "requirements.txt"
 LOOKED_AT = 64 << 20  # bytes of the unpacked archive; one that hides it deeper has no layer
-LONGEST = 256 << 10  # bytes of a requirements.txt, or of a script that is looked at
+LONGEST = 64 << 10  # bytes of a requirements.txt
+LONGEST_SCRIPT = 256 << 10  # bytes of a script that is looked at
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,38 +67,46 @@ def read(file: Path) -> bytes | None:
     return None
 
 
-def read_archived(archive: Path) -> bytes | None:
-    """Return the requirements.txt at the root of a sourcedir.tar.gz; None when there is none."""
-    return next((text for name, text in texts(archive) if name == NAME), None)
+@dataclass(slots=True)
+class Code:
+    """What the archive of a script holds: its requirements.txt, and modules that it imports."""
+
+    requirements: bytes | None
+    imported: set[str]
 
 
-def imported(archive: Path, modules: Collection[str]) -> set[str]:
-    """Return those of the modules that a script in a sourcedir.tar.gz imports."""
+def look_through(archive: Path, modules: Collection[str] = ()) -> Code:
+    """Return the requirements.txt at the root of a sourcedir.tar.gz, and which of the modules a
+    script in it imports; what can't be read has neither.
+    """
     lines = {
         module: re.compile(rb"^[ \t]*(?:import|from)[ \t][^#\n]*\b%s\b" % module.encode(), re.M)
         for module in modules
     }
-    found: set[str] = set()
-    for name, text in texts(archive):
-        if name.endswith(".py"):
-            found |= {module for module, line in lines.items() if line.search(text)}
-        if len(found) == len(lines):
-            break
-    return found
-
-
-def texts(archive: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield names and contents of the short files in a .tar.gz; ends early where it is none."""
+    found, decided = Code(None, set()), False
     with (
         suppress(OSError, EOFError, zlib.error, tarfile.TarError),
         gzip.open(archive) as unpacked,
         tarfile.open(fileobj=Limited(unpacked, LOOKED_AT), mode="r|") as tar,  # type: ignore[call-overload]
     ):
         for member in tar:
-            if member.isreg() and member.size <= LONGEST:
-                file = tar.extractfile(member)
-                if file is not None:
-                    yield posixpath.normpath(member.name), file.read()
+            name = posixpath.normpath(member.name)
+            if not member.isreg():
+                continue
+            if name == NAME and not decided:
+                decided = True
+                found.requirements = content(tar, member, LONGEST)
+            elif name.endswith(".py") and (text := content(tar, member, LONGEST_SCRIPT)):
+                found.imported |= {module for module, line in lines.items() if line.search(text)}
+            if decided and len(found.imported) == len(lines):
+                break
+    return found
+
+
+def content(tar: tarfile.TarFile, member: tarfile.TarInfo, longest: int) -> bytes | None:
+    """Return what a file of an archive holds; None when that is too much."""
+    file = tar.extractfile(member) if member.size <= longest else None
+    return None if file is None else file.read()
 
 
 def shareable(text: bytes) -> bool:

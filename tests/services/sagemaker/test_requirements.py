@@ -52,30 +52,33 @@ def archive(folder: Path, files: list[tuple[str, bytes]]) -> Path:
 
 def test_at_the_root_of_the_archive(tmp_path: Path) -> None:
     files = [("lib/requirements.txt", b"no"), ("./requirements.txt", b"yes"), ("hpo.py", b"")]
-    assert requirements.read_archived(archive(tmp_path, files)) == b"yes"
+    assert requirements.look_through(archive(tmp_path, files)).requirements == b"yes"
 
 
 def test_none(tmp_path: Path) -> None:
-    assert requirements.read_archived(archive(tmp_path, [("lib/requirements.txt", b"no")])) is None
-    assert requirements.read_archived(tmp_path / "missing") is None
+    assert (
+        requirements.look_through(archive(tmp_path, [("lib/requirements.txt", b"no")])).requirements
+        is None
+    )
+    assert requirements.look_through(tmp_path / "missing").requirements is None
 
 
 @pytest.mark.parametrize("content", [b"", b"no archive", gzip.compress(b"no tar" * 1000)])
 def test_what_is_no_archive(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "sourcedir.tar.gz").write_bytes(content)
-    assert requirements.read_archived(tmp_path / "sourcedir.tar.gz") is None
+    assert requirements.look_through(tmp_path / "sourcedir.tar.gz").requirements is None
 
 
 def test_too_long(tmp_path: Path) -> None:
     files = [("requirements.txt", b"#" * (requirements.LONGEST + 1))]
-    assert requirements.read_archived(archive(tmp_path, files)) is None
+    assert requirements.look_through(archive(tmp_path, files)).requirements is None
 
 
 def test_behind_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An archive that unpacks without end is looked at for so long only."""
     monkeypatch.setattr(requirements, "LOOKED_AT", 1 << 16)
     files = [("zeros", bytes(1 << 20)), ("requirements.txt", b"pandas")]
-    assert requirements.read_archived(archive(tmp_path, files)) is None
+    assert requirements.look_through(archive(tmp_path, files)).requirements is None
 
 
 def test_a_link_is_no_file(tmp_path: Path) -> None:
@@ -84,7 +87,7 @@ def test_a_link_is_no_file(tmp_path: Path) -> None:
         info = tarfile.TarInfo("requirements.txt")
         info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
         tar.addfile(info)
-    assert requirements.read_archived(path) is None
+    assert requirements.look_through(path).requirements is None
 
 
 IMPORTS = [
@@ -102,9 +105,11 @@ IMPORTS = [
 def test_modules_that_a_script_imports(tmp_path: Path, line: str, found: bool) -> None:
     files = [("notes.txt", b"import smdebug\n"), ("lib/train.py", b"import os\n" + line.encode())]
     path = archive(tmp_path, files)
-    assert requirements.imported(path, {"smdebug", "other"}) == ({"smdebug"} if found else set())
+    assert requirements.look_through(path, {"smdebug", "other"}).imported == (
+        {"smdebug"} if found else set()
+    )
 
 
 def test_nothing_is_imported_by_what_is_no_archive(tmp_path: Path) -> None:
     (tmp_path / "sourcedir.tar.gz").write_bytes(b"import smdebug\n")
-    assert requirements.imported(tmp_path / "sourcedir.tar.gz", {"smdebug"}) == set()
+    assert requirements.look_through(tmp_path / "sourcedir.tar.gz", {"smdebug"}).imported == set()

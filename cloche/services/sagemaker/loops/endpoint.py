@@ -21,7 +21,6 @@ from cloche.engine.folders import remove_tree
 from cloche.records.store import Resource
 from cloche.services.sagemaker.environments import environment_for, say_what_runs
 from cloche.services.sagemaker.instance import INSTANCE_TYPES
-from cloche.services.sagemaker.layers import Installing, Layer
 from cloche.services.sagemaker.loops.endpoint_gang import (
     HOST,
     Folders,
@@ -229,9 +228,9 @@ class EndpointLoop:
         placed: dict[str, str | None] = {}  # replica id -> the layer it has
         self.memory.refused.pop(found.resource.arn, None)
         for replica in plan.launch:
-            layer = await self._layer(found, replica, plan.state, folders)
-            refusal = await self._launch_one(found, replica, plan.state, folders, layer)
+            refusal = await self._launch_one(found, replica, plan.state, folders)
             if refusal is None:
+                layer = self.software.layer(replica)
                 placed[replica.id] = None if layer is None else layer.name
             else:
                 self.memory.refused[found.resource.arn] = refusal
@@ -251,26 +250,12 @@ class EndpointLoop:
         )
         return replace(plan, state=state)
 
-    async def _layer(
-        self, found: Endpoint, replica: Replica, state: State, folders: Folders
-    ) -> Layer | None:
-        """Return what holds the replica's requirements; None: it installs them itself, if any."""
-        variant = self._variant(state, replica)
-        model = folders.model(replica.deployment, variant.name)
-        layer = await self.software.layer(found.resource, replica.deployment, variant, model)
-        return None if isinstance(layer, Installing) else layer
-
     async def _launch_one(
-        self,
-        found: Endpoint,
-        replica: Replica,
-        state: State,
-        folders: Folders,
-        layer: Layer | None,
+        self, found: Endpoint, replica: Replica, state: State, folders: Folders
     ) -> str | None:
         """Launch one replica; return why there is no room for it, or None."""
         sagemaker, resource = self.sagemaker, found.resource
-        variant = self._variant(state, replica)
+        variant, layer = self._variant(state, replica), self.software.layer(replica)
         stream = f"{variant.name}/{replica.id}"
         try:
             environment = environment_for(variant.image, sagemaker.config.home)

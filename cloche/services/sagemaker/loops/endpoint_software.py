@@ -25,7 +25,7 @@ from cloche.services.sagemaker.environments import (
 from cloche.services.sagemaker.layers import Asker, Installing, Layer
 from cloche.services.sagemaker.loops.endpoint_gang import Folders
 from cloche.services.sagemaker.loops.endpoint_plan import Models
-from cloche.services.sagemaker.records_serving import Deployment, Variant
+from cloche.services.sagemaker.records_serving import Deployment, Replica, Variant
 
 if TYPE_CHECKING:
     from cloche.services.sagemaker import SageMaker
@@ -56,9 +56,8 @@ class Software:
                 continue
             model = folders.model(deployment.id, variant.name)
             try:
-                if not await asyncio.to_thread(self.built, variant, since) or isinstance(
-                    await self.layer(resource, deployment.id, variant, model), Installing
-                ):
+                built = await asyncio.to_thread(self.built, variant, since)
+                if not built or not await self.installed(resource, deployment, variant, model):
                     ready.remove(variant.name)
             except (NotBuilt, AwsError) as error:
                 ready.remove(variant.name)
@@ -75,17 +74,23 @@ class Software:
             raise not_built(framework, found, home)
         return isinstance(found, Ready)
 
-    async def layer(
-        self, resource: Resource, deployment: str, variant: Variant, model: Path
-    ) -> Layer | Installing | None:
-        """Return what holds a variant's requirements; None: its replicas run pip, if any."""
-        asker = self.askers.get((deployment, variant.name))
+    async def installed(
+        self, resource: Resource, deployment: Deployment, variant: Variant, model: Path
+    ) -> bool:
+        """Return whether a variant's requirements are there, or its replicas have to run pip."""
+        asker = self.askers.get((deployment.id, variant.name))
         if asker is None:
             asker = Asker(await asyncio.to_thread(self.requirements, variant, model))
-            self.askers[deployment, variant.name] = asker
-        return await asker.look(
+            self.askers[deployment.id, variant.name] = asker
+        found = await asker.look(
             self.sagemaker.layers, resource.account, resource.region, variant.role_arn
         )
+        return not isinstance(found, Installing)
+
+    def layer(self, replica: Replica) -> Layer | None:
+        """Return what holds a replica's requirements, by the last look; None: it runs pip."""
+        asker = self.askers.get((replica.deployment, replica.variant))
+        return None if asker is None else asker.layer
 
     def requirements(self, variant: Variant, model: Path) -> requirements.Wanted | None:
         """Return what a model's requirements.txt asks for that a layer may hold.

@@ -37,7 +37,6 @@ from cloche.services.sagemaker.training import (
     checkpoints,
     image,
     rule_run,
-    system_profile,
     warm_pool_record,
     warm_pools,
 )
@@ -300,7 +299,6 @@ class TrainingJobs:
         While the disk is full it is tried again: what was trained is not given up for that.
         """
         said = await rule_run.run(job, self.sagemaker, await self.logs(job))
-        await system_profile.put(job, self.sagemaker)
         progress = replace(job.progress, uploaded=True, rules=said)
         try:
             await self.put_checkpoints(job, strict=True)

@@ -29,7 +29,7 @@ from cloche.services.sagemaker.instance import (
 )
 from cloche.services.sagemaker.layers import INSIDE, Layer, layered
 from cloche.services.sagemaker.records import Request, TrainingJob
-from cloche.services.sagemaker.requirements import Wanted, imported, read_archived, wanted
+from cloche.services.sagemaker.requirements import NAME, Wanted, look_through, read, wanted
 from cloche.services.sagemaker.training import checkpoints, warm_pool_record, warm_pools
 from cloche.services.sagemaker.training.attempts import remaining_s
 from cloche.services.sagemaker.training.channels import (
@@ -73,6 +73,11 @@ class Ground:
     def source(self) -> Path:
         """The archive of the script."""
         return self.folder / "sourcedir.tar.gz"
+
+    @property
+    def requirements(self) -> Path:
+        """The requirements.txt that is in that archive."""
+        return self.folder / NAME
 
     @property
     def framework(self) -> Path:
@@ -134,8 +139,11 @@ def prepare(job: TrainingJob, s3: S3, config: Config) -> None:
             raise DownloadError(f"Unable to find the script's archive {uri}")
         s3.link(stored, ground.source)
         others = {each.imported: each.name for each in over(base_framework(job, config))}
-        if found := imported(ground.source, others):
-            ground.framework.write_text(others[min(found)])
+        code = look_through(ground.source, others)
+        if code.imported:
+            ground.framework.write_text(others[min(code.imported)])
+        if code.requirements is not None:
+            ground.requirements.write_bytes(code.requirements)
 
 
 def base_framework(job: TrainingJob, config: Config) -> Framework:
@@ -243,13 +251,14 @@ def requirements(job: TrainingJob, config: Config, engine: Engine) -> Wanted | N
     Without egress there is none: pip would reach nothing, on AWS neither. A shell script installs
     what it wants by itself.
     """
-    algorithm, source = job.request["AlgorithmSpecification"], ground_of(job, config).source
+    algorithm = job.request["AlgorithmSpecification"]
     program = job.request.get("HyperParameters", {}).get("sagemaker_program", "")
     scripted = not algorithm.get("ContainerEntrypoint") and not program.strip('"').endswith(".sh")
     if job.request["EnableNetworkIsolation"] or not (engine.layered and scripted):
         return None
     environment = environment_for(job, config)
-    return wanted(read_archived(source), environment, job.request.get("Environment", {}))
+    text = read(ground_of(job, config).requirements)
+    return wanted(text, environment, job.request.get("Environment", {}))
 
 
 def write_heading(

@@ -1,4 +1,6 @@
-"""Rules at work: what was measured is gathered when a job has ended, judged, and put to S3."""
+"""Rules at work: what was measured is gathered when a job has ended, judged, and put to S3, as is
+the profile that it makes up.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +14,7 @@ from cloche.core.errors import AwsError
 from cloche.records.metrics import Metric
 from cloche.records.store import StorageFull
 from cloche.services.sagemaker.records import ENDED, Request, Rule, TrainingJob, moment
+from cloche.services.sagemaker.training import system_profile
 from cloche.services.sagemaker.training.channels import split_uri
 from cloche.services.sagemaker.training.hosts import share
 from cloche.services.sagemaker.training.rule_report import files
@@ -39,7 +42,7 @@ TYPES = {".html": "text/html", ".json": "application/json"}
 async def run(
     job: TrainingJob, sagemaker: SageMaker, logs: Mapping[str, Path]
 ) -> Mapping[str, Rule]:
-    """Judge a job's rules and put their reports to S3; return what they say, by name.
+    """Judge a job's rules, put their reports and the profile to S3; return what rules say, by name.
 
     Twice does no harm: the same keys.
     """
@@ -48,9 +51,17 @@ async def run(
         for kind, rule in configured(job.request)
         if supported(rule) and not off(job.request, kind)
     ]
+    profiled = system_profile.wanted(job.request)
+    if not rules and not profiled:
+        return {}
+    hosts = await asyncio.to_thread(
+        lambda: {host: samples(job, host, sagemaker) for host in job.hosts}
+    )
+    if profiled:
+        await system_profile.put(job, hosts, sagemaker.s3)
     if not rules:
         return {}
-    measured = await asyncio.to_thread(measure, job, sagemaker, logs)
+    measured = Measured(hosts, await asyncio.to_thread(metrics, job, sagemaker, logs))
     said: dict[str, Rule] = {}
     for kind, rule in rules:
         verdict = judge(rule, measured)
@@ -71,9 +82,10 @@ async def run(
     return said
 
 
-def measure(job: TrainingJob, sagemaker: SageMaker, logs: Mapping[str, Path]) -> Measured:
-    """Gather what was measured of a job. Blocks: call it from a thread."""
-    hosts = {host: samples(job, host, sagemaker) for host in job.hosts}
+def metrics(
+    job: TrainingJob, sagemaker: SageMaker, logs: Mapping[str, Path]
+) -> Mapping[str, Sequence[float]]:
+    """Return the values of a job's metrics, in order. Blocks: call it from a thread."""
     patterns = expressions(job.request["AlgorithmSpecification"])
     found: list[Found] = []
     for log in logs.values() if patterns else ():
@@ -83,10 +95,10 @@ def measure(job: TrainingJob, sagemaker: SageMaker, logs: Mapping[str, Path]) ->
             if not records:
                 break
             found += find_metrics(records, patterns)
-    metrics: dict[str, list[float]] = {}
+    values: dict[str, list[float]] = {}
     for one in sorted(found, key=lambda each: each.at_ms):
-        metrics.setdefault(one.name, []).append(one.value)
-    return Measured(hosts, metrics)
+        values.setdefault(one.name, []).append(one.value)
+    return values
 
 
 def samples(job: TrainingJob, host: str, sagemaker: SageMaker) -> Sequence[Sample]:

@@ -7,7 +7,6 @@ there as cpu0, which the charts of smdebug's notebook tools look for.
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -15,30 +14,32 @@ from typing import TYPE_CHECKING
 
 from cloche.core.errors import AwsError
 from cloche.records.store import StorageFull
-from cloche.services.sagemaker.records import TrainingJob
+from cloche.services.sagemaker.records import Request, TrainingJob
 from cloche.services.sagemaker.training.channels import split_uri
-from cloche.services.sagemaker.training.rule_run import samples
-from cloche.services.sagemaker.training.rules import Sample
+from cloche.services.sagemaker.training.rules import Sample, off
 
 if TYPE_CHECKING:
-    from cloche.services.sagemaker import SageMaker
+    from cloche.services.s3 import S3
 
 
-async def put(job: TrainingJob, sagemaker: SageMaker) -> None:
-    """Put the profile of a job that has ended to S3, if it has a profiler; twice does no harm.
+def wanted(request: Request) -> bool:
+    """Return whether a job has a profiler that is on."""
+    config = request.get("ProfilerConfig") or {}
+    return bool(config.get("S3OutputPath")) and not off(request, "ProfilerRuleConfigurations")
+
+
+async def put(job: TrainingJob, hosts: Mapping[str, Sequence[Sample]], s3: S3) -> None:
+    """Put the profile of a job that has ended to S3; twice does no harm.
 
     A bucket that is gone is no error: the job's model matters more.
     """
-    config = job.request.get("ProfilerConfig") or {}
-    if config.get("DisableProfiler") or not config.get("S3OutputPath"):
-        return
-    bucket, prefix = split_uri(f"{config['S3OutputPath'].rstrip('/')}/{job.resource.name}")
-    for host in job.hosts:
-        found = await asyncio.to_thread(samples, job, host, sagemaker)
+    path = job.request["ProfilerConfig"]["S3OutputPath"].rstrip("/")
+    bucket, prefix = split_uri(f"{path}/{job.resource.name}")
+    for host, found in hosts.items():
         for name, data in files(host, found).items():
             key = f"{prefix}/profiler-output/system/incremental/{name}"
             try:
-                await sagemaker.s3.put_bytes(bucket, key, data, "application/json")
+                await s3.put_bytes(bucket, key, data, "application/json")
             except StorageFull:
                 raise
             except AwsError:
