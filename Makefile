@@ -4,11 +4,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.set-up
 
-.PHONY: help setup tour test test-sdks check bench clean
+.PHONY: help setup tour test soak test-sdks check bench clean
 
 help:
 	@echo "make tour    see Cloche work: data, training, an endpoint, an answer, a report"
 	@echo "make test    run every check and test"
+	@echo "make soak    run the long checks whole, of which make test runs a sample"
 	@echo "make test-sdks  run what three generations of the SageMaker SDK do (makes .venv-sdk)"
 	@echo "make setup   make .venv with all that both need (done by the two, once)"
 	@echo "make check   format, types, lint, import and size rules, docs in step"
@@ -27,6 +28,10 @@ tour: setup
 
 test: setup
 	@scripts/test
+
+# The tests that use the fixture `extent`, to their full extent. SOAK="-k kills" chooses among them.
+soak: setup
+	@scripts/soak $(SOAK)
 
 # SageMaker SDKs 2.70.0 and 3.x beside the 2.x that .venv has; each gets a venv of its own.
 test-sdks: setup

@@ -1,6 +1,8 @@
 """What all tests share."""
 
+import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pytest
 
@@ -12,3 +14,32 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """A whole platform, one for a module's tests."""
     with start(tmp_path_factory.mktemp("home")) as running:
         yield running
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How far a long check goes: a seeded sample in `make test`, all of it in `make soak`."""
+
+    soak: bool
+    seed: int
+
+    def of(self, sample: int, full: int) -> int:
+        """Return how many: `sample` in `make test`, `full` in `make soak`."""
+        return full if self.soak else sample
+
+
+SOAK = os.environ.get("CLOCHE_SOAK") == "1"
+
+
+@pytest.fixture(scope="session")
+def extent() -> Extent:
+    """The extent of long checks; $CLOCHE_SEED chooses another sample."""
+    return Extent(soak=SOAK, seed=int(os.environ.get("CLOCHE_SEED", "20261127")))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With CLOCHE_SOAK=1 (`make soak`), run only what has a greater extent then."""
+    if SOAK:
+        short = [item for item in items if "extent" not in getattr(item, "fixturenames", ())]
+        config.hook.pytest_deselected(items=short)
+        items[:] = [item for item in items if item not in short]
