@@ -8,9 +8,6 @@ was acknowledged is there; the endpoints answer; the warm pool that the job left
 import io
 import json
 import os
-import signal
-import subprocess
-import sys
 import tarfile
 import threading
 import time
@@ -18,21 +15,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
-
-from cloche.engine.local import LocalEngine
-from cloche.testing.platform import free_port
+from killed_server import REGISTRY, Server, archive, end_all, until
 
 DOOMED = Path(__file__).with_name("doomed.py")
-KEY, SECRET = "AKIAKILLATEVERYSTEP0", "a-secret-key-of-the-test-forty-letters--"
-ACCOUNT, REGION = "123456789012", "us-east-1"
-REGISTRY = f"763104351884.dkr.ecr.{REGION}.amazonaws.com"
 STORY, NEXT, STEADY, BUCKET = "story", "next", "steady", "kill-bucket"
-WITHIN_S = 60.0
-LIVES = 60  # far more than there are steps: a server that gets no further ends the test
 LINES = 8
 SCRIPT = f"""
 import os, time
@@ -54,108 +42,11 @@ def predict_fn(data, model): return data * model
 """
 
 
-class Server:
-    """The server of one home folder, life after life."""
-
-    def __init__(self, folder: Path) -> None:
-        self.home, self.journal, self.port = folder / "home", folder / "journal", free_port()
-        self.journal.touch()
-        self.process: subprocess.Popen[bytes] | None = None
-        self.output = (folder / "server.log").open("wb")
-        self.lives = 0
-        self.clients: dict[str, Any] = {}
-
-    def up(self, *, doomed: bool) -> None:
-        """Start a life; returns once it answers, or has ended."""
-        self.lives += 1
-        assert self.lives <= LIVES, self.journal.read_text()
-        wish = {
-            "home": str(self.home),
-            "host": "127.0.0.1",
-            "port": self.port,
-            "region": REGION,
-            "account": ACCOUNT,
-            "allow_egress": [],
-            "root_access_key_id": KEY,
-            "root_secret_access_key": SECRET,
-            "log": str(self.output.name),
-        }
-        journal = str(self.journal) if doomed else "-"
-        command = [sys.executable, str(DOOMED), json.dumps(wish), journal]
-        self.process = subprocess.Popen(command, stdout=self.output, stderr=self.output)
-        until(lambda: self.ended or answers(self))
-
-    @property
-    def ended(self) -> bool:
-        assert self.process is not None
-        code = self.process.poll()
-        assert code in (None, -signal.SIGKILL), Path(str(self.output.name)).read_text()
-        return code is not None
-
-    def kill(self) -> None:
-        assert self.process is not None
-        self.process.kill()
-        self.process.wait()
-
-    def client(self, service: str) -> Any:
-        if service not in self.clients:
-            self.clients[service] = self._client(service)
-        return self.clients[service]
-
-    def _client(self, service: str) -> Any:
-        return boto3.client(
-            service,
-            endpoint_url=f"http://127.0.0.1:{self.port}",
-            region_name=REGION,
-            aws_access_key_id=KEY,
-            aws_secret_access_key=SECRET,
-            config=Config(
-                proxies={}, retries={"total_max_attempts": 1}, connect_timeout=5, read_timeout=20
-            ),
-        )
-
-
-def until(condition: Callable[[], Any], within_s: float = WITHIN_S) -> None:
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline, condition
-        time.sleep(0.02)
-
-
-def answers(server: Server) -> bool:
-    try:
-        server.client("sts").get_caller_identity()
-    except (BotoCoreError, ClientError):
-        return False
-    return True
-
-
-def archive(files: dict[str, str]) -> bytes:
-    data = io.BytesIO()
-    with tarfile.open(fileobj=data, mode="w:gz") as tar:
-        for name, text in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(text)
-            tar.addfile(info, io.BytesIO(text.encode()))
-    return data.getvalue()
-
-
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    made = Server(tmp_path)
+    made = Server(tmp_path, DOOMED)
     yield made
-    if made.process is not None and made.process.poll() is None:
-        made.kill()
-    made.output.close()
-    engine = LocalEngine(made.home / "runs", port=made.port)
-    for gang in engine.adopt():
-        engine.stop(gang)
-    # An endpoint's replica ends within a moment of being asked to.
-    until(lambda: not any(running(engine, gang) for gang in engine.adopt()))
-
-
-def running(engine: LocalEngine, gang: str) -> bool:
-    return any(seen.state == "running" for seen in (engine.see(gang) or {}).values())
+    end_all(made)
 
 
 class Uploads:
