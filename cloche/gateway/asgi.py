@@ -158,7 +158,7 @@ def declared_length(request: Request) -> tuple[int | None, bool]:
     """Return the body's declared length, and whether it comes in HTTP chunks."""
     length = request.headers.get("content-length", "")
     return (
-        int(length) if length.isdecimal() else None,
+        int(length) if length.isdecimal() and len(length) < 20 else None,
         "chunked" in request.headers.get("transfer-encoding", ""),
     )
 

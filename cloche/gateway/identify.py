@@ -11,12 +11,12 @@ from cloche.core.identity import Credential, Credentials
 from cloche.gateway import signature
 from cloche.gateway.families import S3, Family
 from cloche.gateway.freshness import check_time
+from cloche.gateway.limits import S3_HEAD_BYTES
 from cloche.gateway.message import Request
 from cloche.gateway.signature import UNSIGNED, Claim
 from cloche.gateway.signature_v2 import check_v2
 
 HEX = re.compile(r"[0-9a-f]{64}")
-S3_HEAD = 8192  # bytes of a request's line and headers that S3 takes
 EMPTY = hashlib.sha256(b"").hexdigest()
 
 
@@ -49,9 +49,9 @@ def check_head(request: Request) -> None:
     """Raise when a request's line and headers are longer than S3 takes."""
     size = len(request.path) + len(request.query_string)
     size += sum(len(name) + len(value) for name, value in request.headers.items())
-    if size > S3_HEAD:
+    if size > S3_HEAD_BYTES:
         text = "Your request header section exceeds the maximum allowed size."
-        fields = {"MaxSizeAllowed": str(S3_HEAD)}
+        fields = {"MaxSizeAllowed": str(S3_HEAD_BYTES)}
         raise AwsError("RequestHeaderSectionTooLarge", text, fields=fields)
 
 
