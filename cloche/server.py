@@ -70,7 +70,7 @@ def serve(wish: dict[str, Any]) -> None:
 
 
 def open_many_files() -> None:
-    """Allow as many open files as the system lets us: connections, databases, sandboxes' sockets."""
+    """Allow as many open files as the system lets us: each connection and sandbox needs some."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = FILES if hard == resource.RLIM_INFINITY else min(hard, FILES)
     if soft < wanted:
