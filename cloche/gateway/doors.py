@@ -130,7 +130,7 @@ class Doorkeeper:
 
     async def _serve(self, gang: str, doors: Doors, role_arn: str) -> Door:
         listener = Listener(self.gateway_for(gang), Crowd(DOOR_SCALE))
-        proxy = Proxy(listener, self.authority, self.egress)
+        proxy = Proxy(listener, self.authority, self.egress, Crowd(DOOR_SCALE))
         await listener.listen(doors.platform)
         if doors.proxy is not None:
             await proxy.listen(doors.proxy)
