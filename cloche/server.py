@@ -7,6 +7,7 @@ import asyncio
 import json
 import logging
 import os
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -23,6 +24,7 @@ from cloche.core import home as homes
 from cloche.core.config import Config, Home
 from cloche.failures import explained
 
+FILES = 65_536
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -38,6 +40,7 @@ def main() -> None:
 def serve(wish: dict[str, Any]) -> None:
     """Serve until a signal ends it; Stop says why it could not."""
     configure_log()
+    open_many_files()
     home = Home(Path(wish["home"]))
     config = Config(
         home=home,
@@ -64,6 +67,14 @@ def serve(wish: dict[str, Any]) -> None:
         except Exception as error:
             logging.getLogger("cloche").debug("the server could not start", exc_info=True)
             raise Stop(explained(error, home)) from error
+
+
+def open_many_files() -> None:
+    """Allow as many open files as the system lets us: each connection and sandbox needs some."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES if hard == resource.RLIM_INFINITY else min(hard, FILES)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def serve_until_told(platform: Platform, log: str | None) -> None:

@@ -138,10 +138,10 @@ def local_json(status: int, value: Mapping[str, object]) -> Response:
 
 def read_head(scope: Scope) -> Request:
     """Return the request without its body."""
-    headers: dict[str, str] = {}
+    several: dict[str, list[str]] = {}
     for raw_name, raw_value in scope["headers"]:
-        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
-        headers[name] = f"{headers[name]},{value}" if name in headers else value
+        several.setdefault(raw_name.decode("latin-1"), []).append(raw_value.decode("latin-1"))
+    headers = {name: ",".join(values) for name, values in several.items()}
     query_string = scope["query_string"].decode("latin-1")
     pairs = parse_qsl(query_string, keep_blank_values=True)
     return Request(
@@ -158,7 +158,7 @@ def declared_length(request: Request) -> tuple[int | None, bool]:
     """Return the body's declared length, and whether it comes in HTTP chunks."""
     length = request.headers.get("content-length", "")
     return (
-        int(length) if length.isdecimal() else None,
+        int(length) if length.isdecimal() and len(length) < 20 else None,
         "chunked" in request.headers.get("transfer-encoding", ""),
     )
 

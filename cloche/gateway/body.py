@@ -1,5 +1,6 @@
 """A request's payload, read from the ASGI server as it arrives."""
 
+import asyncio
 import hashlib
 import hmac
 import zlib
@@ -7,9 +8,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Mutable
 from typing import Any
 
 from cloche.core.errors import AwsError
+from cloche.gateway.limits import BODY_IDLE_S, UNPROVEN_BYTES, UNSIGNED_BYTES
 from cloche.operation import Body
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+STALLED = (
+    "Your socket connection to the server was not read from or written to within the timeout "
+    "period. Idle connections will be closed."
+)
 SHA_MISMATCH = "The provided 'x-amz-content-sha256' header does not match what was computed."
 
 
@@ -26,10 +32,16 @@ class RawBody:
         self.receive = receive
         self.length = length
         self.finished = not chunked and not length
+        self.stalled = False
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         while not self.finished:
-            event = await self.receive()
+            try:
+                async with asyncio.timeout(BODY_IDLE_S):
+                    event = await self.receive()
+            except TimeoutError:
+                self.stalled = True
+                raise AwsError("RequestTimeout", STALLED) from None
             if event["type"] == "http.disconnect":
                 raise Disconnected
             self.finished = not event.get("more_body", False)
@@ -38,14 +50,52 @@ class RawBody:
 
     async def skip(self, limit: int) -> bool:
         """Read and drop what is left; False when there is more than `limit`."""
-        if self.length is not None and self.length > limit:
+        if self.stalled or (self.length is not None and self.length > limit):
             return self.finished
         size = 0
-        async for chunk in self:
-            size += len(chunk)
-            if size > limit:
-                return False
+        try:
+            async with asyncio.timeout(BODY_IDLE_S):
+                async for chunk in self:
+                    size += len(chunk)
+                    if size > limit:
+                        return False
+        except (TimeoutError, AwsError):
+            return False
         return True
+
+
+class Budget:
+    """The memory that bodies may take together whose signature is not proven yet."""
+
+    def __init__(self, most: int) -> None:
+        self.most, self.taken = most, 0
+
+    def take(self, size: int) -> None:
+        """Take that much; AwsError 503, which clients retry, when it is not there."""
+        if self.taken + size > self.most:
+            raise AwsError("SlowDown", "Please reduce your request rate.", 503)
+        self.taken += size
+
+    def give_back(self, size: int) -> None:
+        """Give back what was taken."""
+        self.taken -= size
+
+
+UNPROVEN = Budget(UNPROVEN_BYTES)
+
+
+async def read_unproven(body: Body, limit: int, code: str) -> bytes:
+    """Return all of a body that the signature covers: it is proven only once the body is here."""
+    if body.length is not None and body.length <= UNSIGNED_BYTES:
+        return await read_whole(body, limit, code)
+    if body.length is not None and body.length > limit:
+        raise too_large(limit, code)
+    taken = body.length if body.length is not None else limit
+    UNPROVEN.take(taken)
+    try:
+        return await read_whole(body, limit, code)
+    finally:
+        UNPROVEN.give_back(taken)
 
 
 async def read_whole(body: Body, limit: int, code: str) -> bytes:

@@ -8,12 +8,12 @@ from typing import Any
 
 from cloche.core.errors import AwsError
 from cloche.gateway import scalars
+from cloche.gateway.limits import DEPTH, NODES
 from cloche.gateway.scalars import Malformed, read_timestamp
 from cloche.gateway.shapes import Shape
 
 INDEFINITE = 31
 BREAK = 0xFF
-LONGEST_NEST = 100
 SIMPLE: Mapping[int, object] = {20: False, 21: True, 22: None, 23: None}
 FLOATS: Mapping[int, tuple[str, int]] = {25: (">e", 2), 26: (">f", 4), 27: (">d", 8)}
 
@@ -22,7 +22,7 @@ class Reader:
     """Reads the items of a CBOR document; Malformed when it is none."""
 
     def __init__(self, data: bytes) -> None:
-        self.data, self.at, self.depth = data, 0, 0
+        self.data, self.at, self.depth, self.count = data, 0, 0, 0
 
     def bytes(self, count: int) -> bytes:
         """Return the next bytes."""
@@ -50,8 +50,11 @@ class Reader:
     def item(self) -> Any:
         """Return the next item."""
         self.depth += 1
-        if self.depth > LONGEST_NEST:
+        self.count += 1
+        if self.depth > DEPTH:
             raise Malformed("nested too deeply")
+        if self.count > NODES:
+            raise Malformed(f"it has more than {NODES} values")
         head = self.bytes(1)[0]
         major, info = head >> 5, head & 31
         value = self.simple(info) if major == 7 else self.of_major(major, info)

@@ -6,12 +6,14 @@ https://docs.aws.amazon.com/AmazonS3/latest/API/sigv4-streaming-trailers.html
 
 import hashlib
 import hmac
+import re
 from collections.abc import AsyncIterator, Mapping
 
 from cloche.core.errors import AwsError
 from cloche.gateway.body import RawBody
 from cloche.gateway.families import S3
 from cloche.gateway.identify import EMPTY, Signer
+from cloche.gateway.limits import TRAILER_BYTES
 from cloche.gateway.message import Request
 from cloche.gateway.signature import signing_key
 
@@ -19,7 +21,12 @@ SIGNED = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"
 SIGNED_TRAILER = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER"
 UNSIGNED_TRAILER = "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
 LONGEST_LINE = 16 * 1024  # of a chunk's head or a trailer
-LONGEST_CHUNK = 1 << 40
+CHUNK_SIZE = re.compile(r"[0-9A-Fa-f]{1,10}")
+LENGTH = re.compile(r"[0-9]{1,18}")
+MALFORMED_TRAILER = (
+    "The request contained trailing data that was not well-formed or did not conform to our "
+    "published schema."
+)
 
 
 class ChunkSigner:
@@ -49,13 +56,17 @@ class ChunkedBody:
             text = f"Cloche does not support the payload {payload}."
             raise AwsError("NotImplemented", text, 501)
         told = request.headers.get("x-amz-decoded-content-length", "")
-        if not told.isdecimal():
+        if not LENGTH.fullmatch(told):
             text = "You must provide the Content-Length HTTP header."
             raise AwsError("MissingContentLength", text, 411)
         self.length: int | None = int(told)
         self.trailers: Mapping[str, str] = {}
         self.signer = None if payload == UNSIGNED_TRAILER else ChunkSigner(signer)
         self.expects_trailers = payload != SIGNED
+        # The header is signed; of an unsigned trailer it is all that the signature tells.
+        self.announced = {
+            name.strip().lower() for name in request.headers.get("x-amz-trailer", "").split(",")
+        }
         self.pieces = aiter(raw)
         self.buffer = b""
         self.at = 0
@@ -110,19 +121,26 @@ class ChunkedBody:
     async def read_trailers(self) -> None:
         """Read what follows the last chunk, and check that it is signed where it must be."""
         trailers: dict[str, str] = {}
-        signed, signature = "", None
+        signature, size = None, 0
         while line := await self.last_line():
             name, _, value = line.partition(":")
             name, value = name.strip().lower(), value.strip()
+            size += len(line)
+            if size > TRAILER_BYTES:
+                raise AwsError("MalformedTrailerError", MALFORMED_TRAILER)
             if name == "x-amz-trailer-signature":
                 signature = value
+            elif name in trailers:
+                raise AwsError("MalformedTrailerError", MALFORMED_TRAILER)
             else:
                 trailers[name] = value
-                signed += f"{name}:{value}\n"
         if self.signer is not None and self.expects_trailers:
+            signed = "".join(f"{name}:{value}\n" for name, value in trailers.items())
             digest = hashlib.sha256(signed.encode("latin-1")).hexdigest()
             self.signer.check("TRAILER", digest, signature or "")
-        self.trailers = trailers
+        # What no signature covers is not handed on.
+        announced = self.announced if self.expects_trailers else ()
+        self.trailers = {name: trailers[name] for name in trailers if name in announced}
 
     async def last_line(self) -> str:
         """Return a trailer; empty at the end, which some clients leave without a line end."""
@@ -134,12 +152,9 @@ class ChunkedBody:
 def chunk_head(line: str) -> tuple[int, str]:
     """Return a chunk's size and its signature where it has one; IncompleteBody if it is none."""
     digits, _, extension = line.partition(";")
-    try:
-        size = int(digits, 16)
-    except ValueError as error:
-        raise incomplete() from error
-    if not 0 <= size < LONGEST_CHUNK:
+    if not CHUNK_SIZE.fullmatch(digits):
         raise incomplete()
+    size = int(digits, 16)
     name, _, signature = extension.partition("=")
     return size, signature if name.strip() == "chunk-signature" else ""
 

@@ -17,6 +17,7 @@ from cloche.core.identity import Credential
 from cloche.engine import Doors, Engine
 from cloche.gateway.asgi import Asgi, LocalRequest
 from cloche.gateway.authority import Authority
+from cloche.gateway.crowd import Crowd
 from cloche.gateway.egress import Fenced
 from cloche.gateway.listener import Listener
 from cloche.gateway.message import Response
@@ -28,6 +29,7 @@ SESSION_S = 3600
 # botocore fetches new credentials when less than 15 minutes are left: it must get others then.
 RENEW_BEFORE = timedelta(minutes=20)
 SESSION_NAME = "SageMaker"
+DOOR_SCALE = 1 / 8  # of the connections that the platform's own port keeps
 
 
 class Sessions(Protocol):
@@ -127,8 +129,8 @@ class Doorkeeper:
         return Response(200, {"content-type": "application/json"}, body)
 
     async def _serve(self, gang: str, doors: Doors, role_arn: str) -> Door:
-        listener = Listener(self.gateway_for(gang))
-        proxy = Proxy(listener, self.authority, self.egress)
+        listener = Listener(self.gateway_for(gang), Crowd(DOOR_SCALE))
+        proxy = Proxy(listener, self.authority, self.egress, Crowd(DOOR_SCALE))
         await listener.listen(doors.platform)
         if doors.proxy is not None:
             await proxy.listen(doors.proxy)

@@ -15,10 +15,18 @@ from cloche.core.errors import AwsError
 from cloche.core.identity import Credentials
 from cloche.core.ids import request_id as new_request_id
 from cloche.gateway import cbor, identify, query, rest_json, rest_xml, validate
-from cloche.gateway.body import Disconnected, PlainBody, RawBody, read_whole, unzip
+from cloche.gateway.body import (
+    Disconnected,
+    PlainBody,
+    RawBody,
+    read_unproven,
+    read_whole,
+    unzip,
+)
 from cloche.gateway.chunked import ChunkedBody
 from cloche.gateway.families import S3, Family, family_of, validation_code
 from cloche.gateway.identify import Signer
+from cloche.gateway.limits import BODY_BYTES, FORM_BYTES, UNSIGNED_BYTES, XML_BYTES
 from cloche.gateway.message import Request, Response
 from cloche.gateway.protocol import Answer, Protocol
 from cloche.gateway.routing import CBOR, CBOR_PATH, Directory, Meaning
@@ -28,7 +36,6 @@ from cloche.records.store import Store
 
 logger = logging.getLogger("cloche.gateway")
 Authorize = Callable[[Call[Any], Operation, Mapping[str, Any]], None]
-MAX_BODY_BYTES = 64 * 1024 * 1024  # of what no operation streams
 FORM = "application/x-www-form-urlencoded"
 
 PROTOCOLS: Mapping[str, Protocol] = {
@@ -88,7 +95,7 @@ class Exchange:
         request_id = new_request_id()
         try:
             if self.names_nobody():
-                body = await read_whole(self.raw, MAX_BODY_BYTES, "RequestEntityTooLarge")
+                body = await read_whole(self.raw, UNSIGNED_BYTES, "RequestEntityTooLarge")
                 self.request.body = body
             target = self.target()
         except AwsError as error:
@@ -188,14 +195,15 @@ class Exchange:
     async def read(self, target: Target, signer: Signer) -> tuple[str, Mapping[str, str], Body]:
         """Read the body, then prove the signature, which covers it; return operation and labels."""
         family = target.family
+        most = FORM_BYTES if target.meaning.protocol in ("query", "ec2") else BODY_BYTES
         body = self.request.body
         if not self.raw.finished:
-            body = await read_whole(self.raw, MAX_BODY_BYTES, family.too_large)
+            body = await read_unproven(self.raw, most, family.too_large)
         self.request.body = body
         payload = identify.payload_hash(self.request, signer)
         identify.prove(self.request, target.meaning.path, signer, payload, family)
         if self.request.headers.get("content-encoding", "").lower() == "gzip":
-            body = unzip(body, MAX_BODY_BYTES, family.too_large)
+            body = unzip(body, most, family.too_large)
             self.request.body = body
         name, labels = self.find_action(target)
         return name, labels, PlainBody(self.raw, None)
@@ -216,7 +224,7 @@ class Exchange:
         if action.streams:
             self.request.stream = body
         else:
-            whole = await read_whole(body, MAX_BODY_BYTES, target.family.too_large)
+            whole = await read_whole(body, XML_BYTES, target.family.too_large)
             self.request.body = whole
         return name, labels, body
 

@@ -9,9 +9,12 @@ from datetime import datetime
 from cloche.core.errors import AwsError
 from cloche.core.identity import Credential, Credentials
 from cloche.gateway import signature
-from cloche.gateway.families import Family
+from cloche.gateway.families import S3, Family
+from cloche.gateway.freshness import check_time
+from cloche.gateway.limits import S3_HEAD_BYTES
 from cloche.gateway.message import Request
 from cloche.gateway.signature import UNSIGNED, Claim
+from cloche.gateway.signature_v2 import check_v2
 
 HEX = re.compile(r"[0-9a-f]{64}")
 EMPTY = hashlib.sha256(b"").hexdigest()
@@ -29,6 +32,8 @@ def find_signer(
     request: Request, family: Family, credentials: Credentials, now: datetime
 ) -> Signer:
     """Return who claims to have signed, with a credential that is valid now; else AwsError."""
+    if family is S3:
+        check_head(request)
     claim = signature.read_claim(request, family)
     if claim is None:
         raise family.refuse_missing()
@@ -36,8 +41,18 @@ def find_signer(
     if credential is None:
         raise family.refuse_key(claim.access_key_id)
     check_token(claim, credential, family, now)
-    signature.check_time(claim, now, family)
+    check_time(claim, now, family)
     return Signer(claim, credential)
+
+
+def check_head(request: Request) -> None:
+    """Raise when a request's line and headers are longer than S3 takes."""
+    size = len(request.path) + len(request.query_string)
+    size += sum(len(name) + len(value) for name, value in request.headers.items())
+    if size > S3_HEAD_BYTES:
+        text = "Your request header section exceeds the maximum allowed size."
+        fields = {"MaxSizeAllowed": str(S3_HEAD_BYTES)}
+        raise AwsError("RequestHeaderSectionTooLarge", text, fields=fields)
 
 
 def check_token(claim: Claim, credential: Credential, family: Family, now: datetime) -> None:
@@ -86,6 +101,6 @@ def prove(request: Request, path: str, signer: Signer, payload: str, family: Fam
     """Raise when the signature is not the credential's."""
     claim, secret = signer.claim, signer.credential.secret_access_key
     if claim.kind == "v2":
-        signature.check_v2(claim, request, path, secret)
+        check_v2(claim, request, path, secret)
     else:
         signature.check_v4(claim, request, secret, payload, family)

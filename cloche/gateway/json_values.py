@@ -5,12 +5,14 @@ are ignored and null is as good as absent, as there.
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
 from cloche.core.errors import AwsError
 from cloche.gateway import scalars
+from cloche.gateway.limits import DEPTH, NODES
 from cloche.gateway.scalars import (
     Malformed,
     read_blob,
@@ -30,6 +32,7 @@ NAMES: Mapping[Kind, str] = {
     "blob": "a Blob",
 }
 
+STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 ENCODER = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 
 
@@ -38,9 +41,41 @@ def load(body: bytes) -> Any:
     if not body:
         return {}
     try:
-        return json.loads(body.decode())
+        if not few(body):
+            raise ValueError(f"it has more than {NODES} values")
+        value = json.loads(body.decode())
     except (ValueError, RecursionError) as error:
         raise AwsError("SerializationException", f"The body is not JSON: {error}") from error
+    if not shallow(value):
+        raise AwsError("SerializationException", f"The body is nested more than {DEPTH} deep.")
+    return value
+
+
+def few(body: bytes) -> bool:
+    """Return whether a JSON text has at most NODES values, without reading it."""
+    if separators(body) <= NODES:
+        return True
+    return separators(STRING.sub(b"", body)) <= NODES
+
+
+def separators(text: bytes) -> int:
+    """Return how many characters begin or separate values."""
+    return text.count(b",") + text.count(b"[") + text.count(b"{")
+
+
+def shallow(value: Any) -> bool:
+    """Return whether a value is nested at most DEPTH deep."""
+    level = [value] if isinstance(value, (dict, list)) else []
+    for _ in range(DEPTH):
+        if not level:
+            return True
+        level = [
+            one
+            for outer in level
+            for one in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(one, (dict, list))
+        ]
+    return not level
 
 
 def dump(value: object) -> bytes:

@@ -7,6 +7,7 @@ from cloche.gateway.egress import Refused, Route, Target
 
 ANSWER_LIMIT = 64 * 1024
 ANSWER_TIMEOUT_S = 30.0
+STATUS_CHARACTERS = 300
 
 
 class Pipe(asyncio.Protocol):
@@ -91,9 +92,13 @@ class Early(asyncio.Protocol):
         where = f"the proxy {route.host}:{route.port}"
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                while b"\r\n\r\n" not in self.buffer and len(self.buffer) < ANSWER_LIMIT:
-                    if self.closed:
-                        raise Refused(502, f"{where} closed the connection to {target}")
+                seen = 0
+                while self.buffer.find(b"\r\n\r\n", seen) < 0:
+                    if self.closed or len(self.buffer) > ANSWER_LIMIT:
+                        transport.abort()
+                        why = "closed the connection to" if self.closed else "says too much of"
+                        raise Refused(502, f"{where} {why} {target}")
+                    seen = max(0, len(self.buffer) - 3)
                     self.changed.clear()
                     await self.changed.wait()
         except TimeoutError as error:
@@ -101,7 +106,7 @@ class Early(asyncio.Protocol):
             raise Refused(504, f"{where} did not connect to {target}") from error
         transport.pause_reading()
         head, _, rest = bytes(self.buffer).partition(b"\r\n\r\n")
-        status = head.split(b"\r\n", 1)[0].decode("latin-1")
+        status = head.split(b"\r\n", 1)[0].decode("latin-1")[:STATUS_CHARACTERS]
         if status.split(" ")[1:2] != ["200"]:
             transport.abort()
             raise Refused(502, f"{where} refused {target}: {status}")

@@ -14,12 +14,15 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from cloche.gateway.authority import Authority
+from cloche.gateway.crowd import Crowd
 from cloche.gateway.egress import Egress, Refused, Target
 from cloche.gateway.listener import BACKLOG, Listener
 from cloche.gateway.pipe import Early, Pipe, join
 
 logger = logging.getLogger("cloche.gateway.proxy")
 HEAD_LIMIT = 64 * 1024
+HOST_CHARACTERS = 255
+SHOWN_CHARACTERS = 300  # of what a refusal repeats
 HEAD_TIMEOUT_S, CONNECT_TIMEOUT_S, TLS_TIMEOUT_S = 60.0, 15.0, 30.0
 AWS_NAME = re.compile(r"(.+\.)?amazonaws\.com\.?", re.IGNORECASE)
 # These say how to talk to the proxy, not to the host behind it (RFC 9110, 7.6.1).
@@ -41,8 +44,15 @@ class Head:
 class Proxy:
     """Speaks proxy on any number of sockets: AWS's hosts go to `gateway`, others out."""
 
-    def __init__(self, gateway: Listener, authority: Authority, egress: Egress) -> None:
+    def __init__(
+        self,
+        gateway: Listener,
+        authority: Authority,
+        egress: Egress,
+        crowd: Crowd | None = None,
+    ) -> None:
         self.gateway, self.authority, self.egress = gateway, authority, egress
+        self.crowd = Crowd() if crowd is None else crowd
         self.servers: list[asyncio.Server] = []
         self.open: set[asyncio.Transport] = set()  # clients'; the other ends close with them
         self.tasks: set[asyncio.Task[None]] = set()
@@ -81,6 +91,8 @@ class Proxy:
                 await self._forward(connection, head)
         except Refused as refused:
             connection.refuse(refused.status, str(refused))
+        except ValueError as error:
+            connection.refuse(400, f"The request's target is no address: {error}")
         except TimeoutError:
             connection.transport.abort()
         except OSError as error:
@@ -103,9 +115,11 @@ class Proxy:
         url = urlsplit(head.target)
         if url.scheme != "http" or not url.hostname:
             raise Refused(
-                400, f"This is an HTTP proxy: it takes CONNECT and http:// URLs, not {head.target}"
+                400,
+                "This is an HTTP proxy: it takes CONNECT and http:// URLs, not "
+                f"{head.target[:SHOWN_CHARACTERS]}",
             )
-        target = Target(url.hostname, port_of(url.netloc, 80))
+        target = Target(short(url.hostname), port_of(url.netloc, 80))
         path = url.path or "/"
         origin = f"{path}?{url.query}" if url.query else path
         if AWS_NAME.fullmatch(target.host) or self.egress.is_platform(target):
@@ -153,11 +167,14 @@ class Proxy:
             # Mostly a client that does not trust our authority: it says so on its side.
             connection.transport.abort()
             return
+        finally:
+            self.crowd.left(connection)
         if tls is not None:
             self._to_gateway(tls, early.taken())
 
     def _hand_over(self, connection: "Connection", content: bytes) -> None:
         connection.detach()
+        self.crowd.left(connection)
         self._to_gateway(connection.transport, content)
         connection.transport.resume_reading()
 
@@ -182,6 +199,7 @@ class Connection(Pipe):
         """Begin to serve."""
         super().connection_made(transport)
         self.proxy.open.add(self.transport)
+        self.proxy.crowd.arrived(self)
         self.proxy.start(self)
 
     def data_received(self, data: bytes) -> None:
@@ -189,11 +207,13 @@ class Connection(Pipe):
         if self.complete.done():
             super().data_received(data)
             return
+        seen = max(0, len(self.buffer) - 3)
         self.buffer += data
-        end = self.buffer.find(b"\r\n\r\n")
+        end = self.buffer.find(b"\r\n\r\n", seen)
         if end < 0 and len(self.buffer) <= HEAD_LIMIT:
             return
         self.transport.pause_reading()
+        self.proxy.crowd.busy(self)
         try:
             if not 0 <= end <= HEAD_LIMIT:
                 raise Refused(400, f"The request's head is longer than {HEAD_LIMIT} bytes")
@@ -213,7 +233,12 @@ class Connection(Pipe):
         if not self.complete.done():
             self.complete.set_result(None)
         self.proxy.open.discard(self.transport)
+        self.proxy.crowd.left(self)
         super().connection_lost(error)
+
+    def abort(self) -> None:
+        """Close at once: the crowd needs the place."""
+        self.transport.abort()
 
     def detach(self) -> None:
         """Leave the connection to the gateway, which ends it when the time comes."""
@@ -285,8 +310,15 @@ def authority_form(text: str) -> Target:
     """Return host and port of a CONNECT."""
     host = urlsplit(f"//{text}").hostname
     if not host:
-        raise Refused(400, f"CONNECT takes HOST:PORT, not {text}")
-    return Target(host, port_of(text, None))
+        raise Refused(400, f"CONNECT takes HOST:PORT, not {text[:SHOWN_CHARACTERS]}")
+    return Target(short(host), port_of(text, None))
+
+
+def short(host: str) -> str:
+    """Return a host's name; Refused when it is longer than any name is."""
+    if len(host) > HOST_CHARACTERS:
+        raise Refused(400, f"A host's name has {HOST_CHARACTERS} characters at most")
+    return host
 
 
 def port_of(netloc: str, default: int | None) -> int:
@@ -297,5 +329,5 @@ def port_of(netloc: str, default: int | None) -> int:
         port = 0
     port = default if port is None else port
     if not port:
-        raise Refused(400, f"{netloc} has no port that exists")
+        raise Refused(400, f"{netloc[:SHOWN_CHARACTERS]} has no port that exists")
     return port

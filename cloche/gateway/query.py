@@ -6,6 +6,12 @@ from urllib.parse import parse_qsl
 from xml.sax.saxutils import escape
 
 from cloche.core.errors import AwsError
+from cloche.gateway.limits import (
+    FORM_FIELDS,
+    FORM_NAME_PARTS,
+    FORM_NODES,
+    SHOWN_CHARACTERS,
+)
 from cloche.gateway.message import Request, Response
 from cloche.gateway.protocol import Answer, Protocol, status_of
 from cloche.gateway.scalars import Malformed, read_text
@@ -19,18 +25,29 @@ LONGEST_NUMBER = 9  # digits of a place in a list
 def form_of(request: Request) -> tuple[tuple[str, str], ...]:
     """Return the form of a query call: its body's and its URL's; MalformedQueryString if none."""
     try:
-        body = tuple(parse_qsl(request.body.decode(), keep_blank_values=True))
+        text = request.body.decode()
+        body = tuple(parse_qsl(text, keep_blank_values=True, max_num_fields=FORM_FIELDS))
     except ValueError as error:
-        raise AwsError("MalformedQueryString", "The query string is malformed.", 404) from error
+        raise malformed() from error
     return body + request.query
+
+
+def malformed() -> AwsError:
+    """Return the refusal of a form that is none, or is beyond its bounds."""
+    return AwsError("MalformedQueryString", "The query string is malformed.", 404)
 
 
 def tree(pairs: Iterable[tuple[str, str]]) -> Tree:
     """Return `A.B.1=x` pairs as nested dictionaries."""
     root: Tree = {}
+    nodes = 0
     for name, value in pairs:
         node = root
-        for part in name.split("."):
+        parts = name.split(".", FORM_NAME_PARTS)
+        nodes += len(parts)
+        if len(parts) > FORM_NAME_PARTS or nodes > FORM_NODES:
+            raise malformed()
+        for part in parts:
             node = node.setdefault(part, {})
         node[None] = value
     return root
@@ -61,9 +78,9 @@ def read(shape: Shape, node: Tree, path: str, ec2: bool) -> Any:
     try:
         return read_text(shape, node.get(None, ""))
     except Malformed as error:
-        raise AwsError(
-            "MalformedInput", f"Value ({node.get('', '')}) at {path} is malformed: {error}"
-        ) from error
+        value = node.get(None, "")[:SHOWN_CHARACTERS]
+        text = f"Value ({value}) at {path} is malformed: {error}"
+        raise AwsError("MalformedInput", text) from error
 
 
 def read_structure(shape: Shape, node: Tree, path: str, ec2: bool) -> dict[str, Any]:

@@ -118,7 +118,7 @@ def read_header(field: Field, text: str) -> Any:
     if shape.traits.get("jsonvalue"):
         try:
             return json.loads(base64.b64decode(text))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise MalformedPlace(field, text, "not JSON in base64") from error
     try:
         return read_text(shape, text.strip())

@@ -6,6 +6,7 @@ import math
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
 
+from cloche.gateway.limits import DATE_CHARACTERS
 from cloche.gateway.shapes import Shape
 
 
@@ -21,6 +22,8 @@ def read_timestamp(value: object) -> datetime:
         if isinstance(value, (int, float)):
             return datetime.fromtimestamp(value, UTC)
         text = str(value).strip()
+        if len(text) > DATE_CHARACTERS:
+            raise Malformed(f"{text[:DATE_CHARACTERS]!r}… is not a timestamp")
         if text[:1].isdigit() and "T" not in text and "-" not in text:
             return datetime.fromtimestamp(float(text), UTC)
         read = datetime.fromisoformat if text[:1].isdigit() else parsedate_to_datetime
@@ -63,11 +66,11 @@ def read_text(shape: Shape, text: str) -> object:
         if kind == "float":
             return float(text)
     except ValueError as error:
-        raise Malformed(f"{text!r} is not a number") from error
+        raise Malformed(f"{text[:DATE_CHARACTERS]!r} is not a number") from error
     if kind == "boolean":
         lowered = text.strip().lower()
         if lowered not in ("true", "false"):
-            raise Malformed(f"{text!r} is not a boolean")
+            raise Malformed(f"{text[:DATE_CHARACTERS]!r} is not a boolean")
         return lowered == "true"
     if kind == "timestamp":
         return read_timestamp(text)

@@ -6,14 +6,17 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from itertools import islice
 from typing import Any
 
 from cloche.core.errors import AwsError
+from cloche.gateway.limits import ERRORS, SHOWN_CHARACTERS
 from cloche.gateway.patterns import compiled
 from cloche.gateway.shapes import Shape
 
 NOT_NULL = "Member must not be null"
-LONGEST_MATCHED = 1_000_000  # characters that a pattern is tried on
+# Characters that a pattern is tried on: fewer of a value that is too long anyway.
+LONGEST_MATCHED, LONGEST_ANYWAY = 1_000_000, 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,9 @@ class Rules:
             yield self.most_text
         if self.least is not None and size < self.least:
             yield self.least_text
-        if self.pattern is not None and isinstance(value, str) and size <= LONGEST_MATCHED:
+        too_long = self.most is not None and size > self.most
+        longest = LONGEST_ANYWAY if too_long else LONGEST_MATCHED
+        if self.pattern is not None and isinstance(value, str) and size <= longest:
             expression = compiled(self.pattern)
             if expression is not None and expression.fullmatch(value) is None:
                 yield self.pattern_text
@@ -109,8 +114,8 @@ def quiet(shape: Shape) -> bool:
 
 
 def check(shape: Shape, parameters: Mapping[str, Any], code: str) -> None:
-    """Raise AwsError with that code when parameters break the model."""
-    errors = list(structure_errors(shape, parameters, ""))
+    """Raise AwsError with that code when parameters break the model; it lists ERRORS at most."""
+    errors = list(islice(structure_errors(shape, parameters, ""), ERRORS))
     if errors:
         noun = "validation error" if len(errors) == 1 else "validation errors"
         raise AwsError(code, f"{len(errors)} {noun} detected: {'; '.join(errors)}")
@@ -189,7 +194,7 @@ def entry_errors(shape: Shape, value: Mapping[str, Any], path: str) -> Iterator[
 
 def sentence(shape: Shape, value: Any, path: str, text: str) -> str:
     """Return one sentence; a secret's value is not repeated."""
-    shown = "Value" if hidden(shape) else f"Value '{java_text(value)}'"
+    shown = "Value" if hidden(shape) else f"Value '{shortened(value)}'"
     return f"{shown} at '{path}' failed to satisfy constraint: {text}"
 
 
@@ -198,14 +203,34 @@ def hidden(shape: Shape) -> bool:
     return any(rules(s).secret for s in (shape, shape.item, shape.key) if s is not None)
 
 
-def java_text(value: Any) -> str:
-    """Return a value as Java's toString writes it."""
+def shortened(value: Any) -> str:
+    """Return a value's text, cut off where it is very long."""
+    text, size = [], 0
+    for piece in java_text(value):
+        text.append(piece[: SHOWN_CHARACTERS + 1])
+        size += len(piece)
+        if size > SHOWN_CHARACTERS:
+            return "".join(text)[:SHOWN_CHARACTERS] + "…"
+    return "".join(text)
+
+
+def java_text(value: Any) -> Iterator[str]:
+    """Return the pieces of a value as Java's toString writes it."""
     if isinstance(value, list):
-        return "[" + ", ".join(java_text(one) for one in value) + "]"
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{k}={java_text(v)}" for k, v in value.items()) + "}"
-    if value is None:
-        return "null"
-    if isinstance(value, bytes):
-        return f"java.nio.HeapByteBuffer[pos=0 lim={len(value)} cap={len(value)}]"
-    return str(value)
+        yield "["
+        for number, one in enumerate(value):
+            yield ", " if number else ""
+            yield from java_text(one)
+        yield "]"
+    elif isinstance(value, Mapping):
+        yield "{"
+        for number, (key, one) in enumerate(value.items()):
+            yield f", {key}=" if number else f"{key}="
+            yield from java_text(one)
+        yield "}"
+    elif value is None:
+        yield "null"
+    elif isinstance(value, bytes):
+        yield f"java.nio.HeapByteBuffer[pos=0 lim={len(value)} cap={len(value)}]"
+    else:
+        yield str(value)

@@ -4,10 +4,10 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
-from xml.etree import ElementTree
-from xml.etree.ElementTree import Element
+from xml.etree.ElementTree import Element, ParseError, TreeBuilder, XMLParser
 from xml.sax.saxutils import escape, quoteattr
 
+from cloche.gateway.limits import DEPTH, NODES
 from cloche.gateway.scalars import Malformed, read_text, write_text
 from cloche.gateway.shapes import Field, Shape
 
@@ -19,15 +19,40 @@ SPECIAL = re.compile(r"[&<>\r]")
 
 def load(body: bytes) -> Element:
     """Return a document's root without namespaces; Malformed when it is not XML."""
-    if b"<!DOCTYPE" in body or b"<!ENTITY" in body:
-        raise Malformed("document types and entities are not allowed")
+    parser = XMLParser(target=Builder())
     try:
-        root = ElementTree.fromstring(body)
-    except (ElementTree.ParseError, ValueError) as error:
+        parser.feed(body)
+        root: Element = parser.close()
+    except (ParseError, ValueError, LookupError) as error:
         raise Malformed(str(error)) from error
-    for element in root.iter():
-        element.tag = element.tag.rpartition("}")[2]
     return root
+
+
+class Builder(TreeBuilder):
+    """Builds a tree of bounded depth and size; of no document that defines entities."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.depth, self.count = 0, 0
+
+    def doctype(self, name: str, public: str | None, system: str | None) -> None:
+        """Refuse a document type, in whichever encoding it comes."""
+        raise Malformed("document types and entities are not allowed")
+
+    def start(self, tag: str, attributes: dict[str, str], /) -> Element:
+        """Begin an element."""
+        self.depth += 1
+        self.count += 1
+        if self.depth > DEPTH:
+            raise Malformed(f"nested more than {DEPTH} deep")
+        if self.count > NODES:
+            raise Malformed(f"more than {NODES} elements")
+        return super().start(tag.rpartition("}")[2], attributes)
+
+    def end(self, tag: str, /) -> Element:
+        """End an element."""
+        self.depth -= 1
+        return super().end(tag.rpartition("}")[2])
 
 
 # ---------------------------------------------------------------------- reading
