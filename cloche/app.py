@@ -5,7 +5,6 @@ Store -> services -> gateway (HTTP) + reconciler (loops) + doors (sandboxes) + H
 
 import asyncio
 import contextlib
-import json
 import logging
 import os
 import socket
@@ -23,7 +22,8 @@ from cloche.gateway.authority import Authority
 from cloche.gateway.doors import CREDENTIALS_PATH, Doorkeeper
 from cloche.gateway.egress import Fenced, Open, networks, upstream_of
 from cloche.gateway.listener import Listener
-from cloche.gateway.owner import END_PATH, SESSION_PATH, Owner
+from cloche.gateway.own_paths import local_json
+from cloche.gateway.owner import END_PATH, SESSION_PATH, STATUS_PATH, Owner
 from cloche.gateway.proxy import Proxy
 from cloche.operation import Service
 from cloche.reconciler import Reconciler
@@ -94,7 +94,7 @@ class Platform:
             "fork_servers_mib": held_mib,
             "failure": None if self.ended is None else repr(self.ended),
         }
-        return Response(200, {"content-type": "application/json"}, json.dumps(content).encode())
+        return local_json(200, content)
 
     async def end_processes(self, request: LocalRequest) -> Response:
         """Answer `POST /_cloche/end-processes`: ask every process of user code, and every build of
@@ -102,22 +102,22 @@ class Platform:
 
         The loops are stopped first, or they would start them again: the server is to go down next.
         """
-        self.owner.check(request)
         await self._end_reconciler()
         gangs = await asyncio.to_thread(self.engine.adopt)
         for gang in gangs:
             await asyncio.to_thread(self.engine.stop, gang)
         await asyncio.to_thread(background.stop, self.config.home)
-        return Response(200, {"content-type": "application/json"}, b"{}")
+        return local_json(200, {})
 
     async def _start(self, log: str | None) -> None:
-        config, closing = self.config, self.closing
+        closing = self.closing
         settings = self._take_home()
         gateway_socket, proxy_socket = self._bind()
         self._settle(settings)
+        config = self.config
         self.store = Store.open(config.home.database, self.clock)
         closing.callback(self.store.close)
-        self.authority = Authority.open(config.home.authority, self.clock)
+        self.authority = Authority.open(config.home.authority, self.clock, self.store.secrets)
         self._build()
         await self._bootstrap()
         await self._serve(gateway_socket, proxy_socket)
@@ -125,6 +125,7 @@ class Platform:
         self.reconciling.add_done_callback(self._reconciler_ended)
         closing.push_async_callback(self._end_reconciler)
         self.started = self.clock.now()
+        homes.write_choices(config)
         homes.write_server(
             config.home,
             homes.Server(
@@ -214,8 +215,8 @@ class Platform:
             clock=clock,
             config=config,
         )
-        self.gateway.local["/_cloche/status"] = self.status
-        self.gateway.local[CREDENTIALS_PATH] = self.doors.credentials
+        self.gateway.local.add(STATUS_PATH, self.status, access="known", method="GET")
+        self.gateway.local.add(CREDENTIALS_PATH, self.doors.credentials, access="gang")
         loops = [loop for service in services for loop in service.loops]
         self.reconciler = Reconciler(store, loops)
 
@@ -230,9 +231,10 @@ class Platform:
             now=self.clock.now(),
         )
         token = ids.secret_access_key()
-        self.owner = Owner(self.identity, self.clock, made.role_arn, token)
-        self.gateway.local[SESSION_PATH] = self.owner.session
-        self.gateway.local[END_PATH] = self.end_processes
+        owner, local = Owner(self.identity, self.clock, made.role_arn), self.gateway.local
+        local.token = token
+        local.add(SESSION_PATH, owner.session, access="owner", method="POST")
+        local.add(END_PATH, self.end_processes, access="owner", method="POST")
         homes.write_json(
             config.home.credentials,
             {
@@ -243,7 +245,6 @@ class Platform:
                 "role_arn": made.role_arn,
                 "token": token,
             },
-            mode=0o600,
         )
 
     async def _serve(self, gateway_socket: socket.socket, proxy_socket: socket.socket) -> None:

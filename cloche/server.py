@@ -42,14 +42,10 @@ def serve(wish: dict[str, Any]) -> None:
     configure_log()
     open_many_files()
     home = Home(Path(wish["home"]))
-    config = Config(
-        home=home,
-        host=wish["host"],
-        port=wish["port"],
-        region=wish["region"],
-        account=wish["account"],
-        allow_egress=tuple(wish["allow_egress"]),
-    )
+    chosen = {name: wish[name] for name in homes.KEPT if name in wish}
+    for name in homes.LISTS:
+        chosen[name] = tuple(chosen.get(name, ()))
+    config = Config(home=home, account=wish["account"], **chosen)
     root = RootKeys(wish["root_access_key_id"], wish["root_secret_access_key"])
     platform = Platform(config, root=root)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -67,8 +67,13 @@ def cloche(
 def up(
     home: HomeOption = None,
     host: Annotated[
-        str, typer.Option(metavar="ADDRESS", help="Where to listen. 0.0.0.0: on every network.")
-    ] = "127.0.0.1",
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Where to listen. 0.0.0.0: on every network. [default: 127.0.0.1]",
+            show_default=False,
+        ),
+    ] = None,
     port: Annotated[
         int | None,
         typer.Option(
@@ -80,14 +85,27 @@ def up(
         ),
     ] = None,
     engine: Annotated[
-        str, typer.Option(metavar="NAME", help="What runs the jobs. There is: local.")
-    ] = "local",
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="What runs the jobs. There is: local. [default: local]",
+            show_default=False,
+        ),
+    ] = None,
     allow_egress: Annotated[
         list[str] | None,
         typer.Option(
             metavar="CIDR",
             help="A network, besides the internet, that jobs and endpoints may reach through the "
-            "proxy: 192.168.1.0/24. May be given several times.",
+            "proxy: 192.168.1.0/24. May be given several times; `none` takes them back.",
+        ),
+    ] = None,
+    host_name: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="A name by which this server may be asked for its own pages (/_cloche/…), besides "
+            "IP addresses and localhost. May be given several times; `none` takes them back.",
         ),
     ] = None,
     detach: Annotated[
@@ -121,7 +139,7 @@ def up(
     """Start the platform and print its address once it answers.
 
     Everything is kept in the home folder: the next `cloche up` goes on where this one ended, even
-    after a crash. Ctrl-C or `cloche down` stops it.
+    after a crash, with the same options where none are given. Ctrl-C or `cloche down` stops it.
     """
     ups.up(
         ups.Wish(
@@ -129,7 +147,8 @@ def up(
             host=host,
             port=port,
             engine=engine,
-            allow_egress=tuple(allow_egress or ()),
+            allow_egress=tuple(allow_egress) if allow_egress else None,
+            host_names=tuple(name.lower() for name in host_name) if host_name else None,
             region=region,
             account_id=account_id,
             root_access_key_id=root_access_key_id,
@@ -169,12 +188,23 @@ def status(home: HomeOption = None) -> None:
 
 
 @app.command()
-def env(home: HomeOption = None, identity: As = "role") -> None:
+def env(
+    home: HomeOption = None,
+    identity: As = "role",
+    unset: Annotated[
+        bool,
+        typer.Option("--unset", help="Print what gives the shell back what it had before."),
+    ] = False,
+) -> None:
     """Print what sets a shell up for boto3, the SageMaker SDK and the AWS CLI.
 
-    Use it so: eval "$(cloche env)". The keys of the role last 12 hours.
+    Use it so: eval "$(cloche env)". The keys of the role last 12 hours. If Cloche is not up, what
+    is printed keeps the shell away from AWS all the same, and ends with `false`.
     """
-    runs.env(home_of(home), identity)
+    if unset:
+        runs.unset()
+    else:
+        runs.env(home_of(home), identity)
 
 
 # What follows the command's name is the command's: `cloche run aws s3 ls --help`.
@@ -229,6 +259,11 @@ def main() -> None:
     """Run the command line."""
     try:
         app()
+    except SystemExit as end:
+        # Typer refused the arguments. A shell evaluates what `cloche env` printed all the same.
+        if end.code and sys.argv[1:2] == ["env"] and "--unset" not in sys.argv:
+            runs.keep_away(home_of(None))
+        raise
     except Stop as stop:
         err.print(str(stop), markup=False)
         sys.exit(stop.code)

@@ -25,7 +25,7 @@ class Credentials:
     access_key_id: str
     secret_access_key: str
     role_arn: str
-    token: str  # for /_cloche/session
+    token: str  # for what is under /_cloche/
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,10 @@ class Client:
         """Return the JSON at one of the server's own paths; OSError when it does not answer."""
         return self._ask(urllib.request.Request(self.server.address + path), timeout_s)
 
+    def status(self) -> dict[str, Any]:
+        """Return how the platform is; OSError when it does not answer."""
+        return self._tell("/_cloche/status", "GET")
+
     def session(self) -> dict[str, Any]:
         """Return the keys of a new session of the execution role, as containers on AWS get them:
         AccessKeyId, SecretAccessKey, Token, Expiration.
@@ -68,10 +72,10 @@ class Client:
         """Have every process of user code end; the server is to go down next."""
         self._tell("/_cloche/end-processes")
 
-    def _tell(self, path: str) -> dict[str, Any]:
+    def _tell(self, path: str, method: str = "POST") -> dict[str, Any]:
         headers = {"Authorization": f"Bearer {self.credentials().token}"}
         url = self.server.address + path
-        request = urllib.request.Request(url, headers=headers, method="POST")
+        request = urllib.request.Request(url, headers=headers, method=method)
         return self._ask(request, ANSWER_WITHIN_S)
 
     def _ask(self, request: urllib.request.Request, timeout_s: float) -> dict[str, Any]:

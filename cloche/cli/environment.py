@@ -1,16 +1,20 @@
 """The environment in which boto3, the SageMaker SDK and the AWS CLI work against the platform."""
 
+import contextlib
+import json
 import os
+import re
 import shlex
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from cloche.cli.client import Client
-from cloche.core.config import Home
+from cloche.core import home as homes
+from cloche.core.config import Config, Home
 
 Identity = Literal["role", "root"]
+SDK_CONFIG_NAME = "sagemaker-sdk.yaml"
 # The SDK sends telemetry to AWS, without a time-out: this opts out.
 SDK_CONFIG = """\
 SchemaVersion: '1.0'
@@ -24,12 +28,24 @@ IN_THE_WAY = (
     "AWS_PROFILE",
     "AWS_DEFAULT_PROFILE",
     "AWS_SECURITY_TOKEN",
+    "AWS_ACCESS_KEY",
+    "AWS_SECRET_KEY",
+    "AWS_CREDENTIAL_EXPIRATION",
     "AWS_ROLE_ARN",
+    "AWS_ROLE_SESSION_NAME",
     "AWS_WEB_IDENTITY_TOKEN_FILE",
     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
-    "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+    "AWS_USE_FIPS_ENDPOINT",
+    "AWS_USE_DUALSTACK_ENDPOINT",
 )
+BEFORE = "CLOCHE_ENV_BEFORE"  # what the shell had: JSON, null for a variable that was not set
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")  # what a shell can set
+AWS_DOMAINS = ("amazonaws.com", "amazonaws.com.cn", "api.aws")
+DRAWN_ACCOUNT = "0" * 12  # of a home folder that is not made yet
+NO_KEY = "cloche-is-not-up"  # so that no key of the user's own is sent anywhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +60,41 @@ class Environment:
         kept = {name: value for name, value in to.items() if name not in self.unset}
         return kept | dict(self.exports)
 
-    def shell(self) -> str:
-        """Return what a POSIX shell evaluates to have it."""
-        lines = [f"export {name}={shlex.quote(value)}" for name, value in self.exports.items()]
-        return "\n".join([f"unset {' '.join(self.unset)}", *lines, ""])
+    def shell(self, current: Mapping[str, str]) -> list[str]:
+        """Return what a POSIX shell evaluates to have it, and to be able to give it back."""
+        before = kept_before(current) or {}
+        for name in (*self.unset, *self.exports):
+            before.setdefault(name, current.get(name))
+        return setting({**self.exports, BEFORE: json.dumps(before)}, self.unset)
+
+
+def kept_before(current: Mapping[str, str]) -> dict[str, str | None] | None:
+    """Return what a shell had before `cloche env`; None when that was not evaluated in it."""
+    try:
+        before = json.loads(current[BEFORE])
+        return {str(name): None if value is None else str(value) for name, value in before.items()}
+    except (KeyError, ValueError, AttributeError):
+        return None
+
+
+def given_back(current: Mapping[str, str]) -> list[str] | None:
+    """Return what a shell evaluates to have what it had; None when it was not set up by us."""
+    before = kept_before(current)
+    if before is None:
+        return None
+    exports = {name: value for name, value in before.items() if value is not None}
+    return setting(exports, (*(name for name in before if name not in exports), BEFORE))
+
+
+def setting(exports: Mapping[str, str], unset: Sequence[str]) -> list[str]:
+    """Return a POSIX shell's lines that set and remove variables, whatever is in them."""
+    gone = " ".join(name for name in unset if NAME.fullmatch(name))
+    lines = [
+        f"export {name}={shlex.quote(value)}"
+        for name, value in exports.items()
+        if NAME.fullmatch(name)
+    ]
+    return [*([f"unset {gone}"] if gone else []), *lines]
 
 
 def environment(
@@ -57,18 +104,60 @@ def environment(
 
     `current` is the shell's own, whose exceptions from proxies are kept.
     """
-    shell = os.environ if current is None else current
     keys = client.credentials()
+    write_sdk_config(client.home)
+    return leading_to(
+        client.home,
+        address=client.server.address,
+        proxy=client.server.proxy,
+        region=keys.region,
+        keys=session_keys(client) if identity == "role" else root_keys(client),
+        shell=os.environ if current is None else current,
+    )
+
+
+def closed(home: Home, shell: Mapping[str, str]) -> Environment:
+    """Return the environment of a server that is not up: it leads to the address where it was,
+    or will be, with keys that are none. So nothing reaches AWS by mistake.
+    """
+    config = Config(home=home, account=DRAWN_ACCOUNT)
+    # A home folder that can't be read leads to where a new one would.
+    with contextlib.suppress(homes.HomeError, OSError):
+        made = homes.read_settings(home)
+        region = {"region": made.region} if made else {}
+        config = replace(config, **{**region, **homes.read_choices(home)})
+    return leading_to(
+        home,
+        address=config.address,
+        proxy=config.proxy_address,
+        region=config.region,
+        keys={"AWS_ACCESS_KEY_ID": NO_KEY, "AWS_SECRET_ACCESS_KEY": NO_KEY},
+        shell=shell,
+    )
+
+
+def leading_to(
+    home: Home,
+    *,
+    address: str,
+    proxy: str,
+    region: str,
+    keys: Mapping[str, str],
+    shell: Mapping[str, str],
+) -> Environment:
+    """Return the environment in which clients know only this address."""
     exports = {
-        "AWS_ENDPOINT_URL": client.server.address,
-        "AWS_REGION": keys.region,
-        "AWS_DEFAULT_REGION": keys.region,
-        **(session_keys(client) if identity == "role" else root_keys(client)),
-        "HTTPS_PROXY": client.server.proxy,
-        "NO_PROXY": no_proxy(client, shell),
-        "AWS_CA_BUNDLE": str(client.home.bundle),
+        "AWS_ENDPOINT_URL": address,
+        # A profile may say that such settings are to be ignored.
+        "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "false",
+        "AWS_REGION": region,
+        "AWS_DEFAULT_REGION": region,
+        **keys,
+        "HTTPS_PROXY": proxy,
+        "NO_PROXY": no_proxy(address, shell),
+        "AWS_CA_BUNDLE": str(home.bundle),
         "AWS_EC2_METADATA_DISABLED": "true",
-        "SAGEMAKER_USER_CONFIG_OVERRIDE": str(sdk_config(client.home)),
+        "SAGEMAKER_USER_CONFIG_OVERRIDE": str(home.path / SDK_CONFIG_NAME),
         "SAGEMAKER_SUPPRESS_V2_WARNING": "1",
     }
     for name in ("HTTPS_PROXY", "NO_PROXY"):
@@ -100,22 +189,25 @@ def root_keys(client: Client) -> dict[str, str]:
     }
 
 
-def no_proxy(client: Client, shell: Mapping[str, str]) -> str:
+def no_proxy(address: str, shell: Mapping[str, str]) -> str:
     """Return the hosts that are reached straight: this machine, and the shell's exceptions."""
-    host = client.server.address.removeprefix("http://").rsplit(":", 1)[0]
+    host = address.removeprefix("http://").rsplit(":", 1)[0]
     said = shell.get("no_proxy") or shell.get("NO_PROXY", "")
-    # An exception for AWS's own names would lead past the platform.
-    kept = [
-        entry
-        for entry in (part.strip() for part in said.split(","))
-        if entry and entry != "*" and "amazonaws" not in entry
-    ]
+    entries = [part.strip() for part in said.split(",")]
+    kept = [entry for entry in entries if entry and not past_us(entry)]
     return ",".join(dict.fromkeys(["127.0.0.1", "localhost", host, *kept]))
 
 
-def sdk_config(home: Home) -> Path:
-    """Return the SDK's configuration file, written when it is not there."""
-    path = home.path / "sagemaker-sdk.yaml"
+def past_us(entry: str) -> bool:
+    """Return whether an exception from the proxy meets AWS's own names: it would lead there."""
+    plain = entry.lower().lstrip("*.")
+    if plain.count(":") == 1:  # a port; more are an IPv6 address
+        plain = plain.partition(":")[0]
+    return any(plain.endswith(aws) or aws.endswith(plain) for aws in AWS_DOMAINS)
+
+
+def write_sdk_config(home: Home) -> None:
+    """Write the SDK's configuration file when it is not there."""
+    path = home.path / SDK_CONFIG_NAME
     if not path.exists():
         path.write_text(SDK_CONFIG)
-    return path

@@ -5,8 +5,8 @@ import sys
 from collections.abc import Sequence
 
 from cloche.cli.client import Client
-from cloche.cli.environment import Environment, Identity, environment
-from cloche.cli.output import Stop
+from cloche.cli.environment import Environment, Identity, closed, environment, given_back
+from cloche.cli.output import Stop, err
 from cloche.core.config import Home
 
 # As shells have it.
@@ -14,8 +14,38 @@ NOT_EXECUTABLE, NOT_FOUND = 126, 127
 
 
 def env(home: Home, identity: Identity) -> None:
-    """Print the environment for a shell to evaluate."""
-    sys.stdout.write(asked(home, identity).shell())
+    """Print the environment for a shell to evaluate; one that leads nowhere when there is none."""
+    try:
+        lines = asked(home, identity).shell(os.environ)
+    except BaseException:
+        keep_away(home)
+        raise
+    say(lines)
+
+
+def keep_away(home: Home) -> None:
+    """Print an environment in which nothing reaches AWS, nor anything else, and which fails."""
+    say([*closed(home, os.environ).shell(os.environ), "false"])
+    err.print(
+        "This shell is kept away from AWS until Cloche is up: its requests go to an address that "
+        'nobody answers. To take that back: eval "$(cloche env --unset)"',
+        markup=False,
+    )
+
+
+def unset() -> None:
+    """Print what gives a shell back what it had before `cloche env`."""
+    lines = given_back(os.environ)
+    if lines is None:
+        raise Stop("This shell was not set up by `cloche env`: there is nothing to take back.")
+    say(lines)
+
+
+def say(lines: Sequence[str]) -> None:
+    """Print lines for a shell, byte by byte what its variables hold."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(os.fsencode("".join(f"{line}\n" for line in lines)))
+    sys.stdout.buffer.flush()
 
 
 def run(home: Home, identity: Identity, command: Sequence[str]) -> None:

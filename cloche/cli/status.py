@@ -18,7 +18,7 @@ def status(home: Home) -> None:
     """Print how the platform is."""
     client = Client.of(home)
     try:
-        told = client.get("/_cloche/status")
+        told = client.status()
         jobs, endpoints = running_jobs(client), endpoint_states(client)
     except (OSError, ValueError, BotoCoreError, ClientError) as error:
         raise Stop(

@@ -14,27 +14,32 @@ from typing import Any
 
 from cloche.cli.announce import announce
 from cloche.cli.client import Client, answers, home_option
-from cloche.cli.output import Stop, out
+from cloche.cli.output import Stop, err, out
 from cloche.core import home as homes
 from cloche.core.config import Home
 
-DEFAULT_PORT, DEFAULT_REGION = 4599, "us-east-1"
+DEFAULT_REGION = "us-east-1"
+NONE = "none"  # takes back what a list option was told before
 ENGINES = ("local",)
 ANSWERS_WITHIN_S = 120.0
 LOG_LIMIT = 10 * 2**20
 SERVER = (sys.executable, "-m", "cloche.server")
 REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-\d")
+LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+FLAGS = {"allow_egress": "--allow-egress", "host_names": "--host-name"}
+HOST_NAME = re.compile(rf"{LABEL}(\.{LABEL})*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """What the command line asked for."""
+    """What the command line asked for; None: as the last time."""
 
     home: Home
-    host: str
+    host: str | None
     port: int | None
-    engine: str
-    allow_egress: tuple[str, ...]
+    engine: str | None
+    allow_egress: tuple[str, ...] | None
+    host_names: tuple[str, ...] | None
     region: str | None
     account_id: str | None
     root_access_key_id: str | None
@@ -44,6 +49,7 @@ class Wish:
 def up(wish: Wish, *, detach: bool) -> None:
     """Start the platform; with `detach`, in a process that outlives this one."""
     check(wish)
+    warn_of_open_home(wish.home)
     if said_up_already(wish):
         return
     asked = settings_of(wish)
@@ -57,15 +63,18 @@ def up(wish: Wish, *, detach: bool) -> None:
 
 def check(wish: Wish) -> None:
     """Raise Stop for what can't be meant."""
-    if wish.engine not in ENGINES:
+    if wish.engine not in (None, *ENGINES):
         raise Stop(f"There is no engine {wish.engine!r}. There is: {', '.join(ENGINES)}", code=2)
-    for cidr in wish.allow_egress:
+    for cidr in told(wish.allow_egress) or ():
         try:
             ipaddress.ip_network(cidr, strict=False)
         except ValueError:
             raise Stop(
                 f"--allow-egress takes a network such as 192.168.1.0/24, not {cidr!r}", code=2
             ) from None
+    for name in told(wish.host_names) or ():
+        if not HOST_NAME.fullmatch(name):
+            raise Stop(f"--host-name takes a name such as cloche.example.com, not {name!r}", code=2)
     if wish.account_id is not None and not re.fullmatch(r"\d{12}", wish.account_id):
         raise Stop(f"--account-id takes 12 digits, not {wish.account_id!r}", code=2)
     if wish.region is not None and not REGION.fullmatch(wish.region):
@@ -74,37 +83,76 @@ def check(wish: Wish) -> None:
         raise Stop("Give --root-access-key-id and --root-secret-access-key, or neither", code=2)
 
 
+def told(values: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """Return what a list option means: `none` alone is an empty list."""
+    return () if values == (NONE,) else values
+
+
+def choices(wish: Wish) -> dict[str, Any]:
+    """Return the explicit choices of the command line, as fields of Config."""
+    said = {
+        "host": wish.host,
+        "port": wish.port,
+        "region": wish.region,
+        "engine": wish.engine,
+        "allow_egress": told(wish.allow_egress),
+        "host_names": told(wish.host_names),
+    }
+    return {name: value for name, value in said.items() if value is not None}
+
+
+def warn_of_open_home(home: Home) -> None:
+    """Close a home folder that others could read until now, and say what that means."""
+    had = homes.secure_if_made(home)
+    if had is not None:
+        err.print(
+            f"{home.path} was open to other users of this machine (mode {had:04o}); it is closed "
+            "now. Who has read it knows root's key. To change the key: cloche down, then cloche "
+            "up --root-access-key-id … --root-secret-access-key …",
+            markup=False,
+        )
+
+
 def said_up_already(wish: Wish) -> bool:
-    """Say so and return True when this home's server is up; Stop when it is up elsewhere."""
+    """Say so and return True when this home's server is up; Stop when it was asked for another."""
     server = homes.read_server(wish.home)
     if server is None:
         return False
     where = f"Cloche is already up at {server.address} (pid {server.pid})"
+    option = home_option(wish.home)
     if wish.port is not None and not server.address.endswith(f":{wish.port}"):
         raise Stop(
-            f"{where}, with this home folder. To move it: cloche down{home_option(wish.home)}, "
-            f"then cloche up --port {wish.port}{home_option(wish.home)}"
+            f"{where}, with this home folder. To move it: cloche down{option}, "
+            f"then cloche up --port {wish.port}{option}"
         )
+    kept = homes.read_choices(wish.home)
+    for name, value in choices(wish).items():
+        if name in kept and kept[name] != value:
+            raise Stop(
+                f"{where}, with another {FLAGS.get(name, f'--{name}')}. To change it: cloche "
+                f"down{option}, then this `cloche up` again"
+            )
     out.print(f"{where}.", markup=False)
     return True
 
 
 def settings_of(wish: Wish) -> dict[str, Any]:
-    """Return what the server is told: the wish, over what the home folder was made with."""
-    kept = homes.read_settings(wish.home)
-    if kept is not None and wish.account_id not in (None, kept.account):
+    """Return what the server is told: the wish, over what the last one was, over what the home
+    folder was made with.
+    """
+    made = homes.read_settings(wish.home)
+    if made is not None and wish.account_id not in (None, made.account):
         raise Stop(
-            f"{wish.home.path} is the home of account {kept.account}; --account-id can't change "
+            f"{wish.home.path} is the home of account {made.account}; --account-id can't change "
             "it. Choose another --home for another account."
         )
     drawn = f"{secrets.randbelow(9 * 10**11) + 10**11}"
     return {
         "home": str(wish.home.path),
-        "host": wish.host,
-        "port": wish.port or DEFAULT_PORT,
-        "region": wish.region or (kept.region if kept else DEFAULT_REGION),
-        "account": kept.account if kept else wish.account_id or drawn,
-        "allow_egress": wish.allow_egress,
+        "region": made.region if made else DEFAULT_REGION,
+        **homes.read_choices(wish.home),
+        **choices(wish),
+        "account": made.account if made else wish.account_id or drawn,
         "root_access_key_id": wish.root_access_key_id,
         "root_secret_access_key": wish.root_secret_access_key,
     }
@@ -147,7 +195,7 @@ def start_detached(wish: Wish, asked: Mapping[str, Any]) -> None:
             if server is not None and server.pid == child.pid:
                 client = Client(wish.home, server)
                 if answers(client):
-                    announce(client, client.get("/_cloche/status")["isolation"])
+                    announce(client, client.status()["isolation"])
                     return
             continue
         with log.open("rb") as file:

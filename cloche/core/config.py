@@ -16,6 +16,16 @@ class Home:
         return self.path / "cloche.db"
 
     @property
+    def secrets(self) -> Path:
+        """Keys and tokens that must be kept in clear, apart from the records (mode 0600)."""
+        return self.path / "secrets.db"
+
+    @property
+    def choices(self) -> Path:
+        """What the last `cloche up` was told, for the next one."""
+        return self.path / "choices.json"
+
+    @property
     def blobs(self) -> Path:
         """S3 object bodies, immutable."""
         return self.path / "blobs"
@@ -90,7 +100,9 @@ class Config:
     port: int = 4599  # the HTTPS proxy listens on the next one
     region: str = "us-east-1"
     account: str  # 12 digits
+    engine: str = "local"
     allow_egress: tuple[str, ...] = ()  # CIDRs that user code may reach besides public addresses
+    host_names: tuple[str, ...] = ()  # names that browsers may use for this server, lower case
 
     @property
     def client_host(self) -> str:

@@ -10,7 +10,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
-from cloche.core.config import Home
+from cloche.core.config import Config, Home
+from cloche.core.private import OPEN_TO_OTHERS, NotPrivate, private_folder
 
 FORMAT = 1  # grows when an older Cloche could not read the home folder any more
 LEAST_FREE_MIB = 16  # below this a server would start only to fail at its first writes
@@ -28,6 +29,11 @@ class Settings:
     version: str  # of the Cloche that made it
     account: str
     region: str
+
+
+# What `cloche up` was told and goes by again: fields of Config.
+KEPT = ("host", "port", "region", "engine", "allow_egress", "host_names")
+LISTS = ("allow_egress", "host_names")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +56,7 @@ def default_path() -> Path:
 
 def read_settings(home: Home) -> Settings | None:
     """Return the home folder's settings; None for a new one; HomeError for a newer version's."""
+    secure_if_made(home)
     try:
         kept = json.loads(settings_file(home).read_text())
         found = int(kept["format"])
@@ -79,22 +86,82 @@ def write_settings(home: Home, settings: Settings) -> None:
     write_json(settings_file(home), asdict(settings))
 
 
-def prepare(home: Home) -> None:
-    """Make the folder if need be; HomeError when it can't be written or the disk is full."""
+def read_choices(home: Home) -> dict[str, Any]:
+    """Return what the last `up` was told, as fields of Config; HomeError when it can't be read."""
+    path = home.choices
     try:
-        home.path.mkdir(parents=True, exist_ok=True, mode=0o755)
+        kept = json.loads(path.read_text())
+        found = {name: kept[name] for name in KEPT if name in kept}
+        for name in LISTS:
+            found[name] = tuple(found.get(name, ()))
+        well = isinstance(found.get("port", 1), int) and all(
+            isinstance(text, str)
+            for name, value in found.items()
+            if name != "port"
+            for text in (value if name in LISTS else (value,))
+        )
+        if not well:
+            raise ValueError("a value of another type")
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (ValueError, TypeError, OSError) as error:
+        raise HomeError(
+            f"{path}, which keeps what `cloche up` was told, can't be read ({error}). Remove it, "
+            "and say it again: cloche up --port …"
+        ) from None
+    return found
+
+
+def write_choices(config: Config) -> None:
+    """Keep what `up` was told, for the next one."""
+    write_json(config.home.choices, {name: getattr(config, name) for name in KEPT})
+
+
+def prepare(home: Home) -> None:
+    """Make the folder if need be, for this user alone; HomeError when that can't be, or it can't
+    be written, or the disk is full.
+    """
+    try:
+        home.path.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
         raise HomeError(f"{home.path} can't be made: {error.strerror}") from None
     if not os.access(home.path, os.W_OK | os.X_OK):
         raise HomeError(
             f"{home.path} can't be written by this user. Choose another --home, or change it."
         )
+    secure(home)
     free_mib = shutil.disk_usage(home.path).free // 2**20
     if free_mib < LEAST_FREE_MIB:
         raise HomeError(
             f"The disk of {home.path} is full: {free_mib} MiB are free, {LEAST_FREE_MIB} are "
             "needed. Nothing was changed."
         )
+
+
+def secure(home: Home) -> int | None:
+    """Close the home folder to all other users; HomeError when that can't be: another owner, a
+    link of another user's, a file system without modes.
+
+    Returns the mode of one that was open until now and had records; None for all others.
+    """
+    try:
+        had = private_folder(home.path)
+        return had if had & OPEN_TO_OTHERS and home.database.exists() else None
+    except NotPrivate as error:
+        raise HomeError(str(error)) from None
+    except PermissionError:
+        raise HomeError(f"{home.path} is another user's home folder") from None
+
+
+def secure_if_made(home: Home) -> int | None:
+    """As `secure`, for a folder that is a home folder by now: no other that was named by mistake
+    is touched.
+    """
+    try:
+        made = settings_file(home).exists() or home.server.exists() or home.database.exists()
+    except PermissionError:
+        raise HomeError(f"{home.path} is another user's home folder") from None
+    return secure(home) if made else None
 
 
 class Lock:
@@ -137,6 +204,7 @@ def is_held(home: Home) -> bool:
 
 def read_server(home: Home) -> Server | None:
     """Return the server that is up; None when none is, or it has not come up yet."""
+    secure_if_made(home)
     try:
         server = Server(**json.loads(home.server.read_text()))
     except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):
@@ -152,10 +220,11 @@ def write_server(home: Home, server: Server) -> None:
     write_json(home.server, asdict(server))
 
 
-def write_json(path: Path, content: Mapping[str, Any], mode: int = 0o644) -> None:
-    """Put a file in place whole and durably: no reader ever sees half of it."""
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Put a file in place whole and durably, for this user alone: nobody ever sees half of it."""
     temporary = path.with_name(f".{path.name}.new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    temporary.unlink(missing_ok=True)  # left by a crash, with whatever mode
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "w") as file:
         json.dump(content, file, indent=2)
         file.write("\n")

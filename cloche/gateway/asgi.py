@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
-from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any
 from urllib.parse import parse_qsl
 
 from cloche.core.clock import Clock
 from cloche.core.config import Config
-from cloche.core.errors import AwsError
 from cloche.core.identity import Credentials
 from cloche.gateway.body import Disconnected, RawBody, Receive
+from cloche.gateway.browser import guard
 from cloche.gateway.exchange import Authorize, Exchange, Parts
 from cloche.gateway.message import Request, Response
+from cloche.gateway.own_paths import OwnPaths
 from cloche.gateway.routing import Directory
 from cloche.gateway.send import Send, send_response
 from cloche.gateway.shapes import api
@@ -27,22 +25,7 @@ logger = logging.getLogger("cloche.gateway")
 Scope = MutableMapping[str, Any]
 Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-VERSION = version("cloche")
 MAX_SKIPPED_BYTES = 8 * 1024 * 1024  # read and dropped, so that a refusal leaves the connection
-
-
-@dataclass(frozen=True, slots=True)
-class LocalRequest:
-    """A request for one of the platform's own paths (`/_cloche/…`)."""
-
-    method: str
-    path: str
-    query: Mapping[str, str]
-    headers: Mapping[str, str]
-    gang: str | None
-
-
-LocalHandler = Callable[[LocalRequest], Awaitable[Response]]
 
 
 def anyone_known(call: Call[Any], operation: Operation, parameters: Mapping[str, Any]) -> None:
@@ -52,7 +35,7 @@ def anyone_known(call: Call[Any], operation: Operation, parameters: Mapping[str,
 class Gateway:
     """Serves AWS's APIs for `services` (by botocore's names) to whoever `credentials` knows.
 
-    `local` maps further `/_cloche/…` paths to their handlers.
+    `local` answers the platform's own paths, `/_cloche/…`.
     """
 
     def __init__(
@@ -68,7 +51,7 @@ class Gateway:
         self.config = config
         apis = {name: api(name) for name in services}
         self.parts = Parts(services, apis, Directory(apis), credentials, store, clock, authorize)
-        self.local: dict[str, LocalHandler] = {"/_cloche/health": self.health}
+        self.local = OwnPaths(config, credentials, clock)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection scope."""
@@ -93,47 +76,14 @@ class Gateway:
         raw = RawBody(receive, *declared_length(request))
         try:
             if request.path.startswith("/_cloche/"):
-                response = await self.answer_local(request, gang)
+                response = await self.local.answer(request, raw, gang)
             else:
                 response = await Exchange(self.parts, request, raw, gang).answer()
             await leave_clean(request, raw, response)
+            guard(response.headers)
             await send_response(send, response, request.method)
         except Disconnected:
             logger.debug("%s %s: the client went away", request.method, request.path)
-
-    async def answer_local(self, request: Request, gang: str | None) -> Response:
-        """Answer a request for one of the platform's own paths."""
-        handler = self.local.get(request.path)
-        if handler is None:
-            return local_json(404, {"message": f"There is nothing at {request.path}"})
-        local = LocalRequest(
-            request.method, request.path, dict(request.query), request.headers, gang
-        )
-        try:
-            return await handler(local)
-        except AwsError as error:
-            return local_json(error.status, {"code": error.code, "message": error.message})
-        except Exception:
-            logger.exception("%s %s", request.method, request.path)
-            return local_json(500, {"message": "An unexpected error; the server's log has it."})
-
-    async def health(self, request: LocalRequest) -> Response:
-        """Answer that the platform serves."""
-        return local_json(
-            200,
-            {
-                "status": "ok",
-                "version": VERSION,
-                "account": self.config.account,
-                "region": self.config.region,
-                "services": sorted(self.parts.services),
-            },
-        )
-
-
-def local_json(status: int, value: Mapping[str, object]) -> Response:
-    """Return a JSON response of the platform's own."""
-    return Response(status, {"content-type": "application/json"}, json.dumps(value).encode())
 
 
 def read_head(scope: Scope) -> Request:

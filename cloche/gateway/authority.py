@@ -24,11 +24,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from cloche.core.clock import Clock
+from cloche.records.secrets import Secrets
 
 AUTHORITY_LIFE, LEAF_LIFE = timedelta(days=3650), timedelta(days=397)
 RENEW_BEFORE = timedelta(days=30)
 SKEW = timedelta(days=1)  # a client's clock may be behind ours
 CACHED_NAMES = 512
+KEY_NAME = "authority-key"
 PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 # Where a machine says which authorities it trusts, a company's own among them.
 BUNDLE_VARIABLES = ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
@@ -49,15 +51,19 @@ class Authority:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @classmethod
-    def open(cls, folder: Path, clock: Clock) -> "Authority":
-        """Return the authority kept in `folder`; made when there is none, or it soon expires."""
-        folder.mkdir(parents=True, exist_ok=True, mode=0o755)
-        key_file, certificate_file = folder / "authority.key", folder / "authority.pem"
-        kept = load(key_file, certificate_file)
+    def open(cls, folder: Path, clock: Clock, secrets: Secrets) -> "Authority":
+        """Return the authority; made when there is none, or it soon expires.
+
+        Its certificate and the clients' bundle are files of `folder`, its key is in `secrets`.
+        """
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        certificate_file = folder / "authority.pem"
+        take_over(folder / "authority.key", secrets)
+        kept = load(secrets.get(KEY_NAME), certificate_file)
         if kept is None or kept[1].not_valid_after_utc < clock.now() + RENEW_BEFORE:
             key = ec.generate_private_key(ec.SECP256R1())
             kept = key, self_signed(key, clock.now())
-            write(key_file, private_pem(key), 0o600)
+            secrets.put_now({KEY_NAME: private_pem(key).decode()})
             write(certificate_file, public_pem(kept[1]), 0o644)
         bundle = folder / "bundle.pem"
         write(bundle, bundled([public_pem(kept[1]), *trusted()]), 0o644)
@@ -154,12 +160,28 @@ def server_context(
     return context
 
 
-def load(
-    key_file: Path, certificate_file: Path
-) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate] | None:
-    """Return the authority kept in two files; None when they are missing or damaged."""
+def take_over(key_file: Path, secrets: Secrets) -> None:
+    """Move the key out of the file in which older versions kept it."""
     try:
-        key = serialization.load_pem_private_key(key_file.read_bytes(), None)
+        size = key_file.stat().st_size
+        secrets.put_now({KEY_NAME: key_file.read_text(errors="replace")})
+    except FileNotFoundError:
+        return
+    with key_file.open("r+b") as file:
+        file.write(b"\0" * size)
+        file.flush()
+        os.fsync(file.fileno())
+    key_file.unlink()
+
+
+def load(
+    key_pem: str | None, certificate_file: Path
+) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate] | None:
+    """Return the authority that was kept; None when a part of it is missing or damaged."""
+    if key_pem is None:
+        return None
+    try:
+        key = serialization.load_pem_private_key(key_pem.encode(), None)
         certificate = x509.load_pem_x509_certificate(certificate_file.read_bytes())
     except (FileNotFoundError, ValueError):
         return None

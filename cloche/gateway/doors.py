@@ -5,7 +5,6 @@ for credentials, as containers on AWS ask theirs (AWS_CONTAINER_CREDENTIALS_FULL
 """
 
 import asyncio
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -15,12 +14,13 @@ from cloche.core.clock import Clock
 from cloche.core.errors import AwsError
 from cloche.core.identity import Credential
 from cloche.engine import Doors, Engine
-from cloche.gateway.asgi import Asgi, LocalRequest
+from cloche.gateway.asgi import Asgi
 from cloche.gateway.authority import Authority
 from cloche.gateway.crowd import Crowd
 from cloche.gateway.egress import Fenced
 from cloche.gateway.listener import Listener
 from cloche.gateway.message import Response
+from cloche.gateway.own_paths import LocalRequest, local_json
 from cloche.gateway.proxy import Proxy
 
 CREDENTIALS_PATH = "/_cloche/credentials"
@@ -125,8 +125,7 @@ class Doorkeeper:
         except KeyError:
             text = f"The role {door.keys.role_arn} is no more"
             raise AwsError("NoSuchEntity", text, 404) from None
-        body = json.dumps(container_credentials(credential, door.keys.role_arn)).encode()
-        return Response(200, {"content-type": "application/json"}, body)
+        return local_json(200, container_credentials(credential, door.keys.role_arn))
 
     async def _serve(self, gang: str, doors: Doors, role_arn: str) -> Door:
         listener = Listener(self.gateway_for(gang), Crowd(DOOR_SCALE))

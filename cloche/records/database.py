@@ -1,9 +1,12 @@
 """Opening a database: connections, and the schema brought to the newest version."""
 
+import os
 import sqlite3
+import threading
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import sqlalchemy as sa
 from alembic import command
@@ -11,6 +14,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Connection, Engine
 
+from cloche.core.private import private_file
 from cloche.records.errors import NewerDatabase, NotADatabase
 
 MIGRATIONS = Path(__file__).parent / "migrations"
@@ -20,9 +24,18 @@ PRAGMAS = (
     "busy_timeout=10000",
     "foreign_keys=ON",
 )
+# SQLite's user_version of a database whose free pages still hold secrets that were moved.
+UNSCRUBBED = 1
 
 
-def connect(url: str) -> Engine:
+class Secrets(Protocol):
+    """Where migrations put secrets (`records.secrets`)."""
+
+    def put_now(self, values: Mapping[str, str]) -> None:
+        """Keep these; durable when it returns."""
+
+
+def connect(url: str, *pragmas: str) -> Engine:
     """Return an engine; for SQLite in WAL mode, durable, with transactions begun by us."""
     if not url.startswith("sqlite"):
         return sa.create_engine(url)
@@ -34,7 +47,7 @@ def connect(url: str) -> Engine:
     @sa.event.listens_for(engine, "connect")
     def configure(connection: Any, _record: Any) -> None:
         connection.isolation_level = None
-        for pragma in PRAGMAS:
+        for pragma in (*PRAGMAS, *pragmas):
             connection.execute(f"PRAGMA {pragma}")
 
     @sa.event.listens_for(engine, "begin")
@@ -43,6 +56,37 @@ def connect(url: str) -> Engine:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     return engine
+
+
+def private_database(path: Path) -> None:
+    """Make sure that only this user may open the file, and what SQLite keeps beside it."""
+    private_file(path)
+    for beside in ("-wal", "-shm", "-journal"):
+        if os.path.lexists(f"{path}{beside}"):
+            private_file(Path(f"{path}{beside}"))
+
+
+class Readers:
+    """A connection for reads for each thread that asks: every statement sees the newest commit."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.local = threading.local()
+
+    def get(self) -> Connection:
+        """Return this thread's connection."""
+        connection: Connection | None = getattr(self.local, "connection", None)
+        if connection is None:
+            connection = self.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+            self.local.connection = connection
+        return connection
+
+    def close(self) -> None:
+        """Close this thread's connection."""
+        connection: Connection | None = getattr(self.local, "connection", None)
+        if connection is not None:
+            connection.close()
+            del self.local.connection
 
 
 def refuse_newer(path: Path) -> None:
@@ -70,8 +114,10 @@ def refuse_newer(path: Path) -> None:
             raise NewerDatabase(path, version)
 
 
-def upgrade(connection: Connection) -> None:
+def upgrade(connection: Connection, secrets: Secrets) -> None:
     """Bring the schema to the newest version, within a transaction of the caller's.
+
+    Secrets that older versions kept among the records go to `secrets`.
 
     Quick where there is nothing to do: the version is read before alembic is set going.
     """
@@ -81,7 +127,21 @@ def upgrade(connection: Connection) -> None:
             return
     config = migrations()
     config.attributes["connection"] = connection
+    config.attributes["secrets"] = secrets
     command.upgrade(config, "head")
+
+
+def scrub(engine: Engine) -> None:
+    """Write the database anew when a migration took secrets out of it: none stays in old pages,
+    nor in the write-ahead log. One that was interrupted is done again by the next call.
+    """
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        if connection.exec_driver_sql("PRAGMA user_version").scalar() != UNSCRUBBED:
+            return
+        connection.exec_driver_sql("VACUUM")
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        connection.exec_driver_sql("PRAGMA user_version = 0")
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 @cache

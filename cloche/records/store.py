@@ -8,7 +8,6 @@ transaction (`synchronous=FULL`): a write that returned is on the disk.
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
@@ -21,7 +20,14 @@ from sqlalchemy.engine import Connection
 
 from cloche.core.clock import Clock, SystemClock, from_ms
 from cloche.records import tables as t
-from cloche.records.database import connect, refuse_newer, upgrade
+from cloche.records.database import (
+    Readers,
+    connect,
+    private_database,
+    refuse_newer,
+    scrub,
+    upgrade,
+)
 from cloche.records.errors import AlreadyExists, Conflict, NewerDatabase, NotADatabase, StorageFull
 from cloche.records.resource import (
     EVENTS,
@@ -43,6 +49,7 @@ from cloche.records.resource import (
     resource,
     update_in,
 )
+from cloche.records.secrets import SECRETS, Secrets
 from cloche.records.writer import Write, Writer
 
 __all__ = [
@@ -74,24 +81,29 @@ class Store:
     A write that finds no space left raises StorageFull, and nothing of it was done.
     """
 
-    def __init__(self, url: str, clock: Clock | None = None) -> None:
+    def __init__(self, url: str, secrets: Secrets, clock: Clock | None = None) -> None:
         self.clock = clock or SystemClock()
         self.engine = connect(url)
-        self.local = threading.local()
+        self.readers = Readers(self.engine)
         self.listeners: list[Callable[[str], None]] = []
         self.writer = Writer(self.engine)
+        self.secrets = secrets
 
     @classmethod
     def open(cls, path: Path, clock: Clock | None = None) -> Store:
-        """Open (or make) the SQLite database at `path`, brought to the newest schema.
+        """Open (or make) the SQLite database at `path`, brought to the newest schema; beside it
+        the one of the secrets. Both are for this user alone (NotPrivate when that can't be).
 
         NewerDatabase when a newer Cloche wrote it, NotADatabase when it is something else.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
+        private_database(path)
         refuse_newer(path)
-        store = cls(f"sqlite:///{path}", clock)
+        secrets = Secrets.open(path.with_name(SECRETS))
+        store = cls(f"sqlite:///{path}", secrets, clock)
         try:
-            store.write_now(upgrade)
+            store.write_now(partial(upgrade, secrets=secrets))
+            scrub(store.engine)
         except BaseException:
             store.close()
             raise
@@ -100,21 +112,15 @@ class Store:
     def close(self) -> None:
         """Write what waits, then close."""
         self.writer.close()
-        reader: Connection | None = getattr(self.local, "connection", None)
-        if reader is not None:
-            reader.close()
-            del self.local.connection
+        self.readers.close()
         self.engine.dispose()
+        self.secrets.close()
 
     # ------------------------------------------------------------------ any table
 
     def read(self) -> Connection:
         """Return this thread's connection for reads: every statement sees the newest commit."""
-        connection: Connection | None = getattr(self.local, "connection", None)
-        if connection is None:
-            connection = self.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-            self.local.connection = connection
-        return connection
+        return self.readers.get()
 
     async def write(self, change: Callable[[Connection], T]) -> T:
         """Run `change` in the writer's transaction; return (or raise) what it did once durable.

@@ -17,6 +17,7 @@ from cloche.gateway import Gateway
 from cloche.gateway.authority import Authority
 from cloche.gateway.doors import CREDENTIALS_PATH, Doorkeeper
 from cloche.gateway.egress import Fenced, Upstream
+from cloche.records.secrets import Secrets
 
 ROLE = "arn:aws:iam::123456789012:role/service-role/Mine"
 WHERE = {"account": "123456789012", "region": "us-east-1", "role_arn": ROLE}
@@ -92,16 +93,18 @@ class Setting:
             engine=self.engine,  # type: ignore[arg-type]
             gateway_for=self.gateway.for_gang,
             sessions=self.sessions,
-            authority=Authority.open(folder, self.clock),
+            authority=Authority.open(folder, self.clock, Secrets.open(folder / "secrets.db")),
             egress=Fenced(Upstream(), (), 4599),
             clock=self.clock,
         )
-        self.gateway.local[CREDENTIALS_PATH] = self.doors.credentials
+        self.gateway.local.add(CREDENTIALS_PATH, self.doors.credentials, access="gang")
 
-    async def get(self, gang: str, path: str = CREDENTIALS_PATH) -> tuple[int, dict[str, str]]:
+    async def get(
+        self, gang: str, path: str = CREDENTIALS_PATH, host: str = "127.0.0.1:4599"
+    ) -> tuple[int, dict[str, str]]:
         """Return status and JSON of a GET at the gang's door."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.engine.port(gang))
-        writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
         head, _, body = (await asyncio.wait_for(reader.read(), 10)).partition(b"\r\n\r\n")
         writer.close()
         return int(head.split(b" ")[1]), json.loads(body)
@@ -144,6 +147,15 @@ async def test_each_gang_has_its_own(setting: Setting) -> None:
     assert (await setting.get("job-1"))[1]["AccessKeyId"] == "ASIA1"
     assert (await setting.get("job-2"))[1]["AccessKeyId"] == "ASIA2"
     assert (await setting.get("job-1", "/_cloche/health"))[0] == 200
+
+
+async def test_a_door_is_no_page_of_another_name(setting: Setting) -> None:
+    # Without full isolation a door is a port of this machine, which browsers reach.
+    setting.engine.run("job-1")
+    await setting.doors.open("job-1", **WHERE)
+    status, told = await setting.get("job-1", host="rebound.example")
+    assert (status, told["code"]) == (403, "AccessDenied")
+    assert (await setting.get("job-1", "/_cloche/status"))[0] == 403
 
 
 async def test_a_role_that_is_gone_is_said(setting: Setting) -> None:

@@ -27,6 +27,7 @@ from cloche.gateway.egress import (
 )
 from cloche.gateway.listener import Listener
 from cloche.gateway.proxy import Proxy
+from cloche.records.secrets import Secrets
 
 
 async def echo_app(scope, receive, send) -> None:
@@ -66,7 +67,7 @@ class Running:
 
 @asynccontextmanager
 async def running(folder: Path, policy: Egress) -> AsyncIterator[Running]:
-    authority = Authority.open(folder, SystemClock())
+    authority = Authority.open(folder, SystemClock(), Secrets.open(folder / "secrets.db"))
     listener = Listener(echo_app)
     proxy = Proxy(listener, authority, policy)
     listening = bound()
@@ -81,7 +82,7 @@ async def running(folder: Path, policy: Egress) -> AsyncIterator[Running]:
 @asynccontextmanager
 async def tls_server(folder: Path) -> AsyncIterator[tuple[int, Authority]]:
     """A host of the outside, with an authority of its own."""
-    authority = Authority.open(folder, SystemClock())
+    authority = Authority.open(folder, SystemClock(), Secrets.open(folder / "secrets.db"))
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         size = int(await reader.readline())

@@ -1,10 +1,13 @@
 """Keys, roles and sessions: what the gateway asks about every request.
 
 All are resources of the store, in region "" because IAM is global: kind "user" (root), kind
-"access-key" and "session" (named by the access key id), kind "role".
+"access-key" and "session" (named by the access key id), kind "role". The keys' secrets lie in
+`store.secrets`, under the names that `key_arn` gives.
 """
 
+import asyncio
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -32,6 +35,8 @@ SAGEMAKER_TRUST = {
 }
 # An expired session is kept a while, so that its user is told that it expired.
 KEEP_EXPIRED, SWEEP_EVERY = timedelta(days=1), timedelta(hours=1)
+KEYS = ("session", "access-key")
+KEY_NAMES = tuple(f"{kind}/" for kind in KEYS)
 CACHED = 10_000  # credentials held in memory
 
 
@@ -97,12 +102,13 @@ class Identity:
         found = self.known.get(access_key_id)
         if found is not None:
             return found
-        for kind in ("session", "access-key"):
+        for kind in KEYS:
             record = self.store.find(key_arn(kind, access_key_id))
-            if record is not None:
+            found = self._credential(record) if record is not None else None
+            if found is not None:
                 if len(self.known) >= CACHED:
                     self.known.clear()
-                self.known[access_key_id] = found = credential(record)
+                self.known[access_key_id] = found
                 return found
         return None
 
@@ -124,6 +130,7 @@ class Identity:
         SageMaker runs; IAM itself is global. Sessions that expired long ago are removed.
         """
         await self.sweep()
+        await self._sweep_secrets()
         root = await self._root_key(account, root_access_key_id, root_secret_access_key, now)
         role = self.execution_role(account)
         if role is None:
@@ -161,13 +168,11 @@ class Identity:
         """Return new temporary keys for a principal; they go when `owner` (an id) goes."""
         if self.swept is None or self.clock.now() - self.swept >= SWEEP_EVERY:
             await self.sweep()
-        secrets = {
-            "SecretAccessKey": secret_access_key(),
-            "SessionToken": session_token(),
-            "Expiration": to_ms(now + timedelta(seconds=duration_s)),
-        }
-        record = key_resource("session", unique_id("ASIA", 20), principal, owner, secrets, now)
-        return credential(await self.store.insert(record))
+        secrets = {"SecretAccessKey": secret_access_key(), "SessionToken": session_token()}
+        expires = to_ms(now + timedelta(seconds=duration_s))
+        key_id = unique_id("ASIA", 20)
+        record = key_resource("session", key_id, principal, owner, now, Expiration=expires)
+        return await self._keep(record, secrets)
 
     async def sweep(self) -> None:
         """Remove the sessions that expired more than a day ago."""
@@ -278,19 +283,47 @@ class Identity:
             )
             await self.store.insert(user)
         for record in self.store.each("access-key", statuses=[account]):
-            held = credential(record)
-            if key_id in (None, held.access_key_id) and secret in (None, held.secret_access_key):
+            held = self._credential(record)
+            if (
+                held is not None
+                and key_id in (None, held.access_key_id)
+                and secret in (None, held.secret_access_key)
+            ):
                 return held
             await self._drop_key(record)
         principal = Principal(kind="root", account=account, arn=arn, user_id=account)
         secrets = {"SecretAccessKey": secret or secret_access_key()}
         key_id = key_id or unique_id("AKIA", 20)
-        record = key_resource("access-key", key_id, principal, account, secrets, now)
-        return credential(await self.store.insert(record))
+        record = key_resource("access-key", key_id, principal, account, now)
+        return await self._keep(record, secrets)
+
+    # ------------------------------------------------------------------ secrets
+
+    def _credential(self, record: Resource) -> Credential | None:
+        """Return the key pair of a record; None when its secret is not there."""
+        kept = self.store.secrets.get(record.arn)
+        return None if kept is None else credential(record, json.loads(kept))
+
+    async def _keep(self, record: Resource, secrets: dict[str, str]) -> Credential:
+        """Write a key's record and its secrets, both durable when this returns.
+
+        A crash between the two leaves one without the other: a key that nobody was told of.
+        """
+        await asyncio.gather(
+            self.store.secrets.put({record.arn: json.dumps(secrets)}), self.store.insert(record)
+        )
+        return credential(record, secrets)
 
     async def _drop_key(self, record: Resource) -> None:
         await self.store.delete(record)
         self.forget(record.name)
+        await self.store.secrets.drop([record.arn])
+
+    async def _sweep_secrets(self) -> None:
+        """Forget the secrets of keys that are no more: a crash came in between."""
+        there = {record.arn for kind in KEYS for record in self.store.each(kind)}
+        kept = [name for name in self.store.secrets.names() if name.startswith(KEY_NAMES)]
+        await self.store.secrets.drop([name for name in kept if name not in there])
 
 
 def key_arn(kind: str, access_key_id: str) -> str:
@@ -303,8 +336,8 @@ def key_resource(
     key_id: str,
     principal: Principal,
     owner: str,
-    secrets: dict[str, Any],
     now: datetime,
+    **more: Any,
 ) -> Resource:
     """Return the record of a key pair; its status names the owner, so that all of one are found."""
     return Resource(
@@ -316,18 +349,17 @@ def key_resource(
         status=owner,
         created=now,
         modified=now,
-        document={"Principal": asdict(principal), **secrets},
+        document={"Principal": asdict(principal), **more},
     )
 
 
-def credential(record: Resource) -> Credential:
-    """Return the key pair of a record."""
-    document = record.document
-    expires = document.get("Expiration")
+def credential(record: Resource, secrets: Mapping[str, str]) -> Credential:
+    """Return the key pair of a record and its secrets."""
+    expires = record.document.get("Expiration")
     return Credential(
         access_key_id=record.name,
-        secret_access_key=document["SecretAccessKey"],
-        principal=Principal(**document["Principal"]),
-        session_token=document.get("SessionToken"),
+        secret_access_key=secrets["SecretAccessKey"],
+        principal=Principal(**record.document["Principal"]),
+        session_token=secrets.get("SessionToken"),
         expires=None if expires is None else from_ms(expires),
     )
