@@ -54,7 +54,7 @@ from cloche.services.sagemaker.training.decide import (
     Upload,
     Watch,
 )
-from cloche.services.sagemaker.training.harvest import Reading, harvest
+from cloche.services.sagemaker.training.harvest import Harvest
 from cloche.services.sagemaker.training.outcome import (
     REASON_LIMIT,
     archive,
@@ -88,7 +88,7 @@ class Remembered:
 
     prepared: bool = False
     logs: dict[str, Path] = field(default_factory=dict)
-    reading: Reading = field(default_factory=Reading)
+    harvest: Harvest = field(default_factory=Harvest)
     sample: Sample | None = None
     check: asyncio.Task[None] | None = None
     asker: Asker | None = None  # for what its requirements add
@@ -385,8 +385,8 @@ class TrainingJobs:
         """
         if not job.request["AlgorithmSpecification"].get("MetricDefinitions"):
             return job.progress
-        logs, reading = await self.logs(job), self.kept(job).reading
-        return await harvest(job, logs, reading, self.sagemaker, whole=whole)
+        logs, kept = await self.logs(job), self.kept(job).harvest
+        return await kept.look(job, logs, self.sagemaker, whole=whole)
 
     async def sample(self, job: TrainingJob) -> None:
         """Put what the hosts use to CloudWatch, when it is time."""
@@ -432,7 +432,7 @@ class TrainingJobs:
         await asyncio.to_thread(remove_tree, h.ground_of(job, sagemaker.config).folder)
         remembered = self.remembered.pop(gang, None)
         if remembered is not None:
-            remembered.reading.close()
+            remembered.harvest.close()
         self.checkpoints.forget(h.mls_of(job, sagemaker.config))
 
     async def put_artifacts(self, job: TrainingJob) -> None:

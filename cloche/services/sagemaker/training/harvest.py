@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,15 +25,16 @@ from cloche.services.sagemaker.training.watch import (
 )
 
 if TYPE_CHECKING:
+    from cloche.services.logs import LogRecord
     from cloche.services.sagemaker import SageMaker
 
 BATCH = 1000  # lines that are searched at once
 MOST_READS = 16  # of a megabyte each, of one host's log at one look
 
 
-@dataclass(slots=True)
-class Reading:
-    """How far a job's logs were read, and what was found that its record may not have yet.
+@dataclass
+class Harvest:
+    """Reads one job's logs. After a restart it begins where the record says they were read to.
 
     Whoever else writes the record makes the loop's own write fail: what was found is told again,
     until a record shows that it was written.
@@ -49,52 +50,61 @@ class Reading:
         if self.wanted is not None:
             self.wanted.close()
 
+    async def look(
+        self, job: TrainingJob, logs: Mapping[str, Path], sagemaker: SageMaker, *, whole: bool
+    ) -> Progress:
+        """Read new lines, put their metrics to CloudWatch; return progress (the same: no news).
 
-async def harvest(
-    job: TrainingJob,
-    logs: Mapping[str, Path],
-    reading: Reading,
-    sagemaker: SageMaker,
-    *,
-    whole: bool,
-) -> Progress:
-    """Read new lines, put their metrics to CloudWatch; return progress (the same: no news).
-
-    The values are put before it is written that they were read: a server that dies in between
-    puts the same values at the same times once more. `whole`: up to the end, however long it is.
-    """
-    algorithm, progress = job.request["AlgorithmSpecification"], job.progress
-    if reading.wanted is None:
-        reading.wanted = searches(algorithm, progress.unsearched)
-        if reading.wanted is None:
+        The values are put before it is written that they were read: a server that dies in between
+        puts the same values at the same times once more. `whole`: up to the end, however long.
+        """
+        progress = job.progress
+        if self.wanted is None:
+            self.wanted = searches(job.request["AlgorithmSpecification"], progress.unsearched)
+        if self.wanted is None:
             return progress
-    if reading.told is not None and reading.told.items() <= progress.read.items():
-        reading.found, reading.told = [], None
-    names = [each["Name"] for each in algorithm["MetricDefinitions"]]
-    objective = job.request.get("HyperParameters", {}).get(OBJECTIVE)
-    before = set(reading.wanted.off)
-    for host, log in logs.items():
-        end, reads = max(reading.read.get(host, 0), progress.read.get(host, 0)), 0
-        while whole or reads < MOST_READS:
-            records, end = await asyncio.to_thread(sagemaker.logs.read_from, log, end)
-            if not records:
-                break
-            for start in range(0, len(records), BATCH):
-                batch = records[start : start + BATCH]
-                found = await patterns.run(find_metrics, batch, names, reading.wanted)
-                await put(job, found, sagemaker)
-                reading.found = newest([*reading.found, *found], objective)
-            reading.read[host], reads = end, reads + 1
-    if news := sorted(reading.wanted.off - before):
-        await asyncio.to_thread(
-            tell, next(iter(logs.values())), job, reading.wanted, news, sagemaker.store.clock
-        )
-    off = tuple(sorted(reading.wanted.off))
-    if not reading.found and off == progress.unsearched:
-        return progress
-    reading.told = dict(reading.read)
-    progress = with_metrics(progress, reading.found, reading.read, objective)
-    return replace(progress, unsearched=off)
+        if self.told is not None and self.told.items() <= progress.read.items():
+            self.found, self.told = [], None
+        before = set(self.wanted.off)
+        for host, log in logs.items():
+            end, reads = max(self.read.get(host, 0), progress.read.get(host, 0)), 0
+            while whole or reads < MOST_READS:
+                records, end = await asyncio.to_thread(sagemaker.logs.read_from, log, end)
+                if not records:
+                    break
+                await self._search(job, records, sagemaker)
+                self.read[host], reads = end, reads + 1
+        off = self.wanted.off
+        if news := sorted(off - before):
+            log, clock = next(iter(logs.values())), sagemaker.store.clock
+            await asyncio.to_thread(tell, log, job, self.wanted, news, clock)
+        if not self.found and off == set(progress.unsearched):
+            return progress
+        self.told = dict(self.read)
+        progress = with_metrics(progress, self.found, self.read, objective_of(job))
+        return replace(progress, unsearched=tuple(sorted(off)))
+
+    async def _search(
+        self, job: TrainingJob, records: Sequence[LogRecord], sagemaker: SageMaker
+    ) -> None:
+        assert self.wanted is not None
+        r = job.resource
+        names = [
+            each["Name"] for each in job.request["AlgorithmSpecification"]["MetricDefinitions"]
+        ]
+        for start in range(0, len(records), BATCH):
+            batch = records[start : start + BATCH]
+            found = await patterns.run(find_metrics, batch, names, self.wanted)
+            if found:
+                data = metric_data(r.name, found)
+                await sagemaker.cloudwatch.put(r.account, r.region, NAMESPACE, data)
+                self.found = newest([*self.found, *found], objective_of(job))
+
+
+def objective_of(job: TrainingJob) -> str | None:
+    """Return the metric that a tuning job looks at, if one started this job."""
+    objective: str | None = job.request.get("HyperParameters", {}).get(OBJECTIVE)
+    return objective
 
 
 def newest(found: Iterable[Found], objective: str | None) -> list[Found]:
@@ -107,14 +117,6 @@ def newest(found: Iterable[Found], objective: str | None) -> list[Found]:
         elif one.name not in last or last[one.name].at_ms <= one.at_ms:
             last[one.name] = one
     return [*kept, *last.values()]
-
-
-async def put(job: TrainingJob, found: list[Found], sagemaker: SageMaker) -> None:
-    """Put values to CloudWatch."""
-    if found:
-        r = job.resource
-        data = metric_data(r.name, found)
-        await sagemaker.cloudwatch.put(r.account, r.region, NAMESPACE, data)
 
 
 def tell(
