@@ -111,6 +111,10 @@ class TrainingJobs:
         """Return the jobs that have not ended."""
         return self.sagemaker.store.each(TRAINING_JOB, UNSETTLED)
 
+    def unsettled(self, resource: Resource) -> bool:
+        """Tell whether `load` returns a resource that is as this one."""
+        return resource.status in UNSETTLED
+
     async def step(self, resource: Resource) -> float | None:
         """Do what is next for one job."""
         job = training_job(resource)
