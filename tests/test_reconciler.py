@@ -21,10 +21,15 @@ class Records:
     """Resources in memory, and whoever wants to know of changes."""
 
     resources: dict[str, Resource] = field(default_factory=dict)
-    listeners: list[Callable[[str], None]] = field(default_factory=list)
+    listeners: list[Callable[[str, str], None]] = field(default_factory=list)
+    found: int = 0
 
-    def on_change(self, listener: Callable[[str], None]) -> None:
+    def on_written(self, listener: Callable[[str, str], None]) -> None:
         self.listeners.append(listener)
+
+    def find(self, arn: str) -> Resource | None:
+        self.found += 1
+        return self.resources.get(arn)
 
     def put(self, name: str) -> None:
         before = self.resources.get(name)
@@ -45,7 +50,7 @@ class Records:
         else:
             self.resources[name] = replace(before, version=before.version + 1)
         for listener in self.listeners:
-            listener("thing")
+            listener("thing", name)
 
 
 @dataclass
@@ -56,9 +61,15 @@ class Recorded:
     outcomes: list[Any] = field(default_factory=list)
     steps: asyncio.Queue[tuple[str, int]] = field(default_factory=asyncio.Queue)
     kind: str = "thing"
+    woken: list[Callable[[str], None]] = field(default_factory=list)
+    loads: int = 0
 
     def load(self) -> Sequence[Resource]:
+        self.loads += 1
         return list(self.records.resources.values())
+
+    def unsettled(self, resource: Resource) -> bool:
+        return resource.status == "Wanted"
 
     async def step(self, resource: Resource) -> float | None:
         self.steps.put_nowait((resource.name, resource.version))
@@ -129,3 +140,66 @@ async def test_a_step_that_failed_is_told_and_made_again(
     running.cancel()
     told = [record.getMessage() for record in caplog.records]
     assert told == ["a: step failed, again in 0.0 s"] * 2
+
+
+async def test_what_a_change_costs_does_not_grow_with_the_number_of_resources() -> None:
+    records = Records()
+    loop = Recorded(records)
+    for number in range(500):
+        records.put(f"r{number}")
+    reconciler = made(records, loop)
+    running = asyncio.create_task(reconciler.run())
+
+    async def settled(steps: int) -> None:
+        async with asyncio.timeout(AT_ONCE_S):
+            while loop.steps.qsize() < steps or any(w.task for w in reconciler.watched.values()):
+                await asyncio.sleep(0)
+
+    await settled(500)
+    before = records.found
+    records.put("r7")
+    await settled(501)
+    assert loop.loads == 1 and records.found - before == 2  # as it changed, as its step ended
+    running.cancel()
+
+
+async def test_a_settled_or_deleted_resource_is_let_go() -> None:
+    records = Records()
+    loop = Recorded(records, outcomes=[0.0, 0.0])
+    reconciler = made(records, loop)
+    running = asyncio.create_task(reconciler.run())
+    for name in ("a", "b"):
+        records.put(name)
+        await loop.next()
+    records.resources["a"] = replace(records.resources["a"], status="Settled")
+    records.put("a")
+    del records.resources["b"]
+    records.listeners[0]("thing", "b")
+    async with asyncio.timeout(AT_ONCE_S):
+        while reconciler.watched:
+            await asyncio.sleep(0)
+    running.cancel()
+
+
+async def test_a_loop_wakes_a_resource_that_did_not_change() -> None:
+    records = Records()
+    loop = Recorded(records)
+    running = asyncio.create_task(made(records, loop).run())
+    records.put("a")
+    assert await loop.next() == ("a", 1)
+    loop.woken[0]("a")
+    assert await loop.next() == ("a", 1)
+    running.cancel()
+
+
+async def test_what_no_event_told_of_is_found_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cloche.reconciler.LIST_S", 0.01)
+    records = Records()
+    loop = Recorded(records)
+    running = asyncio.create_task(made(records, loop).run())
+    records.put("a")
+    await loop.next()
+    records.listeners.clear()
+    records.put("b")
+    assert await loop.next() == ("b", 1)
+    running.cancel()

@@ -86,6 +86,7 @@ class Store:
         self.engine = connect(url)
         self.readers = Readers(self.engine)
         self.listeners: list[Callable[[str], None]] = []
+        self.written: list[Callable[[str, str], None]] = []
         self.writer = Writer(self.engine)
         self.secrets = secrets
 
@@ -129,11 +130,11 @@ class Store:
         """
         return await self._write(change)
 
-    async def _write(self, change: Callable[[Connection], T], *kinds: str) -> T:
-        """As `write`; then tell of resources of `kinds`, also when the caller was cancelled."""
+    async def _write(self, change: Callable[[Connection], T], *of: Resource) -> T:
+        """As `write`; then tell that resources changed, also when the caller was cancelled."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        told = partial(self._changed, kinds) if kinds else None
+        told = partial(self._changed, of) if of else None
         self.writer.put(Write(change, future, loop, told))
         return await future
 
@@ -146,6 +147,10 @@ class Store:
     def on_change(self, listener: Callable[[str], None]) -> None:
         """Call `listener(kind)` after a resource of that kind changed, in its writer's loop."""
         self.listeners.append(listener)
+
+    def on_written(self, listener: Callable[[str, str], None]) -> None:
+        """As `on_change`, for each resource: `listener(kind, arn)`."""
+        self.written.append(listener)
 
     # ------------------------------------------------------------------ resources
 
@@ -183,7 +188,7 @@ class Store:
 
     async def insert(self, new: Resource, message: str = "") -> Resource:
         """Add a resource and its first event; AlreadyExists when the name is taken."""
-        await self._write(lambda c: insert_in(c, new, message), new.kind)
+        await self._write(lambda c: insert_in(c, new, message), new)
         return new
 
     async def update(
@@ -208,8 +213,8 @@ class Store:
             for change in changes:
                 change_in(connection, change)
 
-        kinds = {one.kind for c in changes for one in (c.old, c.new) if one is not None}
-        await self._write(change_all, *sorted(kinds))
+        of = {one.arn: one for c in changes for one in (c.old, c.new) if one is not None}
+        await self._write(change_all, *of.values())
         return new
 
     def newer(
@@ -232,9 +237,12 @@ class Store:
 
     async def delete(self, old: Resource) -> None:
         """Remove a resource and its events, if `old` is still the newest; Conflict when not."""
-        await self._write(lambda c: delete_in(c, old), old.kind)
+        await self._write(lambda c: delete_in(c, old), old)
 
-    def _changed(self, kinds: Sequence[str]) -> None:
-        for kind in kinds:
+    def _changed(self, of: Sequence[Resource]) -> None:
+        for kind in sorted({one.kind for one in of}):
             for listener in self.listeners:
                 listener(kind)
+        for one in of:
+            for tell in self.written:
+                tell(one.kind, one.arn)

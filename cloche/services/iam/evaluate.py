@@ -7,16 +7,14 @@ A Deny wins over every Allow; without an Allow the answer is an implicit deny (I
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 from cloche.core.errors import unsupported
 from cloche.services.iam.trust import OPERATORS, holds, listed, statements
 
 Policy = Mapping[str, Any]
-VARIABLE = re.compile(r"\$\{([^}]*)\}")
+VARIABLE = re.compile(r"\$\{([^{}]*)\}")
 LITERAL = {"*": "*", "?": "?", "$": "$"}  # ${*} is a star, not a wildcard
-NEVER = "(?!)"  # matches nothing: a variable that the request has no value for
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,27 +81,34 @@ def about(statement: Mapping[str, Any], asked: Asked) -> bool:
 
 
 def like(pattern: str, text: str, context: Mapping[str, str] | None = None) -> bool:
-    """Tell whether a text fits: `*` any characters, `?` one, `${key}` the context's value."""
-    parts, end = [], 0
+    """Tell whether a text fits: `*` any characters, `?` one, `${key}` the context's value.
+
+    Pieces between stars are looked for one after the other, each at its first place: never back.
+    """
+    pieces, end = [""], 0
     for match in VARIABLE.finditer(pattern):
-        parts.append(wild(pattern[end : match.start()]))
+        add(pieces, pattern[end : match.start()])
         value = LITERAL.get(match[1], (context or {}).get(match[1].lower()))
-        parts.append(NEVER if value is None else re.escape(value))
+        if value is None:
+            return False  # a variable that the request has no value for
+        pieces[-1] += re.escape(value)
         end = match.end()
-    parts.append(wild(pattern[end:]))
-    return compiled("".join(parts)).fullmatch(text) is not None
+    add(pieces, pattern[end:])
+    if len(pieces) == 1:
+        return re.fullmatch(pieces[0], text, re.DOTALL) is not None
+    pieces[-1] += r"\Z"
+    first, *others = (re.compile(piece, re.DOTALL) for piece in pieces)
+    found = first.match(text)
+    for piece in others:
+        found = found and piece.search(text, found.end())
+    return found is not None
 
 
-def wild(pattern: str) -> str:
-    """Return the regular expression of a pattern with wildcards; several stars are as one."""
-    escaped = re.escape(re.sub(r"\*+", "*", pattern))
-    return escaped.replace(r"\*", ".*").replace(r"\?", ".")
-
-
-@cache
-def compiled(expression: str) -> "re.Pattern[str]":
-    """Return a compiled expression; policies have few of them."""
-    return re.compile(expression, re.DOTALL)
+def add(pieces: list[str], pattern: str) -> None:
+    """Add a pattern with wildcards to pieces of regular expressions: a star begins another."""
+    first, *others = (re.escape(piece).replace(r"\?", ".") for piece in pattern.split("*"))
+    pieces[-1] += first
+    pieces += others
 
 
 def all_hold(condition: Mapping[str, Mapping[str, Any]], context: Mapping[str, str]) -> bool:

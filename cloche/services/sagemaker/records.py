@@ -179,9 +179,10 @@ class Progress:
 
     `ending` is how the job will end: known when its processes have ended, and not changed after.
     `read` is, for each host, up to where its log was searched for metrics. `curve` is every value
-    of the metric that a tuning job's objective is, in the order of the log. `overdue`: it is
-    stopping because MaxWaitTimeInSeconds is over. With several attempts the transitions tell of
-    all; logs and `read` are the newest one's.
+    of the metric that a tuning job's objective is, in the order of the log. `unsearched` are the
+    metric definitions, by number, whose expressions took too long. `overdue`: it is stopping
+    because MaxWaitTimeInSeconds is over. With several attempts the transitions tell of all; logs
+    and `read` are the newest one's.
     """
 
     transitions: tuple[Transition, ...] = ()
@@ -194,6 +195,7 @@ class Progress:
     metrics: Mapping[str, Metric] = field(default_factory=dict)
     read: Mapping[str, int] = field(default_factory=dict)
     curve: tuple[float, ...] = ()
+    unsearched: tuple[int, ...] = ()
     overdue: bool = False
     rules: Mapping[str, Rule] = field(default_factory=dict)
     pool: WarmPool | None = None
@@ -322,6 +324,7 @@ def training_job(resource: Resource) -> TrainingJob:
         ending=S(ending) if ending else None,
         metrics=metrics,
         curve=tuple(document.pop("curve", ())),
+        unsearched=tuple(document.pop("unsearched", ())),
         **document,
     )
     return TrainingJob(resource, progress)

@@ -101,6 +101,10 @@ class EndpointLoop:
         """Return every endpoint: one that is in service is watched too."""
         return self.sagemaker.store.each(ENDPOINT)
 
+    def unsettled(self, resource: Resource) -> bool:
+        """Tell whether `load` returns a resource that is as this one."""
+        return True
+
     async def step(self, resource: Resource) -> float | None:
         """Do what is next for one endpoint."""
         found = endpoint(resource)

@@ -31,7 +31,6 @@ from cloche.services.sagemaker.records import (
     TrainingJobStatus,
     training_job,
 )
-from cloche.services.sagemaker.records_tuning import OBJECTIVE
 from cloche.services.sagemaker.training import (
     attempts,
     checkpoints,
@@ -55,6 +54,7 @@ from cloche.services.sagemaker.training.decide import (
     Upload,
     Watch,
 )
+from cloche.services.sagemaker.training.harvest import Harvest
 from cloche.services.sagemaker.training.outcome import (
     REASON_LIMIT,
     archive,
@@ -64,13 +64,8 @@ from cloche.services.sagemaker.training.outcome import (
 )
 from cloche.services.sagemaker.training.watch import (
     NAMESPACE,
-    Found,
     Sample,
-    expressions,
-    find_metrics,
-    metric_data,
     usage_data,
-    with_metrics,
 )
 
 if TYPE_CHECKING:
@@ -93,7 +88,7 @@ class Remembered:
 
     prepared: bool = False
     logs: dict[str, Path] = field(default_factory=dict)
-    read: dict[str, int] = field(default_factory=dict)
+    harvest: Harvest = field(default_factory=Harvest)
     sample: Sample | None = None
     check: asyncio.Task[None] | None = None
     asker: Asker | None = None  # for what its requirements add
@@ -115,6 +110,10 @@ class TrainingJobs:
     def load(self) -> Sequence[Resource]:
         """Return the jobs that have not ended."""
         return self.sagemaker.store.each(TRAINING_JOB, UNSETTLED)
+
+    def unsettled(self, resource: Resource) -> bool:
+        """Tell whether `load` returns a resource that is as this one."""
+        return resource.status in UNSETTLED
 
     async def step(self, resource: Resource) -> float | None:
         """Do what is next for one job."""
@@ -260,7 +259,7 @@ class TrainingJobs:
     async def watch(self, job: TrainingJob) -> float:
         """Read logs and usage."""
         await self.open_doors(job)
-        progress = await self.harvest(job)
+        progress = await self.harvest(job, whole=False)
         await self.sample(job)
         if progress is not job.progress:
             await self.write(job, progress)
@@ -383,29 +382,15 @@ class TrainingJobs:
                 )
         return kept.logs
 
-    async def harvest(self, job: TrainingJob) -> Progress:
-        """Read new lines, put their metrics to CloudWatch; return progress (the same: no news).
+    async def harvest(self, job: TrainingJob, *, whole: bool = True) -> Progress:
+        """Read new lines and put their metrics to CloudWatch; return progress (the same: no news).
 
-        The values are put before it is written that they were read: a server that dies in between
-        puts the same values at the same times once more.
+        Not `whole`: a long log is read on at the next look.
         """
-        patterns = expressions(job.request["AlgorithmSpecification"])
-        if not patterns:
+        if not job.request["AlgorithmSpecification"].get("MetricDefinitions"):
             return job.progress
-        kept, found, read = self.kept(job), list[Found](), dict[str, int]()
-        for host, log in (await self.logs(job)).items():
-            end = max(kept.read.get(host, 0), job.progress.read.get(host, 0))
-            while True:
-                records, end = await asyncio.to_thread(self.sagemaker.logs.read_from, log, end)
-                if not records:
-                    break
-                found += await asyncio.to_thread(find_metrics, records, patterns)
-            read[host] = end
-        if found:
-            await self.put_data(job, metric_data(job.resource.name, found))
-        kept.read.update(read)
-        objective = job.request.get("HyperParameters", {}).get(OBJECTIVE)
-        return with_metrics(job.progress, found, read, objective) if found else job.progress
+        logs, kept = await self.logs(job), self.kept(job).harvest
+        return await kept.look(job, logs, self.sagemaker, whole=whole)
 
     async def sample(self, job: TrainingJob) -> None:
         """Put what the hosts use to CloudWatch, when it is time."""
@@ -449,7 +434,9 @@ class TrainingJobs:
         await sagemaker.doors.close(gang)
         await asyncio.to_thread(sagemaker.engine.forget, gang)
         await asyncio.to_thread(remove_tree, h.ground_of(job, sagemaker.config).folder)
-        self.remembered.pop(gang, None)
+        remembered = self.remembered.pop(gang, None)
+        if remembered is not None:
+            remembered.harvest.close()
         self.checkpoints.forget(h.mls_of(job, sagemaker.config))
 
     async def put_artifacts(self, job: TrainingJob) -> None:

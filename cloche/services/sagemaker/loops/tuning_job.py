@@ -47,6 +47,10 @@ class TuningJobs:
         """Return the tuning jobs that have not ended."""
         return self.sagemaker.store.each(TUNING_JOB, UNSETTLED_TUNING)
 
+    def unsettled(self, resource: Resource) -> bool:
+        """Tell whether `load` returns a resource that is as this one."""
+        return resource.status in UNSETTLED_TUNING
+
     async def step(self, resource: Resource) -> float | None:
         """Do what is next for one tuning job."""
         store = self.sagemaker.store

@@ -30,6 +30,10 @@ class WarmPools:
         """Return the pools that wait for a job, or for their end."""
         return self.sagemaker.store.each(WARM_POOL, IDLE)
 
+    def unsettled(self, resource: Resource) -> bool:
+        """Tell whether `load` returns a resource that is as this one."""
+        return resource.status in IDLE
+
     async def step(self, resource: Resource) -> float | None:
         """Do what is next for one pool.
 

@@ -23,7 +23,7 @@ from cloche.services.sagemaker.tags import checked
 from cloche.services.sagemaker.training import record, warm_pools
 from cloche.services.sagemaker.training.attempts import billable_s, check_tags
 from cloche.services.sagemaker.training.record import new_training_job
-from cloche.services.sagemaker.training.request import validated
+from cloche.services.sagemaker.training.request import check_expressions, validated
 from cloche.services.sagemaker.training.rule_run import described
 
 if TYPE_CHECKING:
@@ -109,6 +109,7 @@ async def create_training_job(
         "SessionChainingConfig": SessionChainingConfig,
     }
     request = validated(given, call.service, call.account, call.region)
+    await check_expressions(request["AlgorithmSpecification"])
     checked(Tags)
     check_tags(Tags)
     await insert(call, TrainingJobName, request, Tags)

@@ -23,6 +23,7 @@ from cloche.services.sagemaker.records_tuning import (
 )
 from cloche.services.sagemaker.tags import checked
 from cloche.services.sagemaker.training.attempts import check_tags
+from cloche.services.sagemaker.training.request import check_expressions
 from cloche.services.sagemaker.tuning.autotune import autotuned
 from cloche.services.sagemaker.tuning.decide import not_improving
 from cloche.services.sagemaker.tuning.request import (
@@ -68,6 +69,7 @@ async def create_hyper_parameter_tuning_job(
     given = autotuned(HyperParameterTuningJobConfig) if Autotune else HyperParameterTuningJobConfig
     config = checked_config(given, sent, bool(TrainingJobDefinitions), bool(Autotune))
     definitions = [checked_definition(each, config, sagemaker, *place) for each in sent]
+    await check_expressions(*[each["AlgorithmSpecification"] for each in definitions])
     parents(WarmStartConfig, definitions, config, sagemaker, place)
     checked(Tags)
     check_tags(Tags)

@@ -6,12 +6,13 @@ botocore's model was checked before (types, enums, lengths, patterns); here is w
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from cloche import patterns
 from cloche.core.config import Home
 from cloche.core.errors import AwsError, unsupported
+from cloche.patterns import BadPattern
 from cloche.services.sagemaker.environments import framework_of
 from cloche.services.sagemaker.records import Request
 from cloche.services.sagemaker.roles import check_role
@@ -77,7 +78,7 @@ def with_defaults(given: Mapping[str, Any]) -> Request:
 
 
 def check_algorithm(algorithm: Request | None, home: Home) -> Request:
-    """Return AlgorithmSpecification when its image, mode and metrics are ones that can run."""
+    """Return AlgorithmSpecification when its image and mode are ones that can run."""
     if not algorithm or not (algorithm.get("TrainingImage") or algorithm.get("AlgorithmName")):
         raise AwsError(
             "ValidationException",
@@ -93,22 +94,26 @@ def check_algorithm(algorithm: Request | None, home: Home) -> Request:
         )
     check_mode(algorithm["TrainingInputMode"], "AlgorithmSpecification.TrainingInputMode")
     framework_of(algorithm["TrainingImage"], home)
-    for metric in algorithm.get("MetricDefinitions", ()):
-        try:
-            groups = re.compile(metric["Regex"]).groups
-        except re.error as error:
+    return algorithm
+
+
+async def check_expressions(*algorithms: Request) -> None:
+    """Refuse metric definitions whose expressions are none, or capture nothing."""
+    metrics = [each for one in algorithms for each in one.get("MetricDefinitions") or ()]
+    found = await patterns.run(patterns.groups, [metric["Regex"] for metric in metrics])
+    for metric, groups in zip(metrics, found, strict=True):
+        if isinstance(groups, BadPattern):
             raise AwsError(
                 "ValidationException",
                 f"Invalid regular expression {metric['Regex']!r} of metric {metric['Name']}: "
-                f"{error}",
-            ) from error
+                f"{groups}",
+            )
         if groups == 0:
             raise AwsError(
                 "ValidationException",
                 f"The regular expression {metric['Regex']!r} of metric {metric['Name']} needs a "
                 "group, in parentheses, that captures the value.",
             )
-    return algorithm
 
 
 def check_mode(mode: str, where: str) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cloche import patterns
 from cloche.core.clock import from_ms, to_ms
 from cloche.core.errors import AwsError
 from cloche.records.metrics import Metric
@@ -16,6 +17,7 @@ from cloche.records.store import StorageFull
 from cloche.services.sagemaker.records import ENDED, Request, Rule, TrainingJob, moment
 from cloche.services.sagemaker.training import system_profile
 from cloche.services.sagemaker.training.channels import split_uri
+from cloche.services.sagemaker.training.harvest import BATCH
 from cloche.services.sagemaker.training.hosts import share
 from cloche.services.sagemaker.training.rule_report import files
 from cloche.services.sagemaker.training.rules import (
@@ -30,12 +32,13 @@ from cloche.services.sagemaker.training.rules import (
     supported,
     unsupported_rule,
 )
-from cloche.services.sagemaker.training.watch import NAMESPACE, Found, expressions, find_metrics
+from cloche.services.sagemaker.training.watch import NAMESPACE, Found, find_metrics, searches
 
 if TYPE_CHECKING:
     from cloche.services.sagemaker import SageMaker
 
 FINE_S = 3 * 3600  # CloudWatch keeps single seconds that long
+MOST_VALUES = 100_000  # of a metric, that rules look at
 TYPES = {".html": "text/html", ".json": "application/json"}
 
 
@@ -61,10 +64,10 @@ async def run(
         await system_profile.put(job, hosts, sagemaker.s3)
     if not rules:
         return {}
-    measured = Measured(hosts, await asyncio.to_thread(metrics, job, sagemaker, logs))
+    measured = Measured(hosts, await patterns.run(metrics, job, sagemaker, logs))
     said: dict[str, Rule] = {}
     for kind, rule in rules:
-        verdict = judge(rule, measured)
+        verdict = await patterns.run(judge, rule, measured)
         bucket, prefix = split_uri(folder(job, kind, rule))
         try:
             for name, data in files(job, rule, verdict, measured).items():
@@ -85,20 +88,34 @@ async def run(
 def metrics(
     job: TrainingJob, sagemaker: SageMaker, logs: Mapping[str, Path]
 ) -> Mapping[str, Sequence[float]]:
-    """Return the values of a job's metrics, in order. Blocks: call it from a thread."""
-    patterns = expressions(job.request["AlgorithmSpecification"])
-    found: list[Found] = []
-    for log in logs.values() if patterns else ():
-        end = 0
-        while True:
-            records, end = sagemaker.logs.read_from(log, end)
-            if not records:
-                break
-            found += find_metrics(records, patterns)
-    values: dict[str, list[float]] = {}
-    for one in sorted(found, key=lambda each: each.at_ms):
-        values.setdefault(one.name, []).append(one.value)
-    return values
+    """Return the values of a job's metrics, in order: the first `MOST_VALUES` of each.
+
+    Blocks: it is run by `cloche.patterns.run`. What took too long while the job ran is left out.
+    """
+    algorithm = job.request["AlgorithmSpecification"]
+    wanted = searches(algorithm, job.progress.unsearched)
+    if wanted is None:
+        return {}
+    names = [each["Name"] for each in algorithm["MetricDefinitions"]]
+    found: dict[str, list[Found]] = {}
+    try:
+        for log in logs.values():
+            end = 0
+            while True:
+                records, end = sagemaker.logs.read_from(log, end)
+                if not records:
+                    break
+                for start in range(0, len(records), BATCH):
+                    for one in find_metrics(records[start : start + BATCH], names, wanted):
+                        values = found.setdefault(one.name, [])
+                        if len(values) < MOST_VALUES:
+                            values.append(one)
+    finally:
+        wanted.close()
+    return {
+        name: [one.value for one in sorted(values, key=lambda each: each.at_ms)]
+        for name, values in found.items()
+    }
 
 
 def samples(job: TrainingJob, host: str, sagemaker: SageMaker) -> Sequence[Sample]:

@@ -7,11 +7,11 @@ and says so: NoIssuesFound is only said of what was looked at. Pure.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from cloche.patterns import BadPattern, Exceeded, matched
 from cloche.services.sagemaker.records import Request, TrainingJob
 
 KINDS = {
@@ -124,14 +124,17 @@ def loss_not_decreasing(parameters: Mapping[str, str], measured: Measured) -> Ve
     """
     given = numbers(parameters, ("num_steps", "diff_percent"), ("tensor_regex",))
     steps, percent = max(1, int(given.get("num_steps", 10))), given.get("diff_percent", 0.1)
+    pattern, metrics = parameters.get("tensor_regex", "(?i).*loss"), measured.metrics
     try:
-        pattern = re.compile(parameters.get("tensor_regex", "(?i).*loss"))
-    except re.error as error:
+        fits = matched(pattern, list(metrics))
+    except BadPattern as error:
         raise RuleError(f"tensor_regex is no regular expression: {error}") from error
-    losses = {name: values for name, values in measured.metrics.items() if pattern.match(name)}
+    except Exceeded as error:
+        raise RuleError(f"tensor_regex {error}: {pattern!r}") from error
+    losses = {name: metrics[name] for name, fit in zip(metrics, fits, strict=True) if fit}
     if not losses:
         raise RuleError(
-            f"No metric of the job's MetricDefinitions matches {pattern.pattern!r}, and Cloche's "
+            f"No metric of the job's MetricDefinitions matches {pattern!r}, and Cloche's "
             "rules do not read tensors."
         )
     texts, found = list[str](), False

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -11,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from cloche.core.clock import from_ms
 from cloche.engine import Usage
+from cloche.patterns import Exceeded, Searches
 from cloche.services.cloudwatch import Datum
 from cloche.services.sagemaker.records import Metric, Progress, Request
 
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from cloche.services.logs import LogRecord
 
 NAMESPACE = "/aws/sagemaker/TrainingJobs"
-LINE_LIMIT = 4096  # characters of a line that expressions are tried on
+LONGEST_CURVE = 10_000  # values of an objective that a tuning job looks at
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,33 +29,36 @@ class Found:
     at_ms: int
 
 
-def expressions(algorithm: Request) -> list[tuple[str, re.Pattern[str]]]:
-    """Return the metric definitions, compiled."""
-    return [(m["Name"], re.compile(m["Regex"])) for m in algorithm.get("MetricDefinitions", ())]
+def searches(algorithm: Request, off: Iterable[int] = ()) -> Searches | None:
+    """Return the expressions of the metric definitions, but for those that are `off`, by number.
+
+    None: there is nothing to search for.
+    """
+    patterns = [each["Regex"] for each in algorithm.get("MetricDefinitions", ())]
+    left_out = set(off)
+    return Searches(patterns, left_out) if len(left_out) < len(patterns) else None
 
 
 def find_metrics(
-    records: Iterable[LogRecord], patterns: Sequence[tuple[str, re.Pattern[str]]]
+    records: Sequence[LogRecord], names: Sequence[str], wanted: Searches
 ) -> list[Found]:
-    """Return what the lines give: the first group of every match that is a number."""
-    found: list[Found] = []
-    for record in records:
-        line = record.text[:LINE_LIMIT]
-        for name, pattern in patterns:
-            for match in pattern.finditer(line):
-                value = number(match.group(1))
-                if value is not None:
-                    found.append(Found(name, value, record.at_ms))
-    return found
+    """Return what the lines give: the first group of every match that is a number.
 
-
-def number(text: str | None) -> float | None:
-    """Return a finite number (CloudWatch takes no other), or None."""
-    try:
-        value = float(text or "")
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
+    An expression that takes too long is off from then on: `wanted.off` says why. Blocks: it is
+    run by `cloche.patterns.run`.
+    """
+    texts = [record.text for record in records]
+    found: list[tuple[int, Found]] = []
+    for number, name in enumerate(names):
+        if number in wanted.off:
+            continue
+        try:
+            values = wanted.numbers(number, texts)
+        except Exceeded:
+            continue
+        found += [(place, Found(name, value, records[place].at_ms)) for place, value in values]
+    found.sort(key=lambda each: each[0])
+    return [one for _, one in found]
 
 
 def with_metrics(
@@ -64,11 +66,11 @@ def with_metrics(
 ) -> Progress:
     """Return progress with the last value of each metric and how far the logs were read.
 
-    All values of `objective` are kept: a tuning job's rules look at the curve.
+    The values of `objective` are kept: a tuning job's rules look at the curve.
     """
     metrics, curve = dict(progress.metrics), list(progress.curve)
     for one in found:
-        if one.name == objective:
+        if one.name == objective and len(curve) < LONGEST_CURVE:
             curve.append(one.value)
         if one.name not in metrics or metrics[one.name].at_ms <= one.at_ms:
             metrics[one.name] = Metric(value=one.value, at_ms=one.at_ms)
