@@ -22,7 +22,7 @@ DEFAULT_PORT, DEFAULT_REGION = 4599, "us-east-1"
 ENGINES = ("local",)
 ANSWERS_WITHIN_S = 120.0
 LOG_LIMIT = 10 * 2**20
-SERVER = (sys.executable, "-m", "cloche.server")
+SERVER = (sys.executable, "-P", "-m", "cloche.server")
 REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-\d")
 
 
