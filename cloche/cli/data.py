@@ -31,5 +31,5 @@ def check(
     Exit code: 0 nothing is wrong, 1 something is. Every training job has the same in its log.
     """
     # A program of its own: the other commands start without what it imports.
-    program = (sys.executable, "-m", "cloche.cli.data_check", target, str(home_of(home).path))
+    program = (sys.executable, "-P", "-m", "cloche.cli.data_check", target, str(home_of(home).path))
     raise typer.Exit(subprocess.run(program, check=False).returncode)

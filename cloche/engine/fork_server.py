@@ -1,17 +1,17 @@
 """A fork server: imports an environment's packages once, and forks scripts into sandboxes.
 
-Run by the environment's own interpreter, as `python fork_server.py [FOLDER=LAYER…] MODULE…`, by
-the user that the engine runs as. It imports a module when a script was seen to (that script, and
-all that import none, start as ordinary processes). It never runs user code; of what user code
-wrote it hears the numbers of modules alone.
-As root it sees the machine read-only, and a LAYER lying over its FOLDER. Standard library only,
-Python 3.9 and later.
+Run by the environment's own interpreter, as `python fork_server.py MODULE…`, by the user that the
+engine runs as. It imports a module when a script was seen to (that script, and all that import
+none, start as ordinary processes). It never runs user code, nor has a job's layer on its path; of
+what user code wrote it hears the numbers of modules, once for each understudy.
+As root it sees the machine read-only. Standard library only, Python 3.9 and later.
 
 - Descriptor 0 is the engine's socket: each message carries one end of a conversation; when the
   engine is gone, or has asked for nothing for IDLE_S, the fork server ends.
-- First message of a conversation, by the supervisor: the process ID of a sandbox's first program,
-  and a pidfd of it. A fork enters that sandbox and forks once more: the understudy, which takes
-  on the very credentials of that program, and waits.
+- First message of a conversation, by the supervisor: a pidfd of a sandbox's first program. A fork
+  enters that sandbox and forks once more: the understudy, which takes on the very credentials of
+  that program, and waits. Where a layer lies over the environment in there, it is of use only if
+  the imports that were done out here would have found the same (`Imports`).
 - Second message, by the runner in the sandbox: argv, env, cwd, and stdout and stderr. The
   understudy answers "standing PID" (as seen in there), and at "go" it becomes the script; where it
   is of no use, or a script could tell the difference, the conversation ends.
@@ -36,6 +36,12 @@ import sys
 import tempfile
 import types
 from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from cloche.engine.fork_imports import Imports
+else:
+    from fork_imports import Imports  # beside this file
 
 IDLE_S = 1800.0
 REQUEST_LIMIT = 1 << 20
@@ -66,6 +72,7 @@ ACTIVE = re.compile(r"""["']active["']""", re.IGNORECASE)
 CODE_LIMIT = 8 << 20  # bytes of a job's code that are looked through
 
 libc = ctypes.CDLL(None, use_errno=True)
+history = Imports()
 
 
 def checked(result: int, what: str) -> None:
@@ -75,18 +82,11 @@ def checked(result: int, what: str) -> None:
         raise OSError(error, f"{what}: {os.strerror(error)}")
 
 
-def make_unwritable(layers: dict[str, str]) -> None:
-    """See the machine's files in a private view that can't be written, but for /tmp and /proc.
-
-    layers: folder -> what lies over it there.
-    """
+def make_unwritable() -> None:
+    """See the machine's files in a private view that can't be written, but for /tmp and /proc."""
     checked(libc.unshare(CLONE_NEWNS), "unshare")
     checked(libc.mount(None, b"/", None, MS_REC | MS_PRIVATE, None), "private mounts")
     checked(libc.mount(b"/tmp", b"/tmp", None, MS_BIND, None), "bind /tmp")
-    for folder, layer in layers.items():
-        options = f"userxattr,lowerdir={layer}:{folder}".encode()
-        overlaid = libc.mount(b"overlay", os.fsencode(folder), b"overlay", 0, options)
-        checked(overlaid, f"lay {layer} over {folder}")
     views = ((b"/", AT_RECURSIVE, 1, 0), (b"/tmp", 0, 0, 1), (b"/proc", 0, 0, 1))
     for path, flags, on, off in views:
         attributes = (ctypes.c_uint64 * 4)(MOUNT_ATTR_RDONLY * on, MOUNT_ATTR_RDONLY * off, 0, 0)
@@ -149,7 +149,7 @@ def enter(conversation: socket.socket) -> None:
     if not text:
         os._exit(0)  # the launch failed
     (sandbox,) = descriptors
-    credentials = Credentials(int(text))
+    credentials = Credentials(named_by(sandbox))
     credentials.take_outside()
     checked(libc.setns(sandbox, NAMESPACES), "setns")
     os.close(sandbox)
@@ -166,7 +166,17 @@ def enter(conversation: socket.socket) -> None:
     os._exit(0)
 
 
-def await_request(conversation: socket.socket, wanted: int) -> list[str]:
+def named_by(pidfd: int) -> int:
+    """Return the process that a pidfd stands for, whatever anybody says it is; ValueError: none."""
+    with open(f"/proc/self/fdinfo/{pidfd}") as file:
+        fields = dict(line.split(":", 1) for line in file)
+    pid = int(fields.get("Pid", "-1"))
+    if pid <= 0:
+        raise ValueError("no process, or one that has ended")
+    return pid
+
+
+def await_request(conversation: socket.socket, wanted: int, layered: bool) -> list[str]:
     """Take the runner's request: environment, folder, output. Return argv when it says go.
 
     wanted: where to say which modules are to be imported for the next one.
@@ -182,6 +192,8 @@ def await_request(conversation: socket.socket, wanted: int) -> list[str]:
     if not fits(request["argv"], request["env"], wanted):
         os._exit(0)
     os.close(wanted)
+    if layered and not history.same():
+        os._exit(0)
     os.environ.clear()
     os.environ.update(request["env"])
     conversation.send(b"standing %d" % os.getpid())
@@ -244,7 +256,7 @@ def imports(code: str, module: str) -> bool:
 
 def modules() -> list[str]:
     """Return the modules that may be imported, at most 256."""
-    return [name for name in sys.argv[1:] if "=" not in name]
+    return sys.argv[1:]
 
 
 def refresh() -> None:
@@ -298,48 +310,60 @@ def become_script(argv: list[str]) -> types.CodeType:
 def serve() -> list[str]:
     """Answer the engine; return in an understudy alone, with what it is to run."""
     if os.geteuid() == 0 and os.environ.pop(MOUNTED, None) is None:
-        make_unwritable(dict(each.split("=", 1) for each in sys.argv[1:] if "=" in each))
+        make_unwritable()
         os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, MOUNTED: "yes"})
+    sys.path[0] = os.devnull  # this file's folder; a script puts its own there
+    sys.meta_path.append(history)
     # As in an interpreter that the engine starts, though the server may ignore them (nohup, &).
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps
     engine = socket.socket(fileno=os.dup(0))
-    hears, wanted = os.pipe()
-    while True:
-        ready, _, _ = select.select([engine.fileno(), hears], [], [], IDLE_S)
-        if hears in ready:
-            load(os.read(hears, 256))
+    waiting = select.poll()
+    waiting.register(engine, select.POLLIN)
+    while ready := [fd for fd, _events in waiting.poll(IDLE_S * 1000)]:
+        for fd in ready:
+            if fd != engine.fileno():
+                waiting.unregister(fd)
+                numbers = os.read(fd, 256)
+                os.close(fd)  # each is heard once: what holds the other end may be hostile by now
+                load(numbers)
         if engine.fileno() in ready:
             text, descriptors, _flags, _address = socket.recv_fds(engine, 16, 1)
             if not text:
                 break
             conversation = socket.socket(fileno=descriptors[0])
+            hears, wanted = os.pipe()
             if os.fork() == 0:
-                return understudy(conversation, wanted)
+                return understudy(conversation, wanted, text == b"layered")
+            os.close(wanted)
+            waiting.register(hears, select.POLLIN)
             conversation.close()
-        if not ready:
-            break
     raise SystemExit(0)
 
 
 def load(numbers: bytes) -> None:
     """Import modules, for all that are forked from now on; what is no module's number is none."""
+    names = [name for number, name in enumerate(modules()) if number in numbers]
+    if all(name in sys.modules for name in names):
+        return
     sys.dont_write_bytecode = True  # the environment would look changed
-    for number, name in enumerate(modules()):
-        if number in numbers:
-            with contextlib.suppress(ImportError):
-                importlib.import_module(name)
+    for name in names:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
     sys.dont_write_bytecode = False
     if len(os.listdir("/proc/self/task")) > 1:
         raise SystemExit("a package has started a thread: what is forked would hang")
+    history.note()
     gc.collect()
     gc.freeze()
 
 
-def understudy(conversation: socket.socket, wanted: int) -> list[str]:
+def understudy(conversation: socket.socket, wanted: int, layered: bool) -> list[str]:
     """Keep nothing but the two descriptors, enter the sandbox, wait for what to run."""
     try:
+        sys.meta_path.remove(history)
+        del sys.modules["fork_imports"]  # a script may have one of this name
         kept = [fcntl.fcntl(fd, fcntl.F_DUPFD, 16) for fd in (conversation.detach(), wanted)]
         for fd, target in zip(kept, (3, 4)):  # noqa: B905 (Python 3.9)
             os.dup2(fd, target)
@@ -348,7 +372,7 @@ def understudy(conversation: socket.socket, wanted: int) -> list[str]:
         take_nothing()
         enter(conversation)
         take_nothing()  # the sandbox's own
-        return await_request(conversation, 4)
+        return await_request(conversation, 4, layered)
     except BaseException:
         os._exit(125)  # the conversation ends, and the runner starts the script itself
 

@@ -71,7 +71,7 @@ class LocalEngine:
         self.claims: dict[str, Claim] = {}
         self._find_claims()
         self.machine = machine or self.tried(probe(), root)
-        self.fork_servers = ForkServers(enabled=self.layered, root=self.machine.user is not None)
+        self.fork_servers = ForkServers(enabled=self.layered)
 
     @property
     def isolation(self) -> str:

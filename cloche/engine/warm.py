@@ -4,10 +4,12 @@ A fork server is started with the first job that could use one; it imports what 
 imports, and helps the jobs after it. It ends with the server (its socket closes), when it was idle
 for long, when its environment's packages have changed, or when others are used more. Where it
 fails, a script starts as it always did; one whose imports start threads is not tried again.
+
+It runs outside every sandbox and serves all roles, so it has nothing of a job's on its path: no
+layer, no variable, no folder. `Warm` may name only what the platform's own table installed.
 """
 
 import os
-import re
 import socket
 import subprocess
 import threading
@@ -24,9 +26,9 @@ PROGRAM = Path(__file__).resolve().with_name("fork_server.py")
 ENVIRONMENT = {
     "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "OMP_NUM_THREADS": "1",
+    "HOME": "/nonexistent",  # no packages of the user's own (~/.local)
 }
 MOST = 4  # fork servers at a time: each holds its packages (torch: 500 MiB)
-UNFIT = re.compile(r"[:,\\=]")  # in the path of a layer, an overlay's options would not bear it
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,6 @@ class Key:
     """What a fork server is for."""
 
     python: str
-    layers: tuple[str, ...]  # FOLDER=LAYER
     modules: tuple[str, ...]
     env: tuple[tuple[str, str], ...]
 
@@ -60,13 +61,10 @@ class ForkServer:
 
 
 class ForkServers:
-    """Keeps fork servers by interpreter, layers and what they have done before.
+    """Keeps fork servers by interpreter and what they have done before."""
 
-    root: whether the engine runs as root, which it takes to lay one folder over another.
-    """
-
-    def __init__(self, *, enabled: bool, root: bool) -> None:
-        self.enabled, self.root = enabled, root
+    def __init__(self, *, enabled: bool) -> None:
+        self.enabled = enabled
         self.lock = threading.Lock()
         self.servers: dict[Key, ForkServer] = {}
 
@@ -78,7 +76,8 @@ class ForkServers:
         with self.lock:
             for process in gang.processes:
                 key = self._key(process)
-                conversation = None if key is None else self._conversation(key)
+                layered = any(mount.layers for mount in process.mounts)
+                conversation = None if key is None else self._conversation(key, layered=layered)
                 if conversation is not None:
                     found[process.name] = conversation
         return found
@@ -97,17 +96,9 @@ class ForkServers:
         """Return which fork server a process would have; None: none."""
         if spec.warm is None or not spec.warm.modules:
             return None
-        layers = tuple(
-            f"{mount.target}={':'.join(map(str, reversed(mount.layers)))}"
-            for mount in spec.mounts
-            if mount.layers
-        )
-        unfit = any(UNFIT.search(str(layer)) for m in spec.mounts for layer in m.layers)
-        if layers and (unfit or not self.root):
-            return None
-        return Key(spec.argv[0], layers, spec.warm.modules, tuple(sorted(spec.warm.env.items())))
+        return Key(spec.argv[0], spec.warm.modules, tuple(sorted(spec.warm.env.items())))
 
-    def _conversation(self, key: Key) -> socket.socket | None:
+    def _conversation(self, key: Key, *, layered: bool) -> socket.socket | None:
         digest = digest_of(Path(key.python))
         server = self.servers.pop(key, None)
         if server is not None and (server.gone or server.digest != digest):
@@ -119,7 +110,8 @@ class ForkServers:
                 self.servers.pop(next(iter(self.servers))).end()
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             with theirs:
-                socket.send_fds(server.control, [b"one"], [theirs.fileno()])
+                word = b"layered" if layered else b"one"
+                socket.send_fds(server.control, [word], [theirs.fileno()])
         except OSError:  # it has ended, or does not get on
             return None
         return ours
@@ -131,7 +123,7 @@ def start(key: Key, digest: tuple[int, ...]) -> ForkServer:
     control.setblocking(False)
     with theirs:
         process = subprocess.Popen(
-            [key.python, str(PROGRAM), *key.layers, *key.modules],
+            [key.python, str(PROGRAM), *key.modules],
             stdin=theirs.fileno(),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -101,7 +101,7 @@ def wanted(framework: Framework, home: Home, since_ms: int) -> Ready | Building 
 
 def start(framework: Framework, home: Home, files: Files, lock: IO[str]) -> int:
     """Start the process that builds, and return its pid; it inherits the lock."""
-    command = [sys.executable, "-m", "cloche.environments"]
+    command = [sys.executable, "-P", "-m", "cloche.environments"]
     name = [framework.name, framework.over]
     arguments = [str(home.path), str(lock.fileno()), *name, *framework.packages]
     with files.log.open("wb") as log:

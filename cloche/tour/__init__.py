@@ -102,7 +102,7 @@ def run(console: Console, server: Server, plan: Plan, port: int | None) -> int:
         if not plan.stays_up:
             with console.status("Starting the platform"):
                 server.up(port)
-        return server.run([sys.executable, "-m", "cloche.tour", plan.to_json()])
+        return server.run([sys.executable, "-P", "-m", "cloche.tour", plan.to_json()])
     except KeyboardInterrupt:
         console.print("\nInterrupted.")
         raise

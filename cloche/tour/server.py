@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cloche.tour.errors import TourError
 
-CLOCHE = (sys.executable, "-m", "cloche")
+CLOCHE = (sys.executable, "-P", "-m", "cloche")
 TIMEOUT_S = 180
 
 

@@ -6,6 +6,8 @@ The stand-in for torch is a module that leaves word each time it is imported for
 import json
 import os
 import signal
+import socket
+import stat
 import subprocess
 import sys
 import textwrap
@@ -343,25 +345,135 @@ def test_what_is_read_at_load(stage: Stage, script: str, env: dict[str, str], st
     assert stage.run(script, "asks", env) == [start, "status 0"]
 
 
-@pytest.mark.skipif(SANDBOXED.user is None, reason="only root can lay one folder over another")
+# What is in the site-packages of a layer, and how a script that imports `heavy` starts then: each
+# but the first two would change what an import of `heavy`, or an interpreter's start, does.
+HEAVY_LOOKS = """
+import importlib.metadata
+try:
+    import heavy_extra as EXTRA
+except ImportError:
+    EXTRA = None
+try:
+    VERSION = importlib.metadata.version("heavy_plugin")
+except importlib.metadata.PackageNotFoundError:
+    VERSION = None
+WHOSE = "environment"
+"""
+LAYERS: dict[str, tuple[dict[str, str], str]] = {
+    "adds": ({"more.py": "WHAT = 1", "more-1.dist-info/METADATA": ""}, "hired"),
+    "command": ({"c.dist-info/entry_points.txt": "[console_scripts]\nc = c:main\n"}, "hired"),
+    "replaces": ({"heavy.py": "from os import getpid as PID_OF_IMPORT\n"}, "ordinary"),
+    "extra": ({"heavy_extra.py": ""}, "ordinary"),
+    "asked": ({"Heavy.Plugin-2.dist-info/METADATA": "Version: 2\n"}, "ordinary"),
+    "plugin": ({"p.dist-info/entry_points.txt": "[heavy.plugins]\np = p\n"}, "ordinary"),
+    "startup": ({"start.pth": "import os\n"}, "ordinary"),
+    "customized": ({"sitecustomize.py": ""}, "ordinary"),
+    "user": ({"usercustomize/__init__.py": ""}, "ordinary"),
+    "shadows": ({"heavy/__init__.py": ""}, "ordinary"),
+    "removes": ({"uses_none.py": "WHITEOUT"}, "ordinary"),
+}
+
+
+def over(stage: Stage, script: str, name: str, packages: dict[str, str]) -> GangSpec:
+    """Return a job that sees files in its site-packages, as a layer over the environment."""
+    layer = stage.folder / f"layer-{name}"
+    folder = layer / stage.packages.relative_to(stage.venv)
+    for path, text in packages.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        if text == "WHITEOUT":
+            os.mknod(folder / path, stat.S_IFCHR)
+        else:
+            (folder / path).write_text(text)
+    gang = stage.spec(script, name)
+    mounts = tuple(
+        replace(mount, layers=(layer,)) if mount.source == stage.venv else mount
+        for mount in gang.processes[0].mounts
+    )
+    return replace(gang, processes=(replace(gang.processes[0], mounts=mounts),))
+
+
 def test_a_layer_over_the_environment(stage: Stage) -> None:
-    """What lies over an environment's folder is what a fork server of its own imports."""
+    """The fork server has the environment alone; a script starts in it where its layer would have
+    changed nothing of what was imported, and else as an ordinary process.
+    """
+    with (stage.packages / "heavy.py").open("a") as file:
+        file.write(HEAVY_LOOKS)
+    (stage.packages / "uses_none.py").write_text("")
     stage.warm()
-    layer = stage.folder / "layer"
-    packages = layer / stage.packages.relative_to(stage.venv)
-    packages.mkdir(parents=True)
-    (packages / "heavy.py").write_text("from os import getpid\nWHOSE, PID = 'layer', getpid()\n")
-    script = "import heavy, os; print(heavy.WHOSE, heavy.PID != os.getpid())"
-
-    def run(name: str) -> list[str]:
-        gang = stage.spec(script, name)
-        mounts = tuple(
-            replace(mount, layers=(layer,)) if mount.source == stage.venv else mount
-            for mount in gang.processes[0].mounts
-        )
-        stage.lab.place(replace(gang, processes=(replace(gang.processes[0], mounts=mounts),)))
+    started: dict[str, str] = {}
+    for name, (packages, _start) in LAYERS.items():
+        if "WHITEOUT" in packages.values() and os.geteuid() != 0:
+            started[name] = "ordinary"
+            continue
+        script = "import heavy, os; print(os.path.exists('/code'))"
+        stage.lab.place(over(stage, script, name, packages))
         stage.lab.finished(name)
-        return stage.log(name)
+        started[name] = stage.log(name)[0]
+    assert started == {name: start for name, (_packages, start) in LAYERS.items()}
+    assert Path(f"/tmp/heavy-{stage.name}").read_text() == "imported\n"
 
-    assert run("one") == ["ordinary", "layer False", "status 0"]
-    assert run("two") == ["hired", "layer True", "status 0"]
+
+def test_what_a_layer_adds_and_replaces(stage: Stage) -> None:
+    """A script finds what its layer has, whichever way it started; no other script does."""
+    stage.warm()
+    script = "import heavy, more, os; print(more.WHAT, heavy.PID_OF_IMPORT != os.getpid())"
+    found = []
+    for name, packages in (
+        ("adds", {"more.py": "WHAT = 'added'"}),
+        ("replaces", {"more.py": "WHAT = 'too'", "heavy.py": "import os\nPID_OF_IMPORT = 0\n"}),
+    ):
+        stage.lab.place(over(stage, script, name, packages))
+        stage.lab.finished(name)
+        found.append(stage.log(name))
+    assert found == [
+        ["hired", "added True", "status 0"],
+        ["ordinary", "too True", "status 0"],
+    ]
+    assert stage.run(script, "bare")[-1] == "status 1"
+
+
+def test_an_understudy_is_heard_once(stage: Stage) -> None:
+    """What holds the pipe to the fork server, in a sandbox, can't say more than once what to
+    import, nor keep the fork server busy.
+    """
+    stage.warm()
+    assert isinstance(stage.engine, LocalEngine)
+    (server,) = stage.engine.fork_servers.servers.values()
+    (stage.folder / "code/other.py").write_text("import light\n")
+    assert stage.run("print('asks for one that is not there')", "asks")[0] == "ordinary"
+    wait_until(lambda: pipes_of(server.process.pid) == 0)
+    (stage.folder / "code/other.py").unlink()
+    assert stage.run("print('next')", "next") == ["hired", "next", "status 0"]
+    wait_until(lambda: pipes_of(server.process.pid) == 0)
+
+
+def pipes_of(pid: int) -> int:
+    links = [os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir()]
+    return sum(link.startswith("pipe:") for link in links)
+
+
+def test_introduced_by_its_pidfd_alone(stage: Stage) -> None:
+    """A process ID that somebody says is not believed: credentials are those of the pidfd's."""
+    stage.warm()
+    assert isinstance(stage.engine, LocalEngine)
+    stage.lab.place(stage.spec("import time; print('up', flush=True); time.sleep(90)", "stays"))
+    wait_until(lambda: stage.lab.said("stays", "up"))
+    state = json.loads((stage.engine.folder("stays") / "state.json").read_text())
+    (first, *_others) = psutil.Process(state["processes"]["algo-1"]["group"]).children()
+    reads, writes = os.pipe()
+    script = "print(next(line for line in open('/proc/self/status') if 'CapEff' in line), end='')"
+    gang = stage.spec(script, "looks")
+    (conversation,) = stage.engine.fork_servers.conversations(gang).values()
+    pidfd = os.pidfd_open(first.pid)
+    with conversation:
+        conversation.settimeout(20)
+        socket.send_fds(conversation, [b"1"], [pidfd])  # the machine's init, all of whose rights …
+        request = {"argv": [stage.python, "looks.py"], "env": LOADED, "cwd": "/code"}
+        socket.send_fds(conversation, [json.dumps(request).encode()], [writes, writes])
+        assert conversation.recv(64).startswith(b"standing ")
+        conversation.send(b"go")
+        assert conversation.recv(64) == b"exit 0"
+    lines = Path(f"/proc/{first.pid}/status").read_text().splitlines(keepends=True)
+    assert [os.read(reads, 100).decode()] == [line for line in lines if "CapEff" in line]
+    for descriptor in (reads, writes, pidfd):
+        os.close(descriptor)

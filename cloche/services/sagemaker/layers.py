@@ -1,9 +1,10 @@
-"""Layers: what a requirements.txt adds to an environment, installed once for all who bring it.
+"""Layers: what a requirements.txt adds to an environment, installed once for all jobs of a role.
 
 pip runs in a sandbox of its own, with nothing but the environment and the file, and what it changes
-there is the layer, in `home/layers/<digest>/`: requirements.txt, pip.log, upper (the changes) and
-layer.json, written last, by a rename; a folder without that is what is left of an installation that
-failed or was cut off. Jobs see the environment with the layer over it (`engine.Mount.layers`).
+there is the layer: code that nobody vouches for, seen in sandboxes of that role and nowhere else.
+It lies in `home/layers/<digest>/`: requirements.txt, pip.log, upper (the changes) and layer.json,
+written last, by a rename; a folder without that is what is left of an installation that failed or
+was cut off. Jobs see the environment with the layer over it (`engine.Mount.layers`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from cloche.core import beneath
 from cloche.core.clock import Clock
 from cloche.core.config import Config
 from cloche.core.home import write_json
@@ -32,6 +34,9 @@ MANIFEST = "layer.json"
 INSTALLS_WITHIN_S = 1800.0
 UNUSED = timedelta(days=30)  # then it is removed; no training job may run so long (28 days)
 MEMORY_MIB = 1024
+LOG = "pip.log"
+LAST_WORDS = 64 << 10  # bytes of what pip said, in which it says what it installed
+MOST_NAMED = 200  # distributions that are named in logs
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,10 +130,11 @@ class Layers:
             self.failed.add(name)
             return None
         if os.geteuid() == 0:  # it was the sandbox's user's; any other server is that user
-            hand_over(folder / "upper", 0, linked=True)
+            hand_over(folder, 0, linked=True)
         remove_tree(folder / "work")
         built = self.clock.now().isoformat(timespec="seconds")
-        content = {"installed": installed((folder / "pip.log").read_text()), "built": built}
+        said = beneath.read(folder, LOG, LAST_WORDS, end=True) or b""
+        content = {"installed": installed(said.decode("utf-8", "replace")), "built": built}
         write_json(folder / MANIFEST, content)
         return self.ready(name)
 
@@ -188,7 +194,7 @@ def gang(wanted: Wanted, folder: Path, config: Config) -> GangSpec:
         argv=(*pip, "--no-input", "-r", INSIDE),
         env=base_environment(wanted.environment, config, (HOST,)) | dict(wanted.settings),
         mounts=(changes, *others, Mount(folder / NAME, INSIDE)),
-        log=folder / "pip.log",
+        log=folder / LOG,
         memory_mib=MEMORY_MIB,
     )
     return GangSpec(
@@ -203,7 +209,7 @@ def installed(log: str) -> list[str]:
     """Return what pip says it installed, as NAME-VERSION."""
     said = "Successfully installed "
     lines = [line.partition(said)[2] for line in log.splitlines() if said in line]
-    return lines[-1].split() if lines else []
+    return lines[-1].split()[:MOST_NAMED] if lines else []
 
 
 def layered(mounts: tuple[Mount, ...], layer: Layer | None) -> tuple[Mount, ...]:

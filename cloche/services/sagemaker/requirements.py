@@ -9,21 +9,22 @@ import hashlib
 import json
 import posixpath
 import re
-import tarfile
 import zlib
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 from packaging.requirements import InvalidRequirement, Requirement
 
+from cloche.core import beneath
 from cloche.services.sagemaker.environments import Environment
+from cloche.services.sagemaker.tar import members
 
 NAME = "requirements.txt"
 LOOKED_AT = 64 << 20  # bytes of the unpacked archive; one that hides it deeper has no layer
 LONGEST = 64 << 10  # bytes of a requirements.txt
+LONGEST_LINE = 1000  # characters; parsing takes a step a character, and nests
 LONGEST_SCRIPT = 256 << 10  # bytes of a script that is looked at
 
 
@@ -31,7 +32,8 @@ LONGEST_SCRIPT = 256 << 10  # bytes of a script that is looked at
 class Wanted:
     """Requirements for an environment. `settings`: variables that pip obeys.
 
-    `digest` names what pip would make of this: another content, another name.
+    `digest` names what pip would make of this for one role, with whose rights it runs: another
+    content or another role, another name.
     """
 
     environment: Environment
@@ -41,30 +43,37 @@ class Wanted:
 
 
 def wanted(
-    text: bytes | None, environment: Environment, variables: Mapping[str, str]
+    text: bytes | None, environment: Environment, variables: Mapping[str, str], role_arn: str
 ) -> Wanted | None:
-    """Return what a requirements.txt asks for; None: nothing that can be shared."""
+    """Return what a requirements.txt asks for; None: nothing that jobs of the role can share."""
     virtual = len(environment.prefixes) > 1
     if text is None or not virtual or not shareable(text):
         return None
     settings = {k: v for k, v in variables.items() if k.upper().startswith("PIP_")}
-    return Wanted(environment, text, settings, digest_of(environment, text, settings))
+    digest = digest_of(environment, text, settings, role_arn)
+    return Wanted(environment, text, settings, digest)
 
 
-def digest_of(environment: Environment, text: bytes, settings: Mapping[str, str]) -> str:
-    """Return the digest of requirements for an environment as it is now."""
+def digest_of(
+    environment: Environment, text: bytes, settings: Mapping[str, str], role_arn: str
+) -> str:
+    """Return the digest of requirements for an environment as it is now.
+
+    What pip ran with a role's rights, and may have read by them, no other role gets.
+    """
     venv = environment.prefixes[0]
     changed = [p.stat().st_mtime_ns for p in sorted(venv.glob("lib*/python*/site-packages"))]
-    stands_on = [str(venv), changed, text.decode(), sorted(settings.items())]
+    stands_on = [str(venv), changed, text.decode(), sorted(settings.items()), role_arn]
     return hashlib.sha256(json.dumps(stands_on).encode()).hexdigest()[:16]
 
 
-def read(file: Path) -> bytes | None:
-    """Return the text of a requirements.txt; None when there is none."""
-    with suppress(OSError):
-        if file.is_file() and file.stat().st_size <= LONGEST:
-            return file.read_bytes()
-    return None
+def read(folder: Path) -> bytes | None:
+    """Return the text of the requirements.txt in a folder; None when there is none.
+
+    A user's archive filled the folder: no link in it is followed.
+    """
+    found = beneath.read(folder, NAME, LONGEST + 1)
+    return found if found is not None and len(found) <= LONGEST else None
 
 
 @dataclass(slots=True)
@@ -84,29 +93,17 @@ def look_through(archive: Path, modules: Collection[str] = ()) -> Code:
         for module in modules
     }
     found, decided = Code(None, set()), False
-    with (
-        suppress(OSError, EOFError, zlib.error, tarfile.TarError),
-        gzip.open(archive) as unpacked,
-        tarfile.open(fileobj=Limited(unpacked, LOOKED_AT), mode="r|") as tar,  # type: ignore[call-overload]
-    ):
-        for member in tar:
+    with suppress(OSError, EOFError, zlib.error), gzip.open(archive) as unpacked:
+        for member in members(unpacked, LOOKED_AT):
             name = posixpath.normpath(member.name)
-            if not member.isreg():
-                continue
             if name == NAME and not decided:
                 decided = True
-                found.requirements = content(tar, member, LONGEST)
-            elif name.endswith(".py") and (text := content(tar, member, LONGEST_SCRIPT)):
+                found.requirements = member.content(LONGEST)
+            elif name.endswith(".py") and (text := member.content(LONGEST_SCRIPT)):
                 found.imported |= {module for module, line in lines.items() if line.search(text)}
             if decided and len(found.imported) == len(lines):
                 break
     return found
-
-
-def content(tar: tarfile.TarFile, member: tarfile.TarInfo, longest: int) -> bytes | None:
-    """Return what a file of an archive holds; None when that is too much."""
-    file = tar.extractfile(member) if member.size <= longest else None
-    return None if file is None else file.read()
 
 
 def shareable(text: bytes) -> bool:
@@ -116,27 +113,9 @@ def shareable(text: bytes) -> bool:
     """
     try:
         lines = [line.split(" #")[0].strip() for line in text.decode().splitlines()]
+        if any(len(line) > LONGEST_LINE for line in lines):
+            return False
         named = [Requirement(line) for line in lines if line and not line.startswith("#")]
-    except (UnicodeDecodeError, InvalidRequirement):
+    except (UnicodeDecodeError, InvalidRequirement, RecursionError):
         return False
     return bool(named) and all(requirement.url is None for requirement in named)
-
-
-class Readable(Protocol):
-    """Whatever can be read."""
-
-    def read(self, size: int, /) -> bytes:
-        """Return the next bytes."""
-
-
-class Limited:
-    """A stream that ends after so many bytes."""
-
-    def __init__(self, stream: Readable, left: int) -> None:
-        self.stream, self.left = stream, left
-
-    def read(self, size: int) -> bytes:
-        """Return the next bytes."""
-        data = self.stream.read(min(size, self.left))
-        self.left -= len(data)
-        return data

@@ -2,12 +2,16 @@
 
 import gzip
 import io
+import os
 import tarfile
+import time
 from pathlib import Path
 
 import pytest
 
+from cloche.environments.table import FRAMEWORKS
 from cloche.services.sagemaker import requirements
+from cloche.services.sagemaker.environments import Environment
 
 SHARED = [
     "pandas\n",
@@ -27,6 +31,8 @@ NOT_SHARED = [
     "pandas==2.2.3 --hash=sha256:00\n",
     "pandas \\\n  ==2.2.3\n",
     "pandas==\xff\n",
+    f"pandas; {'(' * 900}python_version > '3'\n",
+    f"pandas{'[' * 60_000}\n",
 ]
 
 
@@ -88,6 +94,84 @@ def test_a_link_is_no_file(tmp_path: Path) -> None:
         info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
         tar.addfile(info)
     assert requirements.look_through(path).requirements is None
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNU_FORMAT, tarfile.PAX_FORMAT, tarfile.USTAR_FORMAT])
+def test_what_archivers_write(tmp_path: Path, kind: int) -> None:
+    """Folders, links, long and foreign names before it: the file behind them is found."""
+    path = tmp_path / "sourcedir.tar.gz"
+    with tarfile.open(path, "w:gz", format=kind) as tar:
+        for name, type_ in (("lib", tarfile.DIRTYPE), ("a", tarfile.LNKTYPE)):
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = type_, "hpo.py"
+            tar.addfile(info)
+        for name, data in (
+            (f"lib/{'long' * 20}/{'long' * 20}.py", b"import smdebug"),
+            ("lib/größe.txt", b"x" * 700),
+            ("requirements.txt", b"pandas"),
+        ):
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    code = requirements.look_through(path, {"smdebug"})
+    assert (code.requirements, code.imported) == (b"pandas", {"smdebug"})
+
+
+def member(name: bytes, kind: bytes, size: bytes, data: bytes) -> bytes:
+    """Return a member as it stands in an archive."""
+    header = name.ljust(100, b"\0") + b"0000644\0" * 3 + size.ljust(12, b"\0") + b"0" * 11 + b"\0"
+    header += b" " * 8 + kind + bytes(100) + b"ustar\x0000" + bytes(247)
+    header = header[:148] + b"%06o\0 " % sum(header) + header[156:]
+    return header + data + bytes(-len(data) % 512)
+
+
+NO_SIZES = [
+    member(b"requirements.txt", b"0", b"-0000000001", b""),
+    member(b"requirements.txt", b"0", b"\xff" * 12, b""),
+    member(b"p", b"x", b"%o" % 11, b"11 size=-4\n") + member(b"requirements.txt", b"0", b"1", b"a"),
+    member(b"p", b"x", b"%o" % 60_000, b"9" * 60_000) + member(b"requirements.txt", b"0", b"", b""),
+    member(b"p", b"x", b"%o" % (40 << 20), b"9" * (40 << 20)),
+    member(b"p", b"L", b"%o" % (40 << 20), b"9" * (40 << 20)),
+    member(b"p", b"g", b"%o" % 60_000, b"9" * 60_000),
+]
+
+
+@pytest.mark.parametrize("content", NO_SIZES)
+def test_headers_that_were_made_up(tmp_path: Path, content: bytes) -> None:
+    """They take the time that reading takes, and no file is found by them."""
+    path = tmp_path / "sourcedir.tar.gz"
+    path.write_bytes(gzip.compress(content + bytes(1 << 20), 1))
+    begun = time.process_time()
+    assert requirements.look_through(path).requirements is None
+    assert time.process_time() - begun < 2
+
+
+def test_a_requirements_file_that_is_a_link(tmp_path: Path) -> None:
+    """A model's archive can't have the server read another file."""
+    (tmp_path / "secret").write_text("pandas\n")
+    (tmp_path / "code").mkdir()
+    link = tmp_path / "code/requirements.txt"
+    link.symlink_to(tmp_path / "secret")
+    assert requirements.read(tmp_path / "code") is None
+    link.unlink()
+    os.mkfifo(link)
+    assert requirements.read(tmp_path / "code") is None
+    link.unlink()
+    link.write_text("pandas\n")
+    assert requirements.read(tmp_path / "code") == b"pandas\n"
+    link.write_bytes(b"#" * (requirements.LONGEST + 1))
+    assert requirements.read(tmp_path / "code") is None
+
+
+def test_another_role_has_another_layer(tmp_path: Path) -> None:
+    environment = Environment(FRAMEWORKS[0], Path("/usr/bin/python3"), (tmp_path, tmp_path), {})
+    text, settings = b"pandas\n", {"PIP_INDEX_URL": "https://example.com", "OTHER": "x"}
+    roles = ("arn:aws:iam::111122223333:role/a", "arn:aws:iam::111122223333:role/b")
+    found = [requirements.wanted(text, environment, settings, role) for role in roles]
+    again = requirements.wanted(text, environment, settings, roles[0])
+    assert found[0] is not None and found[1] is not None and found[0] == again
+    assert found[0].digest != found[1].digest
+    assert found[0].settings == {"PIP_INDEX_URL": "https://example.com"}
 
 
 IMPORTS = [

@@ -100,8 +100,8 @@ class Software:
         if variant.network_isolation or not self.sagemaker.engine.layered:
             return None
         environment = environment_for(variant.image, self.sagemaker.config.home)
-        text = requirements.read(model / "code" / requirements.NAME)
-        return requirements.wanted(text, environment, variant.environment)
+        text = requirements.read(model / "code")
+        return requirements.wanted(text, environment, variant.environment, variant.role_arn)
 
     def tell(self, deployment: Deployment, failure: str) -> None:
         """Log it once: an endpoint that is in service has no place to say it."""

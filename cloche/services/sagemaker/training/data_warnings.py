@@ -48,7 +48,7 @@ class DataWarnings:
         """Return the findings of these contents, as sentences."""
         kept = self.kept / f"{digest}.json"
         if not kept.exists():
-            command = (sys.executable, "-m", "cloche.datacheck", str(folder))
+            command = (sys.executable, "-P", "-m", "cloche.datacheck", str(folder))
             process = await asyncio.create_subprocess_exec(
                 *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE
             )

@@ -257,8 +257,8 @@ def requirements(job: TrainingJob, config: Config, engine: Engine) -> Wanted | N
     if job.request["EnableNetworkIsolation"] or not (engine.layered and scripted):
         return None
     environment = environment_for(job, config)
-    text = read(ground_of(job, config).requirements)
-    return wanted(text, environment, job.request.get("Environment", {}))
+    text = read(ground_of(job, config).requirements.parent)
+    return wanted(text, environment, job.request.get("Environment", {}), job.request["RoleArn"])
 
 
 def write_heading(
