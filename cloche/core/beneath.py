@@ -338,7 +338,8 @@ def empty(parent: int, name: str) -> None:
                     try:
                         if not unlinked(root, entry.name):
                             done += flatten(root, entry.name)
-                            os.rmdir(entry.name, dir_fd=root)
+                            with suppress(FileNotFoundError):
+                                os.rmdir(entry.name, dir_fd=root)
                         done += 1
                     except OSError as error:
                         failure = error

@@ -47,7 +47,7 @@ def deep(root: Path, names: list[str]) -> None:
 DEEP = {
     "1,200 folders": ["d"] * 1200,
     "30 of 200 characters": ["x" * 200] * 30,
-    "10,000 of 250": ["y" * 250] * 10_000,
+    "3,000 of 250": ["y" * 250] * 3000,
 }
 NAMES = ["new\nline", "\udcff\udcfe", "-rf", " ", "…", "a" * 255, "*", "\\"]
 
