@@ -129,6 +129,10 @@ class EngineError(Exception):
     """A gang could not be started, for another reason than capacity; the text says which."""
 
 
+class DiskFull(EngineError):
+    """No space is left for what a gang needs; later there may be."""
+
+
 class Engine(Protocol):
     """Runs gangs. Its methods block for milliseconds: call them from a thread."""
 

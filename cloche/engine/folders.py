@@ -1,12 +1,19 @@
 """The folders of a run directory: filled before a gang starts, removed when it is forgotten."""
 
+import logging
 import os
 import shutil
 import stat
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
+from cloche.core import beneath
 from cloche.engine import GangSpec, Mount, ProcessSpec
 from cloche.engine.sandbox import Machine, etc_files
+
+logger = logging.getLogger("cloche.engine")
+BOUNDLESS = beneath.Bounds(entries=1 << 40, path_bytes=0)
 
 
 def fill_host(gang: GangSpec, process: ProcessSpec, own: Path, machine: Machine) -> None:
@@ -52,32 +59,34 @@ def in_place(mount: Mount) -> bool:
 
 
 def hand_over(path: Path, user: int, *, linked: bool = False) -> None:
-    """Make `user` the owner of a file or folder and all in it.
+    """Make `user` the owner of a folder and all in it, or of a file.
 
-    Files with several names are left alone unless `linked`: they may be S3 objects, linked in.
+    What is in there may be of a hostile script: each thing is changed by its descriptor. Files
+    with several names are left alone unless `linked`: they may be S3 objects, linked in.
     """
-    os.chown(path, user, user, follow_symlinks=False)
-    for folder, folders, files in os.walk(path):
-        for name in folders:
-            os.chown(os.path.join(folder, name), user, user, follow_symlinks=False)
-        for name in files:
-            file = os.path.join(folder, name)
-            if linked or os.lstat(file).st_nlink == 1:
-                os.chown(file, user, user, follow_symlinks=False)
+
+    def wanted(status: os.stat_result) -> bool:
+        return linked or status.st_nlink == 1 or not stat.S_ISREG(status.st_mode)
+
+    with beneath.folder(path.parent) as parent:
+        beneath.change_owner(parent, path.name, user)
+    if path.is_symlink() or not path.is_dir():
+        return
+    with beneath.folder(path) as root:
+        for entry in beneath.walk(root, BOUNDLESS, paths=False):
+            with suppress(FileNotFoundError):
+                beneath.change_owner(entry.folder, entry.name, user, wanted)
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a folder and all in it, whatever the modes in there are; twice is fine."""
-    if path.exists():
-        make_removable(path)
-        shutil.rmtree(path)
+    """Remove a folder and all in it, whatever its depth, names and modes; twice is fine."""
+    beneath.remove(path)
 
 
-def make_removable(path: Path) -> None:
-    """Give the owner of each folder the right to list and empty it."""
-    for folder, folders, _files in os.walk(path):
-        for name in folders:
-            inner = os.path.join(folder, name)
-            mode = os.lstat(inner).st_mode
-            if stat.S_ISDIR(mode) and mode & 0o700 != 0o700:
-                os.chmod(inner, 0o700)
+def clear_away(paths: Sequence[Path]) -> None:
+    """Remove folders that nobody asks for any more; what can't be is told, and left."""
+    for path in paths:
+        try:
+            beneath.remove(path)
+        except OSError as error:
+            logger.warning("%s was not removed; the next start tries again: %s", path, error)

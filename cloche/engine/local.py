@@ -1,5 +1,6 @@
 """The engine of one machine: gangs under supervisors, found again by their run directories."""
 
+import errno
 import fcntl
 import json
 import os
@@ -21,6 +22,7 @@ import psutil
 from cloche.core.clock import from_ms
 from cloche.engine import (
     Capacity,
+    DiskFull,
     Doors,
     EngineError,
     GangSpec,
@@ -32,7 +34,7 @@ from cloche.engine import (
     Usage,
 )
 from cloche.engine.accounts import Accounts, Resources
-from cloche.engine.folders import fill_host, remove_tree
+from cloche.engine.folders import clear_away, fill_host, remove_tree
 from cloche.engine.probe import diagnose, probe, reduced
 from cloche.engine.reduced import plan_reduced
 from cloche.engine.sandbox import Claim, Machine, host_folder, plan
@@ -87,7 +89,10 @@ class LocalEngine:
         return self.machine.isolation == "full"
 
     def launch(self, gang: GangSpec) -> Placed | InsufficientCapacity:
-        """Start all processes of the gang; EngineError says why they can't be started."""
+        """Start all processes of the gang; EngineError says why they can't be started.
+
+        DiskFull: they can be when there is space again.
+        """
         folder = self.folder(gang.name)
         if await_start(folder):
             return Placed()
@@ -105,6 +110,8 @@ class LocalEngine:
         except BaseException as error:
             fcntl.flock(lock, fcntl.LOCK_UN)
             remove_tree(folder)
+            if disk_full(error):
+                raise DiskFull(f"{gang.name}: {error}") from error
             if isinstance(error, OSError | subprocess.SubprocessError):
                 raise EngineError(f"{gang.name}: {error}") from error
             raise
@@ -143,10 +150,7 @@ class LocalEngine:
         if any(one.state == "running" for one in seen.values()):
             raise EngineError(f"{gang} still runs: it can't be forgotten")
         await_end(folder)
-        gone = Path(tempfile.mkdtemp(prefix=".gone-", dir=self.root))
-        with suppress(FileNotFoundError):
-            folder.rename(gone / "run")
-        remove_tree(gone)
+        clear_away([self._set_aside(folder)])
 
     def adopt(self) -> tuple[str, ...]:
         """Return the names of all gangs that are known, running or ended."""
@@ -198,6 +202,13 @@ class LocalEngine:
         fcntl.flock(lock, fcntl.LOCK_EX)
         new.rename(folder)
         return lock
+
+    def _set_aside(self, folder: Path) -> Path:
+        """Rename a run directory, so that nobody knows it any more, however long it takes to go."""
+        gone = Path(tempfile.mkdtemp(prefix=".gone-", dir=self.root))
+        with suppress(FileNotFoundError):
+            folder.rename(gone / "run")
+        return gone
 
     def _start(self, gang: GangSpec, folder: Path, claim: Claim, lock: int) -> None:
         """Prepare the run directory, start the supervisor, wait until all processes run."""
@@ -288,7 +299,11 @@ class LocalEngine:
         return [folder for folder in self.root.iterdir() if not folder.name.startswith(".")]
 
     def _find_claims(self) -> None:
-        """Take stock after a restart, and clear away what a killed server left half done."""
+        """Take stock after a restart, and clear away what a killed server left half done.
+
+        Beside the start: what a job left may be millions of files.
+        """
+        left: list[Path] = []
         for folder in self._folders():
             if held(folder):
                 planned = read_record(folder / "plan.json")
@@ -297,11 +312,13 @@ class LocalEngine:
                         planned["cpus"], planned["memory_mib"], planned["background"]
                     )
             elif not (folder / "state.json").exists():
-                remove_tree(folder)
+                left.append(self._set_aside(folder))
         for folder in self.root.glob(".*"):
             with suppress(FileNotFoundError):
                 if folder.stat().st_mtime < time.time() - STALE_AFTER_S and not held(folder):
-                    remove_tree(folder)
+                    left.append(folder)
+        if left:
+            threading.Thread(target=clear_away, args=(left,), daemon=True).start()
 
     def _claims(self) -> list[Claim]:
         """Return the claims of the gangs that run; those that ended are dropped."""
@@ -383,6 +400,13 @@ def await_end(folder: Path) -> None:
         if time.monotonic() > until:
             raise EngineError(f"{folder.name}: its supervisor does not end")
         time.sleep(0.002)
+
+
+def disk_full(error: BaseException) -> bool:
+    """Tell whether an error means that no space is left, here or for the supervisor."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return isinstance(error, EngineError) and os.strerror(errno.ENOSPC) in str(error)
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
