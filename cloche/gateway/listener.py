@@ -15,6 +15,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from cloche.gateway.corked import Corked
 from cloche.gateway.crowd import Crowd
 from cloche.gateway.limits import (
     CHUNK_FRAME_BYTES,
@@ -120,7 +121,8 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Wait for a request, not for ever and not among too many that wait."""
-        super().connection_made(cast(asyncio.Transport, transport))
+        corked = Corked(cast(asyncio.Transport, transport), self.loop)
+        super().connection_made(cast(asyncio.Transport, corked))
         self.deadline = self.loop.call_later(SILENT_S, self._late)
         self.crowd.arrived(self)
 

@@ -202,6 +202,7 @@ class Lane:
 
     def status(self, job: str) -> str:
         described = self.sagemaker.describe_training_job(TrainingJobName=job)
+        assert "TrainingJobStatus" in described, described
         if described["TrainingJobStatus"] == "Failed":
             return f"Failed: {described['FailureReason']}"
         return str(described["TrainingJobStatus"])

@@ -1,0 +1,59 @@
+"""A response's head and body leave together."""
+
+import asyncio
+import socket
+from typing import Any
+
+import uvloop
+
+from cloche.gateway.listener import Connection, Listener
+
+BODY = b"x" * 1379
+REQUEST = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"
+ROUNDS = 200
+
+
+async def answer(_scope: Any, _receive: Any, send: Any) -> None:
+    headers = [(b"content-length", b"%d" % len(BODY))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": BODY})
+
+
+class Bare(Connection):
+    """The control: a connection that writes to the transport itself."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self.transport = self.transport.transport  # type: ignore[attr-defined]
+
+
+async def parted(listener: Listener) -> int:
+    """Return how many of the answers came in more than one read."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    await listener.listen(listening)
+
+    def ask() -> int:
+        count = 0
+        with socket.create_connection(listening.getsockname()) as client:
+            for _ in range(ROUNDS):
+                client.sendall(REQUEST)
+                came = client.recv(65536)
+                count += not came.endswith(BODY)
+                while not came.endswith(BODY):
+                    came += client.recv(65536)
+        return count
+
+    try:
+        return await asyncio.to_thread(ask)
+    finally:
+        await listener.close()
+
+
+def test_head_and_body_come_in_one_piece() -> None:
+    assert uvloop.run(parted(Listener(answer))) == 0
+
+
+def test_without_the_cork_they_come_in_two() -> None:
+    listener = Listener(answer)
+    listener.protocol = lambda: Bare(listener)  # type: ignore[method-assign]
+    assert uvloop.run(parted(listener)) > 0
