@@ -17,8 +17,6 @@ from cloche.cli.output import Stop, err, out, size
 from cloche.core import home as homes
 from cloche.core.config import Home
 from cloche.environments import added, background
-from cloche.environments.build import BuildError
-from cloche.environments.build import build as build_environment
 from cloche.environments.ready import Ready, ready
 from cloche.environments.table import Framework
 
@@ -120,13 +118,16 @@ def build(name: Name, home: HomeOption = None) -> None:
     out.print(f"Building [bold]{name}[/]: {escape(', '.join(framework.packages))}")
     try:
         with saying() as say:
-            made = build_environment(framework, place, say)
-    except BuildError as error:
-        for line in error.lines if err.is_terminal else ():  # elsewhere all lines were printed
-            err.print(f"  {line}", markup=False, style="dim")
-        raise Stop(f"{name} was not built: {error}. Nothing was left behind.") from None
+            made = background.followed(framework, place, say)
+    except KeyboardInterrupt:
+        background.stop(place, framework)
+        raise
     except OSError as error:
         raise Stop(f"{name} was not built: {error}. Nothing was left behind.") from None
+    if isinstance(made, background.Failed):
+        for line in made.lines if err.is_terminal else ():  # elsewhere all lines were printed
+            err.print(f"  {line}", markup=False, style="dim")
+        raise Stop(f"{name} was not built: {made.reason}. Nothing was left behind.")
     took = f"{time.monotonic() - started:.0f} s"
     out.print(f"Built [bold]{name}[/] in {took}, {size(disk_used(made.prefixes[0]))}:", end=" ")
     out.print(versions(made), markup=False)

@@ -61,6 +61,11 @@ class Home:
         return self.path / "environments"
 
     @property
+    def builds(self) -> Path:
+        """Run directories of the sandboxes in which packages for environments are installed."""
+        return self.path / "builds"
+
+    @property
     def layers(self) -> Path:
         """What jobs' requirements.txt add to environments, by content."""
         return self.path / "layers"

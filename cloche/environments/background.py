@@ -15,7 +15,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,8 @@ from cloche.environments.ready import Ready, folder_of, ready
 from cloche.environments.table import Framework
 
 STARTS = 3  # of processes, one after the other, that may be killed before the build has failed
+LOOK_AGAIN_S = 0.1
+MOST_READ = 1 << 20  # bytes of a log at a time; no line is longer
 KILLED = "its process was killed {starts} times; see {log}"
 
 
@@ -101,7 +104,7 @@ def wanted(framework: Framework, home: Home, since_ms: int) -> Ready | Building 
 
 def start(framework: Framework, home: Home, files: Files, lock: IO[str]) -> int:
     """Start the process that builds, and return its pid; it inherits the lock."""
-    command = [sys.executable, "-P", "-m", "cloche.environments"]
+    command = [sys.executable, "-P", "-m", "cloche.builder"]
     name = [framework.name, framework.over]
     arguments = [str(home.path), str(lock.fileno()), *name, *framework.packages]
     with files.log.open("wb") as log:
@@ -129,9 +132,41 @@ def is_under_way(framework: Framework, home: Home) -> bool:
     return any(path == lock for path, _lock in running(home))
 
 
-def stop(home: Home) -> None:
-    """Ask every build in the background to end; it removes what it has made so far."""
-    for _path, lock in running(home):
+def followed(framework: Framework, home: Home, say: Callable[[str], None]) -> Ready | Failed:
+    """Return the environment, or why it can't be built, once that is known; `say` gets each line
+    of the build, whoever asked for it first.
+    """
+    since_ms, log, heard = to_ms(SystemClock().now()), Files(folder_of(framework, home)).log, 0
+    while True:
+        found = wanted(framework, home, since_ms)
+        records, heard = read_on(log, heard)
+        for record in records:
+            say(record.partition(" ")[2])
+        if not isinstance(found, Building):
+            return found
+        time.sleep(LOOK_AGAIN_S)
+
+
+def read_on(log: Path, start: int) -> tuple[list[str], int]:
+    """Return a log's whole lines from a place on, and where they end; it may have begun anew."""
+    try:
+        with log.open("rb") as file:
+            file.seek(start if start <= os.fstat(file.fileno()).st_size else 0)
+            begun, data = file.tell(), file.read(MOST_READ)
+    except FileNotFoundError:
+        return [], 0
+    whole = data.rfind(b"\n") + 1
+    return data[:whole].decode(errors="replace").splitlines(), begun + whole
+
+
+def stop(home: Home, framework: Framework | None = None) -> None:
+    """Ask the build of an environment, or each that runs in the background, to end; it removes
+    what it has made so far.
+    """
+    only = None if framework is None else Files(folder_of(framework, home)).lock
+    for path, lock in running(home):
+        if only is not None and path != only:
+            continue
         pid = said_of(lock).get("pid")
         if pid is not None:
             with suppress(ProcessLookupError):

@@ -1,7 +1,6 @@
 """Building an environment: a virtual environment of this Python, filled by pip."""
 
 import fcntl
-import json
 import os
 import shutil
 import subprocess
@@ -15,9 +14,12 @@ from pathlib import Path
 from cloche.core.config import Home
 from cloche.core.home import write_json
 from cloche.environments.ready import MANIFEST, Ready, folder_of, manifest, ready
-from cloche.environments.table import Framework, base_of
+from cloche.environments.table import Framework, base_of, named_here
 
 LAST_LINES = 15  # of what a failed command said
+QUIET = ("--disable-pip-version-check", "--no-input", "--progress-bar", "off")
+# Installs packages into the virtual environment at a folder; BuildError when that fails.
+Pip = Callable[[Sequence[str], Path, Callable[[str], None]], None]
 
 
 class BuildError(Exception):
@@ -28,21 +30,22 @@ class BuildError(Exception):
         self.lines = tuple(lines)
 
 
-def build(framework: Framework, home: Home, say: Callable[[str], None]) -> Ready:
+def build(framework: Framework, home: Home, say: Callable[[str], None], foreign: Pip) -> Ready:
     """Return the framework's environment, built now unless it was; BuildError when that fails.
 
     `say` gets every line of venv and pip. pip's own settings (PIP_INDEX_URL, pip.conf) hold. Two
-    builds at once wait for one another; what a killed one left is removed by the next.
+    builds at once wait for one another; what a killed one left is removed by the next. `foreign`
+    installs what the platform's table does not name: such a package's build runs code of anybody.
     """
     home.environments.mkdir(parents=True, exist_ok=True)
     base = base_of(framework)
-    under = None if base is None else ready(base, home) or build(base, home, say)
+    under = None if base is None else ready(base, home) or build(base, home, say, foreign)
     folder = folder_of(framework, home)
     with locked(home, say):
         if manifest(folder) is None or not (folder / "bin/python").exists():
             shutil.rmtree(folder, ignore_errors=True)
             try:
-                fill(framework, folder, under, say)
+                fill(framework, folder, under, say, foreign)
             except BaseException:
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
@@ -53,7 +56,11 @@ def build(framework: Framework, home: Home, say: Callable[[str], None]) -> Ready
 
 
 def fill(
-    framework: Framework, folder: Path, under: Ready | None, say: Callable[[str], None]
+    framework: Framework,
+    folder: Path,
+    under: Ready | None,
+    say: Callable[[str], None],
+    foreign: Pip,
 ) -> None:
     """Make the virtual environment, install, and say last that it is whole."""
     started = time.monotonic()
@@ -61,23 +68,41 @@ def fill(
     run([sys.executable, "-I", "-m", "venv", str(folder)], say)
     if under is not None:
         stand_on(under, folder)
-    # -I: nothing of the user's other Pythons gets in (PYTHONPATH, ~/.local).
-    pip = [str(folder / "bin/python"), "-I", "-m", "pip"]
-    quiet = ["--disable-pip-version-check", "--no-input", "--progress-bar", "off"]
-    run([*pip, "install", *quiet, "--", *framework.packages], say)
-    listing = [*pip, "list", "--local", "--format", "json", *quiet[:2]]
-    listed = run(listing, lambda _line: None)
-    found = next(line for line in listed if line.startswith("["))
+    (outside if named_here(framework) else foreign)(framework.packages, folder, say)
     write_json(
         folder / MANIFEST,
         {
             "name": framework.name,
             "packages": list(framework.packages),
-            "versions": {each["name"]: each["version"] for each in json.loads(found)},
+            "versions": distributions(folder),
             "built": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": round(time.monotonic() - started, 1),
         },
     )
+
+
+def install_command(packages: Sequence[str], folder: Path) -> list[str]:
+    """Return how pip installs packages into a virtual environment.
+
+    -I: nothing of the user's other Pythons gets in (PYTHONPATH, ~/.local).
+    """
+    pip = [str(folder / "bin/python"), "-I", "-m", "pip"]
+    return [*pip, "install", *QUIET, "--", *packages]
+
+
+def outside(packages: Sequence[str], folder: Path, say: Callable[[str], None]) -> None:
+    """Install as this user, in no sandbox."""
+    run(install_command(packages, folder), say)
+
+
+def distributions(folder: Path) -> dict[str, str]:
+    """Return what is installed, by the names of folders: no code of a package is run for that."""
+    found: dict[str, str] = {}
+    for path in sorted(folder.glob("lib/python*/site-packages/*.dist-info")):
+        name, _, version = path.name.removesuffix(".dist-info").rpartition("-")
+        if name:
+            found[name] = version
+    return found
 
 
 def stand_on(under: Ready, folder: Path) -> None:

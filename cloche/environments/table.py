@@ -123,3 +123,11 @@ def base_of(framework: Framework) -> Framework | None:
 def over(framework: Framework) -> tuple[Framework, ...]:
     """Return the environments that may stand on one."""
     return tuple(each for each in FRAMEWORKS if each.over == framework.name)
+
+
+def named_here(framework: Framework) -> bool:
+    """Return whether this table names just these packages under this name.
+
+    Others' packages run nowhere but in sandboxes: neither their builds, nor in a fork server.
+    """
+    return any((f.name, f.packages) == (framework.name, framework.packages) for f in FRAMEWORKS)

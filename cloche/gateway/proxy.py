@@ -42,12 +42,15 @@ class Head:
 
 
 class Proxy:
-    """Speaks proxy on any number of sockets: AWS's hosts go to `gateway`, others out."""
+    """Speaks proxy on any number of sockets: AWS's hosts go to `gateway`, others out.
+
+    Without a gateway AWS's hosts are like others.
+    """
 
     def __init__(
         self,
-        gateway: Listener,
-        authority: Authority,
+        gateway: Listener | None,
+        authority: Authority | None,
         egress: Egress,
         crowd: Crowd | None = None,
     ) -> None:
@@ -99,9 +102,12 @@ class Proxy:
             logger.debug("a proxied connection ended: %s", error)
             connection.transport.abort()
 
+    def _is_ours(self, target: Target) -> bool:
+        return self.gateway is not None and AWS_NAME.fullmatch(target.host) is not None
+
     async def _connect(self, connection: "Connection", head: Head) -> None:
         target = authority_form(head.target)
-        if target.port == 443 and AWS_NAME.fullmatch(target.host):
+        if target.port == 443 and self._is_ours(target):
             connection.transport.write(b"HTTP/1.1 200 Connection Established\r\n\r\n")
             await self._end_tls(connection, target.host, head.rest)
             return
@@ -122,7 +128,7 @@ class Proxy:
         target = Target(short(url.hostname), port_of(url.netloc, 80))
         path = url.path or "/"
         origin = f"{path}?{url.query}" if url.query else path
-        if AWS_NAME.fullmatch(target.host) or self.egress.is_platform(target):
+        if self._is_ours(target) or self.egress.is_platform(target):
             self._hand_over(connection, rewritten(head, origin))
             return
         route = self.egress.upstream_for(target, secure=False)
@@ -151,6 +157,7 @@ class Proxy:
         """Speak TLS as `host` on the connection and let the gateway answer what comes."""
         if rest:
             raise Refused(400, "The client spoke before the tunnel stood")
+        assert self.authority is not None
         loop = asyncio.get_running_loop()
         context = await loop.run_in_executor(None, self.authority.context, host.rstrip("."))
         early = Early()
@@ -179,6 +186,7 @@ class Proxy:
         connection.transport.resume_reading()
 
     def _to_gateway(self, transport: asyncio.Transport, content: bytes) -> None:
+        assert self.gateway is not None
         protocol = self.gateway.protocol()
         protocol.connection_made(transport)
         transport.set_protocol(protocol)

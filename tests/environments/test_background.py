@@ -71,7 +71,7 @@ def builder(framework: Framework, home: Home) -> psutil.Process:
     found = [
         process
         for process in psutil.process_iter(["cmdline"])
-        if {"cloche.environments", folder, framework.name} <= set(process.info["cmdline"] or ())
+        if {"cloche.builder", folder, framework.name} <= set(process.info["cmdline"] or ())
     ]
     assert len(found) == 1
     return found[0]

@@ -9,7 +9,7 @@ import pytest
 
 from cloche.core.config import Home
 from cloche.environments import table
-from cloche.environments.build import BuildError, build
+from cloche.environments.build import BuildError, build, outside
 from cloche.environments.ready import MANIFEST, distribution, folder_of, ready
 from cloche.environments.table import FRAMEWORKS, Framework
 from cloche.testing.wheel import write_wheel
@@ -34,7 +34,7 @@ def test_built_once_and_after_a_kill_anew(tmp_path: Path) -> None:
     rest.mkdir(parents=True)
     (rest / "python").touch()
     assert ready(TINY, home) is None
-    made = build(TINY, home, said.append)
+    made = build(TINY, home, said.append, outside)
     assert any("clochetiny-1.2" in line for line in said)
     assert dict(made.versions) == {"clochetiny": "1.2"} and made.built is not None
     assert made.prefixes[0] == folder_of(TINY, home)
@@ -43,7 +43,7 @@ def test_built_once_and_after_a_kill_anew(tmp_path: Path) -> None:
     assert printed == "42 None\n"
     assert ready(TINY, home) == made
     said.clear()
-    assert build(TINY, home, said.append) == made and not said
+    assert build(TINY, home, said.append, outside) == made and not said
     other = Framework("tiny", ("app",), ("clochetiny==1.3",))
     assert folder_of(other, home) != folder_of(TINY, home) and ready(other, home) is None
     (made.prefixes[0] / MANIFEST).write_text("")  # as after a crash of the disk
@@ -58,11 +58,11 @@ def test_over_another(tmp_path: Path, wheels: Path, monkeypatch: pytest.MonkeyPa
     base = Framework("base", ("app",), ("clochetiny==1.2", "clocheother"))
     upper = Framework("upper", (), ("clochetiny==1.1",), over="base", imported="clochetiny")
     monkeypatch.setattr(table, "FRAMEWORKS", (base, upper))
-    beneath = build(base, home, lambda _line: None)
+    beneath = build(base, home, lambda _line: None, outside)
     command = beneath.prefixes[0] / "bin/answer"
     command.write_text(f"#!{beneath.python}\nimport clocheother\nprint(clocheother.SEES)\n")
     command.chmod(0o755)
-    made = build(upper, home, lambda _line: None)
+    made = build(upper, home, lambda _line: None, outside)
     assert ready(upper, home) == made
     assert made.prefixes == (folder_of(upper, home), *beneath.prefixes)
     assert dict(made.versions) == {"clochetiny": "1.1", "clocheother": "1.0"}
@@ -80,7 +80,7 @@ def test_what_it_stands_on_is_built_first(
     upper = Framework("upper", (), ("clochetiny==1.1",), over="base", imported="clochetiny")
     monkeypatch.setattr(table, "FRAMEWORKS", (base, upper))
     home = Home(tmp_path / "home")
-    build(upper, home, lambda _line: None)
+    build(upper, home, lambda _line: None, outside)
     assert ready(base, home) is not None and ready(upper, home) is not None
 
 
@@ -88,7 +88,7 @@ def test_failed_build_leaves_nothing(tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
     missing = Framework("missing", ("app",), ("clochetiny==9",))
     with pytest.raises(BuildError, match="pip ended with exit code 1") as error:
-        build(missing, home, lambda _line: None)
+        build(missing, home, lambda _line: None, outside)
     assert error.value.lines[-1] == "ERROR: No matching distribution found for clochetiny==9"
     assert [path.name for path in home.environments.iterdir()] == [".lock"]
 
@@ -104,14 +104,14 @@ def test_two_builds_wait_for_one_another(tmp_path: Path, monkeypatch: pytest.Mon
             assert line == "Waiting for another build to end"
             waiting.set()
 
-        second = threading.Thread(target=build, args=(TINY, home, say))
+        second = threading.Thread(target=build, args=(TINY, home, say, outside))
         second.start()
         assert waiting.wait(10) and ready(TINY, home) is None
     second.join(10)
     assert ready(TINY, home) is not None
 
 
-def fill(_framework: Framework, folder: Path, _under: None, _say: object) -> None:
+def fill(_framework: Framework, folder: Path, _under: None, _say: object, _pip: object) -> None:
     (folder / "bin").mkdir(parents=True)
     (folder / "bin/python").touch()
     (folder / MANIFEST).write_text('{"versions": {}, "built": "2026-01-01"}')
