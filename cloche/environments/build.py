@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -11,6 +10,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from cloche.core import beneath
 from cloche.core.config import Home
 from cloche.core.home import write_json
 from cloche.environments.ready import MANIFEST, Ready, folder_of, manifest, ready
@@ -43,11 +43,11 @@ def build(framework: Framework, home: Home, say: Callable[[str], None], foreign:
     folder = folder_of(framework, home)
     with locked(home, say):
         if manifest(folder) is None or not (folder / "bin/python").exists():
-            shutil.rmtree(folder, ignore_errors=True)
+            beneath.remove(folder)
             try:
                 fill(framework, folder, under, say, foreign)
             except BaseException:
-                shutil.rmtree(folder, ignore_errors=True)
+                beneath.remove(folder)
                 raise
     made = ready(framework, home)
     if made is None:
