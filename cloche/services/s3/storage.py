@@ -130,12 +130,15 @@ class S3:
         return await self._put(bucket, key, write, content_type)
 
     async def put_file(
-        self, bucket: str, key: str, path: Path, content_type: str | None = None
+        self, bucket: str, key: str, path: Path | int, content_type: str | None = None
     ) -> StoredObject:
-        """Keep the file's content under the key; the file itself is not used afterwards."""
+        """Keep a file's content under the key; the file itself is not used afterwards.
+
+        path: its path, or a descriptor of it, which the caller closes.
+        """
 
         def write() -> tuple[str, str, int]:
-            with path.open("rb") as file:
+            with open(path, "rb", closefd=not isinstance(path, int)) as file:
                 return self._ingest(iter(lambda: file.read(PIECE), b""))
 
         return await self._put(bucket, key, write, content_type)

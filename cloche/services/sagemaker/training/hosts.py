@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cloche.core.clock import Clock, to_ms
 from cloche.core.config import Config
 from cloche.engine import Engine, GangSpec, Mount, ProcessSpec, Warm
+from cloche.engine.folders import remove_tree
 from cloche.environments.table import Framework, over
 from cloche.services.sagemaker.environments import (
     Environment,
@@ -118,7 +118,7 @@ def prepare(job: TrainingJob, s3: S3, config: Config) -> None:
     Blocks (0.2 s for 10,000 objects): call it from a thread.
     """
     ground = ground_of(job, config)
-    shutil.rmtree(ground.folder, ignore_errors=True)
+    remove_tree(ground.folder)
     for host in job.hosts:
         ml = ground.ml(host)
         for folder in FOLDERS:
