@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING
 
 from cloche.core.clock import to_ms
 from cloche.core.errors import AwsError
-from cloche.engine import DiskFull, EngineError, InsufficientCapacity, Seen
+from cloche.engine import InsufficientCapacity, Seen
 from cloche.engine.folders import remove_tree
-from cloche.records.errors import Conflict, StorageFull, storage_full
+from cloche.records.errors import Conflict, StorageFull
 from cloche.records.store import Change, Resource
-from cloche.services.sagemaker.environments import NotBuilt
 from cloche.services.sagemaker.instance import INSTANCE_TYPES
 from cloche.services.sagemaker.layers import Asker, Installing, Layer
 from cloche.services.sagemaker.records import (
@@ -39,11 +38,12 @@ from cloche.services.sagemaker.training import (
     checkpoints,
     image,
     rule_run,
+    staged,
+    trouble,
     warm_pool_record,
     warm_pools,
 )
 from cloche.services.sagemaker.training import hosts as h
-from cloche.services.sagemaker.training.channels import DownloadError
 from cloche.services.sagemaker.training.checkpoints import Checkpoints
 from cloche.services.sagemaker.training.data_warnings import DataWarnings
 from cloche.services.sagemaker.training.decide import (
@@ -71,8 +71,6 @@ CHECK_S = 5.0  # that the end of a job waits for the look at its pictures
 RETRY_S = 0.5  # between two tries for capacity
 FULL_RETRY_S = 5.0  # between two tries for space on the disk
 TRIES = 3  # to prepare a job, where the reason is none of its own
-FULL = "Waiting for disk space: the disk that holds Cloche's home folder is full"
-AGAIN = "Trying again after an internal error: "
 # Between two looks at a running job, and two samples of what it uses: soon while it is young.
 FIRST_LOOK_S, LAST_LOOK_S = 0.1, 1.0
 FIRST_SAMPLE_S, LAST_SAMPLE_S = 1.0, 5.0
@@ -90,6 +88,7 @@ class Remembered:
     failures: int = 0  # of its preparation, for reasons that were not its own
     sample: Sample | None = None
     check: asyncio.Task[None] | None = None
+    damage: asyncio.Task[str | None] | None = None  # why its input can't be trusted
     asker: Asker | None = None  # for what its requirements add
 
 
@@ -125,7 +124,7 @@ class TrainingJobs:
             raise
         except Exception as error:
             with suppress(Conflict, AwsError):
-                await self.wait(job, job.secondary, trouble(error))
+                await self.wait(job, job.secondary, trouble.message(error))
             raise
 
     async def act(self, job: TrainingJob) -> float | None:
@@ -207,23 +206,18 @@ class TrainingJobs:
 
     async def unprepared(self, job: TrainingJob, error: Exception) -> float:
         """Write down why the job could not be started: that it waits for that, or will fail."""
-        if trouble(error) == FULL:
-            await self.wait(job, job.secondary, FULL)
+        if trouble.full(error):
+            await self.wait(job, job.secondary, trouble.message(error))
             return FULL_RETRY_S
-        if isinstance(error, NotBuilt):
-            return await self.give_up(job, f"ClientError: {error}")
-        if isinstance(error, DownloadError | AwsError):
-            return await self.give_up(job, f"ClientError: Data download failed:{error}")
-        if isinstance(error, EngineError):
-            return await self.give_up(job, f"InternalServerError: The hosts did not start: {error}")
-        logger.error("%s: it was not prepared", job.resource.arn, exc_info=error)
-        kept = self.kept(job)
-        kept.failures += 1
-        if kept.failures < TRIES:
-            return await self.wait(job, job.secondary, trouble(error))
-        return await self.give_up(
-            job, f"InternalServerError: The job could not be prepared: {told(error)}"
-        )
+        failure, kept = trouble.reason(error), self.kept(job)
+        if failure is None:
+            logger.error("%s: it was not prepared", job.resource.arn, exc_info=error)
+            kept.failures += 1
+            if kept.failures < TRIES:
+                return await self.wait(job, job.secondary, trouble.message(error))
+            told = trouble.told(error)
+            failure = f"InternalServerError: The job could not be prepared: {told}"
+        return await self.give_up(job, failure)
 
     async def queue(self, job: TrainingJob, reason: str) -> float:
         """Write down that the job waits for capacity."""
@@ -291,8 +285,11 @@ class TrainingJobs:
         await self.open_doors(job)
         progress = await self.harvest(job, whole=False)
         await self.sample(job)
-        if progress.transitions[-1].message.startswith((FULL, AGAIN)):  # that is over
+        if trouble.passing(progress.transitions[-1].message):  # that is over
             progress = progress.go(job.secondary, self.sagemaker.store.clock.now())
+        looked = self.look_at_input(job)
+        if looked.done() and looked.result() and progress.failure is None:
+            progress = replace(progress, failure=looked.result())
         if progress is not job.progress:
             await self.write(job, progress)
         with suppress(AwsError):  # at the job's end it is tried again, and then it is told
@@ -307,6 +304,13 @@ class TrainingJobs:
 
     async def end(self, job: TrainingJob, plan: End, seen: Mapping[str, Seen]) -> float:
         """Write down how the job will end, with the rest of its metrics."""
+        if plan.ending is S.COMPLETED:
+            looked = self.look_at_input(job)
+            await asyncio.wait({looked}, timeout=CHECK_S)
+            if not looked.done():
+                return await self.wait(job, job.secondary, "Verifying the input data")
+            if damage := looked.result():
+                plan = End(S.FAILED, failure=damage)
         progress, failure = await self.harvest(job), plan.failure
         if plan.failed_host is not None:
             host = plan.failed_host
@@ -345,6 +349,8 @@ class TrainingJobs:
 
     async def finish(self, job: TrainingJob) -> None:
         """Let go of everything the job held, then write its final status."""
+        if (damage := self.kept(job).damage) is not None:
+            damage.cancel()
         check = self.kept(job).check
         if check is not None:
             await asyncio.wait({check}, timeout=CHECK_S)
@@ -424,6 +430,13 @@ class TrainingJobs:
         logs, kept = await self.logs(job), self.kept(job).harvest
         return await kept.look(job, logs, self.sagemaker, whole=whole)
 
+    def look_at_input(self, job: TrainingJob) -> asyncio.Task[str | None]:
+        """Return the look at the contents of the job's input, which goes on beside the job."""
+        kept, folder = self.kept(job), h.ground_of(job, self.sagemaker.config).folder
+        if kept.damage is None:
+            kept.damage = asyncio.create_task(staged.damage(folder, self.sagemaker.s3))
+        return kept.damage
+
     async def sample(self, job: TrainingJob) -> None:
         """Put what the hosts use to CloudWatch, when it is time."""
         kept, now = self.kept(job), self.sagemaker.store.clock.now()
@@ -470,14 +483,3 @@ class TrainingJobs:
         if remembered is not None:
             remembered.harvest.close()
         self.checkpoints.forget(h.mls_of(job, sagemaker.config))
-
-
-def trouble(error: Exception) -> str:
-    """Return what a job's status says while a step is tried again."""
-    full = isinstance(error, StorageFull | DiskFull) or storage_full(error)
-    return FULL if full else f"{AGAIN}{told(error)}"
-
-
-def told(error: Exception) -> str:
-    """Return an error in a line."""
-    return f"{type(error).__name__}: {error}"[:512]

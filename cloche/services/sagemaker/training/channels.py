@@ -31,6 +31,14 @@ class Placed:
     path: str
 
 
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A file of a job that stands for an object."""
+
+    path: Path
+    stored: StoredObject
+
+
 def split_uri(uri: str) -> tuple[str, str]:
     """Return bucket and key (or prefix) of `s3://bucket/key`; an AwsError when it is none."""
     scheme, _, rest = uri.partition("://")
@@ -112,8 +120,9 @@ def shard(placed: Sequence[Placed], host: int, hosts: int, distribution: str) ->
     return placed[host::hosts] if distribution == "ShardedByS3Key" else placed
 
 
-def link_all(s3: S3, placed: Sequence[Placed], folder: Path) -> None:
+def link_all(s3: S3, placed: Sequence[Placed], folder: Path) -> list[Staged]:
     """Fill a new folder with hard links; DownloadError for keys that can't be files."""
+    staged = list[Staged]()
     folder.mkdir(parents=True, exist_ok=True)
     for item in placed:
         parts = parts_of(item.stored.key, item.path)
@@ -122,7 +131,7 @@ def link_all(s3: S3, placed: Sequence[Placed], folder: Path) -> None:
             if item.path.endswith("/"):
                 target.mkdir(parents=True, exist_ok=True)
             elif parts:
-                s3.link(item.stored, target)
+                staged.append(link(s3, item.stored, target))
         except FileExistsError as error:
             if not same_file(item.stored.path, target):
                 raise DownloadError(
@@ -136,6 +145,19 @@ def link_all(s3: S3, placed: Sequence[Placed], folder: Path) -> None:
             ) from error
         except OSError as error:
             raise DownloadError(f"{printed(item.stored.key)}: {error.strerror}") from error
+    return staged
+
+
+def link(s3: S3, stored: StoredObject, target: Path) -> Staged:
+    """Put an object's content at a path; DownloadError when it has not the size that it should."""
+    linked = s3.link(stored, target)
+    size = target.stat().st_size
+    if size != linked.size:
+        raise DownloadError(
+            f"The content of s3://{linked.bucket}/{printed(linked.key)} is damaged: "
+            f"it has {size:,} bytes instead of {linked.size:,}"
+        )
+    return Staged(target, linked)
 
 
 def parts_of(key: str, path: str, *, strict: bool = False) -> list[str]:
