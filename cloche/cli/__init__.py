@@ -1,5 +1,6 @@
 """The `cloche` command. It talks HTTP to the server like any client."""
 
+import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -185,6 +186,18 @@ def status(home: HomeOption = None) -> None:
     Exit code: 0 it is up, 3 it is not.
     """
     statuses.status(home_of(home))
+
+
+@app.command()
+def fsck(home: HomeOption = None) -> None:
+    """Read everything that S3 keeps, and say what is damaged or missing.
+
+    The server may be up or down. Nothing is changed. Exit code: 0 all is as it was put, 1 it is
+    not.
+    """
+    # A program of its own: it reads the records, which no command does.
+    program = (sys.executable, "-m", "cloche.fsck", str(home_of(home).path))
+    raise typer.Exit(subprocess.run(program, check=False).returncode)
 
 
 @app.command()

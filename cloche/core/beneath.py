@@ -208,6 +208,24 @@ def walk(
         os.close(here)
 
 
+def descend(root: int, relative: str, *, repair: bool = False) -> int | None:
+    """Return a descriptor, to list, of a folder beneath `root`; None when there is none, or a link
+    on the way. With `repair` its owner gets the rights that he took from himself.
+    """
+    here: int | None = os.dup(root)
+    for part in relative.split("/"):
+        assert here is not None and part not in ("", "..")
+        outer = here
+        try:
+            status = look(outer, part, repair=repair)
+            here = None if status is None else opened(outer, part, denied=(errno.EACCES,))
+        finally:
+            os.close(outer)
+        if here is None:
+            break
+    return here
+
+
 def listed(folder: int, most: int) -> list[str]:
     """Return the names in a folder in order; TooMuch when there are more than `most`."""
     names: list[str] = []

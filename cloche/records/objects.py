@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -236,3 +237,46 @@ def blobs(connection: Connection) -> set[str]:
     """Return the ids of all blobs that some row names."""
     query = sa.union_all(sa.select(t.object_.c.blob), sa.select(t.part.c.blob))
     return set(connection.execute(query).scalars())
+
+
+# ---------------------------------------------------------------- of all buckets, to be checked
+
+PAGE = 1000  # rows read at a time: a long read would keep the database's log from being emptied
+
+
+def total_size(connection: Connection) -> int:
+    """Return the bytes of all contents."""
+    total = 0
+    for table in (t.object_, t.part):
+        query = sa.select(sa.func.coalesce(sa.func.sum(table.c.size), 0))
+        total += connection.execute(query).scalar_one()
+    return total
+
+
+def every_object(connection: Connection) -> Iterator[ObjectRow]:
+    """Yield all objects, a page at a time."""
+    names = connection.execute(sa.select(t.bucket.c.name).order_by(t.bucket.c.name)).scalars().all()
+    for bucket in names:
+        start, inclusive = "", True
+        while page := objects(connection, bucket, start, None, PAGE, inclusive):
+            yield from page
+            start, inclusive = page[-1].key, False
+
+
+def every_part(connection: Connection) -> Iterator[PartRow]:
+    """Yield all parts of all uploads that are under way."""
+    uploads = connection.execute(sa.select(t.part.c.upload).distinct()).scalars().all()
+    for upload in uploads:
+        query = sa.select(t.part).where(t.part.c.upload == upload).order_by(t.part.c.number)
+        yield from [PartRow(*row) for row in connection.execute(query)]
+
+
+def is_part(connection: Connection, part: PartRow) -> bool:
+    """Return whether there is (still) such a part with this content."""
+    query = sa.select(t.part.c.number).where(t.part.c.blob == part.blob)
+    return connection.execute(query).first() is not None
+
+
+def part_sizes(row: ObjectRow) -> list[int]:
+    """Return the sizes of the parts that an object was uploaded in."""
+    return [size for size, _ in json.loads(row.document).get("parts", ())]

@@ -23,6 +23,7 @@ from cloche.records.store import Store
 from cloche.services.s3.blobs import PIECE, BlobStore, LocalBlobs, link_or_copy
 from cloche.services.s3.document import Document, Texts, dump
 from cloche.services.s3.errors import no_such_bucket, no_such_key
+from cloche.services.s3.verify import Verified
 
 T = TypeVar("T")
 PAGE = 1000  # objects read from the index at a time
@@ -91,6 +92,7 @@ class S3:
     def __init__(self, store: Store, blobs: Path | BlobStore) -> None:
         self.store = store
         self.blobs: BlobStore = LocalBlobs(blobs) if isinstance(blobs, Path) else blobs
+        self.verified = Verified()
         self.pool = ThreadPoolExecutor(THREADS, thread_name_prefix="s3")
         self.blobs.sweep(rows.blobs(store.read()))
 
@@ -130,18 +132,23 @@ class S3:
         return await self._put(bucket, key, write, content_type)
 
     async def put_file(
-        self, bucket: str, key: str, path: Path, content_type: str | None = None
+        self, bucket: str, key: str, path: Path | int, content_type: str | None = None
     ) -> StoredObject:
-        """Keep the file's content under the key; the file itself is not used afterwards."""
+        """Keep a file's content under the key; the file itself is not used afterwards.
+
+        path: its path, or a descriptor of it, which the caller closes.
+        """
 
         def write() -> tuple[str, str, int]:
-            with path.open("rb") as file:
+            with open(path, "rb", closefd=not isinstance(path, int)) as file:
                 return self._ingest(iter(lambda: file.read(PIECE), b""))
 
         return await self._put(bucket, key, write, content_type)
 
-    def link(self, found: StoredObject, destination: Path) -> None:
+    def link(self, found: StoredObject, destination: Path) -> StoredObject:
         """Put the object's content at `destination`, as a hard link where that can be.
+
+        Return the object as it was put there.
 
         The file is read-only and shared with the store: lay an overlay over it before anybody may
         write. Folders are made as needed. FileExistsError; FileNotFoundError when the object was
@@ -159,7 +166,7 @@ class S3:
                     raise
                 found = newer
             else:
-                return
+                return found
 
     # ------------------------------------------------------------------ for the operations
 

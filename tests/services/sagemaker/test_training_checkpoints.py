@@ -15,6 +15,7 @@ from botocore.exceptions import ClientError
 from training_client import BUCKET, Trainer, wait_for
 from training_world import World
 
+from cloche.core import beneath
 from cloche.services.sagemaker.records import SecondaryStatus as S
 from cloche.services.sagemaker.training import checkpoints
 from cloche.testing.platform import Platform
@@ -157,24 +158,26 @@ async def test_a_bucket_that_is_gone_fails_the_job(world: World) -> None:
 
 
 def test_a_file_changed_while_it_is_copied_is_not_sent(tmp_path: Path) -> None:
-    root = tmp_path / "root"
-    (root / "sub").mkdir(parents=True)
-    (root / "sub/file").write_text("abc")
-    states = checkpoints.scan(root)
+    folder = tmp_path / "root"
+    (folder / "sub").mkdir(parents=True)
+    (folder / "sub/file").write_text("abc")
     target = tmp_path / "copy"
-    assert checkpoints.copy_whole(root, "sub/file", states["sub/file"], target)
-    (root / "sub/file").write_text("abcd")
-    assert checkpoints.copy_whole(root, "sub/file", states["sub/file"], target) is None
-    (root / "sub").rename(root / "moved")
-    os.symlink("moved", root / "sub")
-    assert checkpoints.copy_whole(root, "sub/file", (4, 0), target) is None
+    with beneath.folder(folder) as root:
+        states = checkpoints.scan(root)
+        assert checkpoints.copy_whole(root, "sub/file", states["sub/file"], target)
+        (folder / "sub/file").write_text("abcd")
+        assert checkpoints.copy_whole(root, "sub/file", states["sub/file"], target) is None
+        (folder / "sub").rename(folder / "moved")
+        os.symlink("moved", folder / "sub")
+        assert checkpoints.copy_whole(root, "sub/file", (4, 0), target) is None
 
 
 def test_names_that_are_no_keys_are_left_out(tmp_path: Path) -> None:
     (tmp_path / "good").write_text("")
     Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff")).write_text("")
     os.mkfifo(tmp_path / "pipe")
-    assert list(checkpoints.scan(tmp_path)) == ["good"]
+    with beneath.folder(tmp_path) as root:
+        assert list(checkpoints.scan(root)) == ["good"]
 
 
 async def test_looks_are_seconds_apart(world: World) -> None:

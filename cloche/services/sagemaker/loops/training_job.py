@@ -6,6 +6,7 @@ Every step may be cut off and made again: what is written last is the record.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -14,10 +15,10 @@ from typing import TYPE_CHECKING
 
 from cloche.core.clock import to_ms
 from cloche.core.errors import AwsError
-from cloche.engine import EngineError, InsufficientCapacity, Seen
+from cloche.engine import InsufficientCapacity, Seen
 from cloche.engine.folders import remove_tree
-from cloche.records.store import Change, Resource, StorageFull
-from cloche.services.sagemaker.environments import NotBuilt
+from cloche.records.errors import Conflict, StorageFull
+from cloche.records.store import Change, Resource
 from cloche.services.sagemaker.instance import INSTANCE_TYPES
 from cloche.services.sagemaker.layers import Asker, Installing, Layer
 from cloche.services.sagemaker.records import (
@@ -32,15 +33,17 @@ from cloche.services.sagemaker.records import (
     training_job,
 )
 from cloche.services.sagemaker.training import (
+    artifacts,
     attempts,
     checkpoints,
     image,
     rule_run,
+    staged,
+    trouble,
     warm_pool_record,
     warm_pools,
 )
 from cloche.services.sagemaker.training import hosts as h
-from cloche.services.sagemaker.training.channels import DownloadError, split_uri
 from cloche.services.sagemaker.training.checkpoints import Checkpoints
 from cloche.services.sagemaker.training.data_warnings import DataWarnings
 from cloche.services.sagemaker.training.decide import (
@@ -55,26 +58,19 @@ from cloche.services.sagemaker.training.decide import (
     Watch,
 )
 from cloche.services.sagemaker.training.harvest import Harvest
-from cloche.services.sagemaker.training.outcome import (
-    REASON_LIMIT,
-    archive,
-    failure_reason,
-    inside,
-    regular,
-)
-from cloche.services.sagemaker.training.watch import (
-    NAMESPACE,
-    Sample,
-    usage_data,
-)
+from cloche.services.sagemaker.training.outcome import REASON_LIMIT, failure_reason
+from cloche.services.sagemaker.training.watch import NAMESPACE, Sample, usage_data
 
 if TYPE_CHECKING:
     from cloche.services.cloudwatch import Datum
     from cloche.services.sagemaker import SageMaker
 
+logger = logging.getLogger("cloche.sagemaker")
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
 CHECK_S = 5.0  # that the end of a job waits for the look at its pictures
 RETRY_S = 0.5  # between two tries for capacity
+FULL_RETRY_S = 5.0  # between two tries for space on the disk
+TRIES = 3  # to prepare a job, where the reason is none of its own
 # Between two looks at a running job, and two samples of what it uses: soon while it is young.
 FIRST_LOOK_S, LAST_LOOK_S = 0.1, 1.0
 FIRST_SAMPLE_S, LAST_SAMPLE_S = 1.0, 5.0
@@ -89,8 +85,10 @@ class Remembered:
     prepared: bool = False
     logs: dict[str, Path] = field(default_factory=dict)
     harvest: Harvest = field(default_factory=Harvest)
+    failures: int = 0  # of its preparation, for reasons that were not its own
     sample: Sample | None = None
     check: asyncio.Task[None] | None = None
+    damage: asyncio.Task[str | None] | None = None  # why its input can't be trusted
     asker: Asker | None = None  # for what its requirements add
 
 
@@ -116,8 +114,21 @@ class TrainingJobs:
         return resource.status in UNSETTLED
 
     async def step(self, resource: Resource) -> float | None:
-        """Do what is next for one job."""
+        """Do what is next for one job. What goes wrong is told in its status before it is tried
+        again.
+        """
         job = training_job(resource)
+        try:
+            return await self.act(job)
+        except Conflict:
+            raise
+        except Exception as error:
+            with suppress(Conflict, AwsError):
+                await self.wait(job, job.secondary, trouble.message(error))
+            raise
+
+    async def act(self, job: TrainingJob) -> float | None:
+        """Do what is next for one job."""
         seen = await asyncio.to_thread(self.sagemaker.engine.see, h.gang_of(job))
         plan = attempts.plan(job, seen, self.sagemaker.store.clock.now())
         match plan:
@@ -182,18 +193,31 @@ class TrainingJobs:
                 h.write_heading(job, log, sagemaker.store.clock, sagemaker.config, layer)
             gang = h.gang(job, logs, sagemaker.config, sagemaker.engine, layer)
             placed = await asyncio.to_thread(sagemaker.engine.launch, gang)
-        except NotBuilt as error:
-            return await self.give_up(job, f"ClientError: {error}")
-        except (DownloadError, AwsError) as error:
-            return await self.give_up(job, f"ClientError: Data download failed:{error}")
-        except EngineError as error:
-            return await self.give_up(job, f"InternalServerError: The hosts did not start: {error}")
+        except Conflict:
+            raise
+        except Exception as error:
+            return await self.unprepared(job, error)
         if isinstance(placed, InsufficientCapacity):
             return await self.queue(job, placed.message)
         folder, log = h.ground_of(job, sagemaker.config).channels, logs[job.hosts[0]]
         warn = self.data.warn(job.request["InputDataConfig"], folder, log)
         kept.check = asyncio.create_task(warn)
         return await self.started(job)
+
+    async def unprepared(self, job: TrainingJob, error: Exception) -> float:
+        """Write down why the job could not be started: that it waits for that, or will fail."""
+        if trouble.full(error):
+            await self.wait(job, job.secondary, trouble.message(error))
+            return FULL_RETRY_S
+        failure, kept = trouble.reason(error), self.kept(job)
+        if failure is None:
+            logger.error("%s: it was not prepared", job.resource.arn, exc_info=error)
+            kept.failures += 1
+            if kept.failures < TRIES:
+                return await self.wait(job, job.secondary, trouble.message(error))
+            told = trouble.told(error)
+            failure = f"InternalServerError: The job could not be prepared: {told}"
+        return await self.give_up(job, failure)
 
     async def queue(self, job: TrainingJob, reason: str) -> float:
         """Write down that the job waits for capacity."""
@@ -261,6 +285,11 @@ class TrainingJobs:
         await self.open_doors(job)
         progress = await self.harvest(job, whole=False)
         await self.sample(job)
+        if trouble.passing(progress.transitions[-1].message):  # that is over
+            progress = progress.go(job.secondary, self.sagemaker.store.clock.now())
+        looked = self.look_at_input(job)
+        if looked.done() and looked.result() and progress.failure is None:
+            progress = replace(progress, failure=looked.result())
         if progress is not job.progress:
             await self.write(job, progress)
         with suppress(AwsError):  # at the job's end it is tried again, and then it is told
@@ -275,6 +304,13 @@ class TrainingJobs:
 
     async def end(self, job: TrainingJob, plan: End, seen: Mapping[str, Seen]) -> float:
         """Write down how the job will end, with the rest of its metrics."""
+        if plan.ending is S.COMPLETED:
+            looked = self.look_at_input(job)
+            await asyncio.wait({looked}, timeout=CHECK_S)
+            if not looked.done():
+                return await self.wait(job, job.secondary, "Verifying the input data")
+            if damage := looked.result():
+                plan = End(S.FAILED, failure=damage)
         progress, failure = await self.harvest(job), plan.failure
         if plan.failed_host is not None:
             host = plan.failed_host
@@ -301,7 +337,7 @@ class TrainingJobs:
         progress = replace(job.progress, uploaded=True, rules=said)
         try:
             await self.put_checkpoints(job, strict=True)
-            await self.put_artifacts(job)
+            await artifacts.put(job, h.ground_of(job, self.sagemaker.config), self.sagemaker.s3)
         except StorageFull:
             raise
         except AwsError as error:
@@ -313,6 +349,8 @@ class TrainingJobs:
 
     async def finish(self, job: TrainingJob) -> None:
         """Let go of everything the job held, then write its final status."""
+        if (damage := self.kept(job).damage) is not None:
+            damage.cancel()
         check = self.kept(job).check
         if check is not None:
             await asyncio.wait({check}, timeout=CHECK_S)
@@ -392,6 +430,13 @@ class TrainingJobs:
         logs, kept = await self.logs(job), self.kept(job).harvest
         return await kept.look(job, logs, self.sagemaker, whole=whole)
 
+    def look_at_input(self, job: TrainingJob) -> asyncio.Task[str | None]:
+        """Return the look at the contents of the job's input, which goes on beside the job."""
+        kept, folder = self.kept(job), h.ground_of(job, self.sagemaker.config).folder
+        if kept.damage is None:
+            kept.damage = asyncio.create_task(staged.damage(folder, self.sagemaker.s3))
+        return kept.damage
+
     async def sample(self, job: TrainingJob) -> None:
         """Put what the hosts use to CloudWatch, when it is time."""
         kept, now = self.kept(job), self.sagemaker.store.clock.now()
@@ -438,22 +483,3 @@ class TrainingJobs:
         if remembered is not None:
             remembered.harvest.close()
         self.checkpoints.forget(h.mls_of(job, sagemaker.config))
-
-    async def put_artifacts(self, job: TrainingJob) -> None:
-        """Archive `/opt/ml/model` and `/opt/ml/output/data` of all hosts and put them to S3.
-
-        An empty folder leaves no object. `CompressionType: NONE` puts the model's files one by one.
-        """
-        ground = h.ground_of(job, self.sagemaker.config)
-        bucket, prefix = split_uri(job.artifacts)
-        mls = [ground.ml(host) for host in job.hosts]
-        s3 = self.sagemaker.s3
-        for folder, name in (("model", "model.tar.gz"), ("output/data", "output.tar.gz")):
-            roots = [found for ml in mls if (found := inside(ml, folder)) is not None]
-            if folder == "model" and job.model_uri.endswith("/"):
-                for relative, path in await asyncio.to_thread(regular, roots):
-                    await s3.put_file(bucket, f"{prefix}/model/{relative}", path)
-                continue
-            target = ground.folder / name
-            if await asyncio.to_thread(archive, roots, target):
-                await s3.put_file(bucket, f"{prefix}/{name}", target, "application/x-gzip")

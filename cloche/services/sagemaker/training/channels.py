@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from cloche.services.s3 import S3, StoredObject
 
 
+LARGEST_MANIFEST = 64 << 20  # bytes
+
+
 class DownloadError(Exception):
     """Input could not be presented; the text is what follows `Data download failed:`."""
 
@@ -26,6 +29,14 @@ class Placed:
 
     stored: StoredObject
     path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A file of a job that stands for an object."""
+
+    path: Path
+    stored: StoredObject
 
 
 def split_uri(uri: str) -> tuple[str, str]:
@@ -77,6 +88,8 @@ def from_manifest(s3: S3, uri: str) -> Iterator[Placed]:
     manifest = s3.find(bucket, key)
     if manifest is None:
         raise DownloadError(f"Unable to find the manifest {uri}")
+    if manifest.size > LARGEST_MANIFEST:
+        raise DownloadError(f"The manifest {uri} has more than {LARGEST_MANIFEST:,} bytes")
     try:
         head, *paths = json.loads(manifest.path.read_bytes())
         prefix = head["prefix"]
@@ -84,7 +97,7 @@ def from_manifest(s3: S3, uri: str) -> Iterator[Placed]:
         if not isinstance(prefix, str) or len(names) != len(paths):
             raise TypeError("a prefix and a list of strings are wanted")
         data_bucket, data_prefix = split_uri(prefix)
-    except (ValueError, TypeError, KeyError, AwsError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError, AwsError) as error:
         raise DownloadError(
             f'The manifest {uri} is not of the form [{{"prefix": "s3://BUCKET/PREFIX/"}}, '
             f'"PATH", …]: {error}'
@@ -107,19 +120,18 @@ def shard(placed: Sequence[Placed], host: int, hosts: int, distribution: str) ->
     return placed[host::hosts] if distribution == "ShardedByS3Key" else placed
 
 
-def link_all(s3: S3, placed: Sequence[Placed], folder: Path) -> None:
+def link_all(s3: S3, placed: Sequence[Placed], folder: Path) -> list[Staged]:
     """Fill a new folder with hard links; DownloadError for keys that can't be files."""
+    staged = list[Staged]()
     folder.mkdir(parents=True, exist_ok=True)
     for item in placed:
-        parts = [part for part in item.path.split("/") if part]
-        if ".." in parts or "." in parts:
-            raise DownloadError(f"The key {item.stored.key} is no path beneath a folder")
+        parts = parts_of(item.stored.key, item.path)
         target = folder.joinpath(*parts)
         try:
             if item.path.endswith("/"):
                 target.mkdir(parents=True, exist_ok=True)
             elif parts:
-                s3.link(item.stored, target)
+                staged.append(link(s3, item.stored, target))
         except FileExistsError as error:
             if not same_file(item.stored.path, target):
                 raise DownloadError(
@@ -128,9 +140,41 @@ def link_all(s3: S3, placed: Sequence[Placed], folder: Path) -> None:
         except (NotADirectoryError, IsADirectoryError) as error:
             raise DownloadError(f"{item.path} would be a file and a folder at once") from error
         except FileNotFoundError as error:
-            raise DownloadError(f"{item.stored.key} was deleted while it was read") from error
+            raise DownloadError(
+                f"{printed(item.stored.key)} was deleted while it was read"
+            ) from error
         except OSError as error:
-            raise DownloadError(f"{item.stored.key}: {error.strerror}") from error
+            raise DownloadError(f"{printed(item.stored.key)}: {error.strerror}") from error
+    return staged
+
+
+def link(s3: S3, stored: StoredObject, target: Path) -> Staged:
+    """Put an object's content at a path; DownloadError when it has not the size that it should."""
+    linked = s3.link(stored, target)
+    size = target.stat().st_size
+    if size != linked.size:
+        raise DownloadError(
+            f"The content of s3://{linked.bucket}/{printed(linked.key)} is damaged: "
+            f"it has {size:,} bytes instead of {linked.size:,}"
+        )
+    return Staged(target, linked)
+
+
+def parts_of(key: str, path: str, *, strict: bool = False) -> list[str]:
+    """Return the names on the way to a file; DownloadError when a key can't be one.
+
+    strict: empty names are none either.
+    """
+    parts = [part for part in path.split("/") if part or strict]
+    if any(part in ("", ".", "..") or "\0" in part for part in parts):
+        raise DownloadError(f"The key {printed(key)} is no path beneath a folder")
+    return parts
+
+
+def printed(key: str) -> str:
+    """Return a key so that a message can have it: what can't be printed is escaped, and it ends."""
+    text = key if key.isprintable() else repr(key)[1:-1]
+    return text if len(text) <= 256 else f"{text[:256]}…"
 
 
 def same_file(one: Path, other: Path) -> bool:

@@ -7,8 +7,9 @@ may share a prefix: each sends only what it wrote itself. What TensorBoard is to
 (TensorBoardOutputConfig) and the tensors that smdebug collects (DebugHookConfig) go the same way,
 to prefixes of the job's own, and are not restored.
 
-The script may be writing while the folder is read, and may be hostile: no symbolic link is
-followed, and a file is sent only when it did not change while it was copied.
+The script may be writing while the folder is read, and may be hostile: everything is opened by
+descriptors, no symbolic link is followed, and a file is sent only when it did not change while it
+was copied.
 """
 
 from __future__ import annotations
@@ -19,18 +20,30 @@ import json
 import os
 import shutil
 import stat
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cloche.core import beneath
+from cloche.core.content import fault
 from cloche.core.errors import AwsError
 from cloche.engine import Mount
+from cloche.records.errors import StorageFull, storage_full
+from cloche.services.s3.verify import expected
 from cloche.services.sagemaker.records import Request
-from cloche.services.sagemaker.training.channels import DownloadError, require_bucket, split_uri
-from cloche.services.sagemaker.training.outcome import inside, make_readable
+from cloche.services.sagemaker.training.channels import (
+    DownloadError,
+    parts_of,
+    printed,
+    require_bucket,
+    split_uri,
+)
+from cloche.services.sagemaker.training.pack import BOUNDS, HOLES, too_much
 
 if TYPE_CHECKING:
     from cloche.services.s3 import S3, StoredObject
@@ -40,6 +53,8 @@ TENSORBOARD_PATH = "/opt/ml/output/tensorboard"  # the default of LocalPath, as 
 TENSORS_PATH = "/opt/ml/output/tensors"  # API reference, DebugHookConfig
 CONFIGS = ("CheckpointConfig", "TensorBoardOutputConfig", "DebugHookConfig")
 EVERY_S = 2.0  # between two looks at a folder
+SHARE = 0.05  # of the time, at the most, is spent on looking at a folder
+SLICE_S = 5.0  # that a look sends files for; what is left comes with the next one
 PIECE = 1 << 20  # bytes copied at a time
 KEY_LIMIT = 900  # bytes of a name; with the prefix, S3 takes 1,024
 # Folders of the system, which a mount would hide (and what lies in them).
@@ -176,34 +191,103 @@ def restore(s3: S3, found: Sequence[Place], mls: Sequence[Path]) -> None:
 
 def restore_host(s3: S3, at: Place, ml: Path) -> None:
     """Put what lies in S3 into one host's folder."""
-    known = read_known(at, ml)
+    index = Index(index_of(at, ml))
     for stored in s3.list(at.bucket, at.prefix):
         relative = stored.key[len(at.prefix) :]
-        before = known.get(relative)
+        before = index.known.get(relative)
         if before is not None and before.etag == stored.etag:
             continue
         if relative.endswith("/") or not relative:
             continue  # a folder's marker
-        parts = relative.split("/")
-        if any(part in ("", ".", "..") for part in parts):
-            raise DownloadError(f"The key {stored.key} is no path beneath a folder")
         try:
-            known[relative] = fetch(stored, folder(at, ml).joinpath(*parts))
+            target = folder(at, ml).joinpath(*parts_of(stored.key, relative, strict=True))
+            write_known(index, relative, fetch(stored, target))
         except FileNotFoundError:
             continue  # deleted or replaced since it was listed
         except OSError as error:
-            raise DownloadError(f"{stored.key}: {error.strerror}") from error
-    write_known(at, ml, known)
+            if storage_full(error):
+                raise StorageFull from error
+            raise DownloadError(f"{printed(stored.key)}: {error.strerror}") from error
 
 
 def fetch(stored: StoredObject, target: Path) -> Known:
     """Copy an object's content: the script may write to it, and S3 must not change."""
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(stored.path, target)
+    size, etag, parts = expected(stored)
+    wrong = fault(target, size, etag, parts)
+    if wrong is not None:
+        raise DownloadError(
+            f"The content of s3://{stored.bucket}/{printed(stored.key)} is damaged: {wrong}"
+        )
     seconds = stored.modified.timestamp()
     os.utime(target, (seconds, seconds))
     found = target.stat()
     return Known(found.st_size, found.st_mtime_ns, stored.etag)
+
+
+class Index:
+    """Which files of a host S3 has as they are here: a line for each change, the last one counts.
+
+    It is a help, not the truth: without it a file is compared with its object.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.lines, self.known = path, 0, dict[str, Known]()
+        whole = True
+        try:
+            with path.open(encoding="utf-8") as file:
+                for line in file:
+                    self.lines += 1
+                    try:
+                        name, *values = json.loads(line)
+                        self.known[name] = Known(*values)
+                    except (ValueError, TypeError):
+                        whole = False  # the server died while it was written
+        except FileNotFoundError:
+            return
+        if not whole:
+            self.write()
+
+    def note(self, name: str, known: Known) -> None:
+        """Write down a file's state."""
+        self.known[name] = known
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(self.line(name, known))
+        self.lines += 1
+        if self.lines > 2 * len(self.known) + 1000:
+            self.write()
+
+    def write(self) -> None:
+        """Write all anew, whole or not at all."""
+        new = self.path.with_suffix(".new")
+        new.write_text("".join(self.line(*each) for each in self.known.items()), "utf-8")
+        os.replace(new, self.path)
+        self.lines = len(self.known)
+
+    @staticmethod
+    def line(name: str, known: Known) -> str:
+        """Return what stands for a file's state."""
+        return f"{json.dumps([name, known.size, known.mtime_ns, known.etag])}\n"
+
+
+def index_of(at: Place, ml: Path) -> Path:
+    """Return where a host's index lies: the script sees nothing of it."""
+    return ml.parent / f"{at.name}.index"
+
+
+def write_known(index: Index, name: str, known: Known) -> None:
+    """Write down that S3 has a file as it is here."""
+    index.note(name, known)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What a look at a folder found, when, and how long it took."""
+
+    at: datetime
+    states: Mapping[str, State]
+    took_s: float
 
 
 @dataclass
@@ -211,44 +295,56 @@ class Checkpoints:
     """Sends such folders to S3. What it remembers saves work; after a restart it is found anew."""
 
     s3: S3
-    looked: dict[tuple[str, Path], tuple[datetime, Mapping[str, State]]] = field(
-        default_factory=dict
-    )
+    looked: dict[tuple[str, Path], Look] = field(default_factory=dict)
+    indexes: dict[tuple[str, Path], Index] = field(default_factory=dict)
 
     async def sync(self, found: Sequence[Place], mls: Sequence[Path], now: datetime) -> None:
         """Send what is new or changed and did not change since the last look; AwsError."""
         for at, ml in product(found, mls):
             before = self.looked.get((at.name, ml))
-            if before is not None and (now - before[0]).total_seconds() < EVERY_S:
+            pause_s = EVERY_S if before is None else max(EVERY_S, before.took_s / SHARE)
+            if before is not None and (now - before.at).total_seconds() < pause_s:
                 continue
-            states = await asyncio.to_thread(scan, folder(at, ml))
-            self.looked[at.name, ml] = (now, states)
+            start = time.monotonic()
+            states = await asyncio.to_thread(scan_host, at, ml, repair=False)
+            if states is None:
+                continue  # it changes so much that no look gets through
+            self.looked[at.name, ml] = Look(now, states, time.monotonic() - start)
             if before is not None:
-                still = {name: s for name, s in states.items() if before[1].get(name) == s}
-                await self.send(at, ml, still)
+                still = {name: s for name, s in states.items() if before.states.get(name) == s}
+                await self.send(at, ml, still, start + SLICE_S)
 
     async def finish(self, found: Sequence[Place], mls: Sequence[Path]) -> None:
         """Send what is left when the hosts have ended; AwsError. Twice does no harm."""
         for at, ml in product(found, mls):
-            root = inside(ml.parent, str(folder(at, ml).relative_to(ml.parent)))
-            if root is not None:
-                await asyncio.to_thread(make_readable, root)
-                await self.send(at, ml, await asyncio.to_thread(scan, root))
+            states = await asyncio.to_thread(scan_host, at, ml, repair=True)
+            await self.send(at, ml, states or {})
 
     def forget(self, mls: Sequence[Path]) -> None:
         """Let go of what is remembered of a job."""
-        for place in [place for place in self.looked if place[1] in mls]:
-            del self.looked[place]
+        for place in [place for place in {*self.looked, *self.indexes} if place[1] in mls]:
+            self.looked.pop(place, None)
+            self.indexes.pop(place, None)
 
-    async def send(self, at: Place, ml: Path, states: Mapping[str, State]) -> None:
-        """Put the files that S3 does not have as they are."""
-        known = await asyncio.to_thread(read_known, at, ml)
+    async def send(
+        self, at: Place, ml: Path, states: Mapping[str, State], until: float = float("inf")
+    ) -> None:
+        """Put the files that S3 does not have as they are; until: no more are begun then."""
+        index = self.indexes.get((at.name, ml))
+        if index is None:
+            index = await asyncio.to_thread(Index, index_of(at, ml))
+            self.indexes[at.name, ml] = index
         staged = ml.parent / f"{at.name}.sent"
-        for relative, state in sorted(states.items()):
-            before = known.get(relative)
-            if before is not None and (before.size, before.mtime_ns) == state:
-                continue
-            etag = await asyncio.to_thread(copy_whole, folder(at, ml), relative, state, staged)
+        changed = [
+            (relative, state)
+            for relative, state in sorted(states.items())
+            if (before := index.known.get(relative)) is None
+            or (before.size, before.mtime_ns) != state
+        ]
+        for relative, state in changed:
+            if time.monotonic() > until:
+                break
+            etag = await asyncio.to_thread(copy_host, at, ml, relative, state, staged)
             if etag is None:
                 continue
             key = f"{at.prefix}{relative}"
@@ -256,27 +352,48 @@ class Checkpoints:
             # After a crash it may be there already, without our knowing.
             if stored is None or (stored.etag, stored.size) != (etag, state[0]):
                 stored = await self.s3.put_file(at.bucket, key, staged)
-            known[relative] = Known(*state, stored.etag)
-            await asyncio.to_thread(write_known, at, ml, known)
+            await asyncio.to_thread(write_known, index, relative, Known(*state, stored.etag))
         staged.unlink(missing_ok=True)
 
 
-def scan(root: Path) -> dict[str, State]:
-    """Return the plain files beneath root with their states; follows no link."""
-    return dict(walk(root))
-
-
-def walk(root: Path) -> Iterator[tuple[str, State]]:
-    """Yield relative name and state of each plain file; what vanishes meanwhile is left out."""
-    for here, _folders, files, descriptor in os.fwalk(root, follow_symlinks=False):
-        for name in files:
+@contextmanager
+def opened(at: Place, ml: Path, *, repair: bool) -> Iterator[int | None]:
+    """Give a descriptor of a host's folder; None: there is none, or the script left a link."""
+    mounted = at.path != at.default
+    try:
+        with beneath.folder(folder(at, ml) if mounted else ml) as root:
+            relative = at.default.removeprefix("/opt/ml/")
+            tree = os.dup(root) if mounted else beneath.descend(root, relative, repair=repair)
             try:
-                found = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
-            except OSError:
-                continue
-            relative = os.path.relpath(os.path.join(here, name), root)
-            if stat.S_ISREG(found.st_mode) and is_key(relative):
-                yield relative, (found.st_size, found.st_mtime_ns)
+                yield tree
+            finally:
+                if tree is not None:
+                    os.close(tree)
+    except FileNotFoundError:
+        yield None
+
+
+def scan_host(at: Place, ml: Path, *, repair: bool) -> dict[str, State] | None:
+    """Return what lies in a host's folder; None: it was moved meanwhile. AwsError: too much.
+
+    repair: the hosts have ended, and all of it is to be readable.
+    """
+    with opened(at, ml, repair=repair) as root:
+        try:
+            return {} if root is None else scan(root, repair=repair)
+        except beneath.Moved:
+            return None
+        except beneath.TooMuch as error:
+            raise too_much(f"{at.path}: {error.strerror}") from error
+
+
+def scan(root: int, *, repair: bool = False) -> dict[str, State]:
+    """Return the plain files beneath root with their states; follows no link."""
+    return {
+        entry.path: (entry.status.st_size, entry.status.st_mtime_ns)
+        for entry in beneath.walk(root, BOUNDS, repair=repair)
+        if stat.S_ISREG(entry.status.st_mode) and is_key(entry.path)
+    }
 
 
 def is_key(name: str) -> bool:
@@ -287,55 +404,42 @@ def is_key(name: str) -> bool:
         return False
 
 
-def copy_whole(root: Path, relative: str, state: State, target: Path) -> str | None:
-    """Copy a file as it was in this state and return its MD5; None when it is not so any more."""
+def copy_host(at: Place, ml: Path, relative: str, state: State, target: Path) -> str | None:
+    """Copy a file of a host as `copy_whole` does."""
+    with opened(at, ml, repair=False) as root:
+        try:
+            return None if root is None else copy_whole(root, relative, state, target)
+        except OSError as error:
+            if storage_full(error):
+                raise StorageFull from error
+            raise
+
+
+def copy_whole(root: int, relative: str, state: State, target: Path) -> str | None:
+    """Copy a file as it was in this state and return its MD5; None when it is not so any more.
+
+    AwsError: it is all but empty, and would fill the disk.
+    """
     try:
-        descriptor = open_beneath(root, relative)
+        descriptor = beneath.open_file(root, relative)
     except OSError:
         return None
     digest = hashlib.md5(usedforsecurity=False)
     with os.fdopen(descriptor, "rb") as source:
         if state_of(descriptor) != state:
             return None
+        if state[0] - os.fstat(descriptor).st_blocks * 512 > HOLES:
+            raise AwsError("InsufficientDiskSpace", "Insufficient disk space", 400)
         with target.open("wb") as copy:
-            while piece := source.read(PIECE):
+            left = state[0]
+            while left and (piece := source.read(min(PIECE, left))):
                 digest.update(piece)
                 copy.write(piece)
+                left -= len(piece)
         return digest.hexdigest() if state_of(descriptor) == state else None
 
 
-def state_of(descriptor: int) -> State | None:
-    """Return the state of an open file; None when it is no plain one."""
+def state_of(descriptor: int) -> State:
+    """Return the state of an open file."""
     found = os.fstat(descriptor)
-    return (found.st_size, found.st_mtime_ns) if stat.S_ISREG(found.st_mode) else None
-
-
-def open_beneath(root: Path, relative: str) -> int:
-    """Open a file for reading, with no link followed on the way; OSError."""
-    *folders, name = relative.split("/")
-    here = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    try:
-        for part in folders:
-            below = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=here)
-            os.close(here)
-            here = below
-        return os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=here)
-    finally:
-        os.close(here)
-
-
-def read_known(at: Place, ml: Path) -> dict[str, Known]:
-    """Return which files of a host S3 has, as far as that was written down."""
-    try:
-        found = json.loads((ml.parent / f"{at.name}.json").read_text())
-    except FileNotFoundError:
-        return {}
-    return {name: Known(*values) for name, values in found.items()}
-
-
-def write_known(at: Place, ml: Path, known: Mapping[str, Known]) -> None:
-    """Write down which files of a host S3 has, whole or not at all."""
-    text = json.dumps({name: [k.size, k.mtime_ns, k.etag] for name, k in known.items()})
-    new = ml.parent / f"{at.name}.json.new"
-    new.write_text(text)
-    os.replace(new, ml.parent / f"{at.name}.json")
+    return found.st_size, found.st_mtime_ns

@@ -84,7 +84,8 @@ def decide(job: TrainingJob, seen: Mapping[str, Seen] | None) -> Plan:
     if job.secondary in (S.DOWNLOADING, S.PENDING):
         return Started()
     if any(one.state == "running" for one in seen.values()):
-        wanted = job.secondary is S.STOPPING or first_failed(seen) is not None
+        doomed = job.progress.failure is not None  # its input is damaged
+        wanted = job.secondary is S.STOPPING or doomed or first_failed(seen) is not None
         return StopHosts() if wanted else Watch()
     return ended(job, seen)
 
@@ -100,6 +101,8 @@ def absent(job: TrainingJob) -> Plan:
 
 def ended(job: TrainingJob, seen: Mapping[str, Seen]) -> End:
     """Return how a job ends whose hosts have all ended."""
+    if job.progress.failure is not None:
+        return End(S.FAILED, failure=job.progress.failure)
     if any(one.reason == "MaxRuntimeExceeded" for one in seen.values()):
         return End(S.MAX_RUNTIME_EXCEEDED)
     if job.secondary is S.STOPPING:

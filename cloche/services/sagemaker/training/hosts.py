@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cloche.core.clock import Clock, to_ms
 from cloche.core.config import Config
 from cloche.engine import Engine, GangSpec, Mount, ProcessSpec, Warm
+from cloche.engine.folders import remove_tree
 from cloche.environments.table import Framework, over
 from cloche.services.sagemaker.environments import (
     Environment,
@@ -30,10 +30,12 @@ from cloche.services.sagemaker.instance import (
 from cloche.services.sagemaker.layers import INSIDE, Layer, layered
 from cloche.services.sagemaker.records import Request, TrainingJob
 from cloche.services.sagemaker.requirements import NAME, Wanted, look_through, read, wanted
-from cloche.services.sagemaker.training import checkpoints, warm_pool_record, warm_pools
+from cloche.services.sagemaker.training import checkpoints, staged, warm_pool_record, warm_pools
 from cloche.services.sagemaker.training.attempts import remaining_s
 from cloche.services.sagemaker.training.channels import (
     DownloadError,
+    Staged,
+    link,
     link_all,
     objects,
     require_bucket,
@@ -118,7 +120,7 @@ def prepare(job: TrainingJob, s3: S3, config: Config) -> None:
     Blocks (0.2 s for 10,000 objects): call it from a thread.
     """
     ground = ground_of(job, config)
-    shutil.rmtree(ground.folder, ignore_errors=True)
+    remove_tree(ground.folder)
     for host in job.hosts:
         ml = ground.ml(host)
         for folder in FOLDERS:
@@ -129,21 +131,22 @@ def prepare(job: TrainingJob, s3: S3, config: Config) -> None:
             (ml / "input/data" / channel["ChannelName"]).mkdir()
         if (cache := cache_of(job, host, config)) is not None:
             cache.mkdir(parents=True, exist_ok=True)
-    for channel in job.request["InputDataConfig"]:
-        fill(job, channel, s3, ground)
+    channels = job.request["InputDataConfig"]
+    found = [one for channel in channels for one in fill(job, channel, s3, ground)]
     require_bucket(s3, split_uri(job.request["OutputDataConfig"]["S3OutputPath"])[0])
     uri = submit_directory(job)
     if uri.startswith("s3://"):
         stored = s3.find(*split_uri(uri))
         if stored is None:
             raise DownloadError(f"Unable to find the script's archive {uri}")
-        s3.link(stored, ground.source)
+        found.append(link(s3, stored, ground.source))
         others = {each.imported: each.name for each in over(base_framework(job, config))}
         code = look_through(ground.source, others)
         if code.imported:
             ground.framework.write_text(others[min(code.imported)])
         if code.requirements is not None:
             ground.requirements.write_bytes(code.requirements)
+    staged.write(ground.folder, found, s3)
 
 
 def base_framework(job: TrainingJob, config: Config) -> Framework:
@@ -181,18 +184,18 @@ def receivers(job: TrainingJob, channel: Request) -> list[str]:
     return [host for g in job.groups if not names or g.name in names for host in g.hosts]
 
 
-def fill(job: TrainingJob, channel: Request, s3: S3, ground: Ground) -> None:
+def fill(job: TrainingJob, channel: Request, s3: S3, ground: Ground) -> list[Staged]:
     """Link one channel's objects: once for all hosts, or each host its share."""
     source, name = channel["DataSource"]["S3DataSource"], channel["ChannelName"]
     placed = objects(s3, source, modes(job)[name])
     distribution = source.get("S3DataDistributionType", "FullyReplicated")
     if distribution == "FullyReplicated":
-        link_all(s3, placed, ground.channel(name, None))
-        return
-    hosts = receivers(job, channel)
+        return link_all(s3, placed, ground.channel(name, None))
+    hosts, found = receivers(job, channel), list[Staged]()
     for number, host in enumerate(hosts):
         mine = shard(placed, number, len(hosts), distribution)
-        link_all(s3, mine, ground.channel(name, host))
+        found += link_all(s3, mine, ground.channel(name, host))
+    return found
 
 
 def configuration(job: TrainingJob, host: str) -> dict[str, Any]:

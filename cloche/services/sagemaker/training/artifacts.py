@@ -1,0 +1,58 @@
+"""Puts what a job made to S3: its model, and its output."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cloche.records.errors import StorageFull, storage_full
+from cloche.services.sagemaker.records import TrainingJob
+from cloche.services.sagemaker.training.channels import split_uri
+from cloche.services.sagemaker.training.hosts import Ground
+from cloche.services.sagemaker.training.pack import archive, key_of, open_sent, regular
+
+if TYPE_CHECKING:
+    from cloche.services.s3 import S3
+
+
+async def put(job: TrainingJob, ground: Ground, s3: S3) -> None:
+    """Archive `/opt/ml/model` and `/opt/ml/output/data` of all hosts and put them to S3; AwsError.
+
+    An empty folder leaves no object. `CompressionType: NONE` puts the model's files one by one.
+    """
+    bucket, prefix = split_uri(job.artifacts)
+    mls = [ground.ml(host) for host in job.hosts]
+    for folder, name in (("model", "model.tar.gz"), ("output/data", "output.tar.gz")):
+        if folder == "model" and job.model_uri.endswith("/"):
+            await put_each(s3, bucket, f"{prefix}/model/", mls, folder)
+            continue
+        target = ground.folder / name
+        if await packed(mls, folder, target):
+            await s3.put_file(bucket, f"{prefix}/{name}", target, "application/x-gzip")
+
+
+async def packed(mls: list[Path], folder: str, target: Path) -> bool:
+    """Archive a folder of all hosts; whoever cancels this ends the thread, too."""
+    stop = threading.Event()
+    try:
+        return await asyncio.to_thread(archive, mls, folder, target, stop)
+    except OSError as error:
+        target.unlink(missing_ok=True)  # it would hold the space that is missing
+        if storage_full(error):
+            raise StorageFull from error
+        raise
+    finally:
+        stop.set()
+
+
+async def put_each(s3: S3, bucket: str, prefix: str, mls: list[Path], folder: str) -> None:
+    """Put the plain files of a folder of all hosts."""
+    for relative, ml in await asyncio.to_thread(regular, mls, folder, prefix):
+        descriptor = await asyncio.to_thread(open_sent, ml, f"{folder}/{relative}")
+        try:
+            await s3.put_file(bucket, key_of(prefix, relative), descriptor)
+        finally:
+            os.close(descriptor)
