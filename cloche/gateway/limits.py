@@ -5,7 +5,7 @@ HEAD_BYTES = 64 * 1024
 HEADERS = 512
 HEAD_TIMEOUT_S = 30.0  # from a head's first byte to its end
 SILENT_S = 60.0  # a new connection on which nothing comes
-LINGER_S = 2.0  # for the answer to a head that was refused to arrive
+LINGER_S, LINGER_BYTES = 2.0, 1024 * 1024  # for the answer to a refused head to arrive
 CHUNK_FRAME_BYTES = 64  # a chunk's size and line ends, beside its data
 S3_HEAD_BYTES = 8192
 

@@ -22,6 +22,7 @@ from cloche.gateway.limits import (
     HEAD_BYTES,
     HEAD_TIMEOUT_S,
     HEADERS,
+    LINGER_BYTES,
     LINGER_S,
     SILENT_S,
 )
@@ -139,6 +140,9 @@ class Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Parse, as much as the bounds allow."""
         if self.refused:
+            self.overhead += len(data)
+            if self.overhead > LINGER_BYTES:
+                self.transport.abort()
             return
         if len(data) <= HEAD_BYTES:
             self._feed(data)

@@ -175,6 +175,18 @@ def test_spoiled_chunks(served: Served, kind: str, spoil: int) -> None:
         (b"5\r\nhel", 5, "IncompleteBody"),
         (b"zz\r\nhello\r\n0\r\n\r\n", 5, "IncompleteBody"),
         (b"-5\r\nhello\r\n0\r\n\r\n", 5, "IncompleteBody"),
+        (b"+5\r\nhello\r\n0\r\n\r\n", 5, "IncompleteBody"),
+        (b"0x5\r\nhello\r\n0\r\n\r\n", 5, "IncompleteBody"),
+        (b"0_5\r\nhello\r\n0\r\n\r\n", 5, "IncompleteBody"),
+        (b" 5\r\nhello\r\n0\r\n\r\n", 5, "IncompleteBody"),
+        (b"0" * 5000 + b"5\r\nhello\r\n0\r\n\r\n", 5, "IncompleteBody"),
+        (b"5\r\nhello\r\n0\r\na:b\r\na:c\r\n\r\n", 5, "MalformedTrailerError"),
+        (b"5\r\nhello\r\n0\r\n" + b"a:b\r\n" * 9999 + b"\r\n", 5, "MalformedTrailerError"),
+        (
+            b"5\r\nhello\r\n0\r\n" + b"".join(b"%d:b\r\n" % n for n in range(9999)) + b"\r\n",
+            5,
+            "MalformedTrailerError",
+        ),
         (b"5\r\nhelloXX0\r\n\r\n", 5, "IncompleteBody"),
         (b"", 5, "IncompleteBody"),
     ],
@@ -188,6 +200,29 @@ def test_unsigned_chunks(served: Served, body: bytes, length: int, code: str | N
         assert (answer.status, STORED["chunks"]) == (200, b"hello"), answer.body
     else:
         assert (answer.status, answer.xml["Code"]) == (400, code)
+
+
+@pytest.mark.parametrize("announced", [None, "x-amz-checksum-crc32", "x-amz-meta-a"])
+def test_trailers_that_the_signature_tells_of(served: Served, announced: str | None) -> None:
+    headers = {
+        "x-amz-content-sha256": "STREAMING-UNSIGNED-PAYLOAD-TRAILER",
+        "x-amz-decoded-content-length": "5",
+    }
+    if announced is not None:
+        headers["x-amz-trailer"] = announced
+    auth = sign(served, "/bucket/chunks", headers)
+    body = b"5\r\nhello\r\n0\r\nx-amz-checksum-crc32:AA==\r\nx-amz-website:x\r\n\r\n"
+    assert send(served.url, "PUT", "/bucket/chunks", auth, body).status == 200
+    told = announced == "x-amz-checksum-crc32"
+    assert ({"x-amz-checksum-crc32": "AA=="} if told else {}) == TRAILERS
+
+
+@pytest.mark.parametrize("length", ["", "5" * 5000, "+5", "-5"])
+def test_decoded_length_that_is_none(served: Served, length: str) -> None:
+    headers = {"x-amz-content-sha256": SIGNED, "x-amz-decoded-content-length": length}
+    auth = sign(served, "/bucket/chunks", headers)
+    answer = send(served.url, "PUT", "/bucket/chunks", auth, b"0\r\n\r\n")
+    assert (answer.status, answer.xml["Code"]) == (411, "MissingContentLength")
 
 
 def test_chunks_without_their_length(served: Served) -> None:

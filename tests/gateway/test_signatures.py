@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
 import re
 from collections.abc import Iterator
@@ -18,6 +20,7 @@ from raw_http import send, signed
 
 from cloche.core.clock import ManualClock
 from cloche.core.identity import Credential, Principal
+from cloche.gateway.signature import signing_key
 
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/service-role/Training"
 SESSION = Credential(
@@ -395,3 +398,126 @@ def test_signature_of_another_service(served: Served) -> None:
     answer = send(served.url, "POST", "/", headers, b"{}")
     assert answer.status == 400
     assert b"Cloche does not support the service logs." in answer.body
+
+
+NOT_SIGNED = "There were headers present in the request which were not signed"
+
+
+def sign_over(served: Served, names: str, headers: dict[str, str]) -> dict[str, str]:
+    """Return the headers of `GET /bucket/key`, signed over some of them."""
+    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    hashed = "UNSIGNED-PAYLOAD"
+    sent = {"host": served.url.removeprefix("http://"), "x-amz-date": stamp} | headers
+    sent["x-amz-content-sha256"] = hashed
+    lines = "".join(f"{name}:{sent[name]}\n" for name in names.split(";"))
+    canonical = f"GET\n/bucket/key\n\n{lines}\n{names}\n{hashed}"
+    scope = f"{stamp[:8]}/us-east-1/s3/aws4_request"
+    digest = hashlib.sha256(canonical.encode()).hexdigest()
+    text = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{digest}"
+    key = signing_key(KEY.secret_access_key, stamp[:8], "us-east-1", "s3")
+    signature = hmac.digest(key, text.encode(), "sha256").hex()
+    sent["Authorization"] = (
+        f"AWS4-HMAC-SHA256 Credential={KEY.access_key_id}/{scope},SignedHeaders={names},"
+        f"Signature={signature}"
+    )
+    return {"Host" if name == "host" else name: value for name, value in sent.items()}
+
+
+@pytest.mark.parametrize(
+    ("names", "headers", "unsigned"),
+    [
+        ("host;x-amz-date", {}, None),  # the payload's hash is signed as such
+        ("host", {}, "x-amz-date"),
+        ("x-amz-date", {}, "host"),
+        ("host;x-amz-date", {"x-amz-a": "1", "x-amz-b": ""}, "x-amz-a, x-amz-b"),
+        ("host;x-amz-a;x-amz-date", {"x-amz-a": "1"}, None),
+        ("host;x-amz-date", {"x-amzn-trace-id": "Root=1"}, None),
+        ("host;x-amz-date", {"content-md5": "x"}, "content-md5"),
+        ("host;x-amz-date", {"range": "bytes=0-1"}, None),
+        ("host;x-amz-date", {"if-range": "x"}, None),
+        ("host;range;x-amz-date", {"range": "bytes=0-1", "if-range": "x"}, "if-range"),
+        ("host;x-amz-date", {"content-type": "text/html", "cache-control": "x"}, None),
+    ],
+)
+def test_what_s3_wants_signed(
+    served: Served, names: str, headers: dict[str, str], unsigned: str | None
+) -> None:
+    answer = send(served.url, "GET", "/bucket/key", sign_over(served, names, headers))
+    if unsigned is None:
+        assert answer.status == 200, answer.body
+    else:
+        assert (answer.status, answer.xml["Code"]) == (403, "AccessDenied")
+        assert (answer.xml["Message"], answer.xml["HeadersNotSigned"]) == (NOT_SIGNED, unsigned)
+
+
+def test_a_name_is_signed_once(served: Served) -> None:
+    headers = sign_over(served, "host;host;x-amz-date", {})
+    answer = send(served.url, "GET", "/bucket/key", headers)
+    assert (answer.status, answer.xml["Code"]) == (403, "SignatureDoesNotMatch")
+
+
+@pytest.mark.parametrize(
+    ("added", "text"),
+    [
+        ({"X-Amz-Target": "SageMaker.ListEndpoints"}, "'X-Amz-Target'"),
+        ({"Content-Encoding": "gzip"}, "'Content-Encoding'"),
+        ({"X-Amzn-Query-Mode": "true"}, "'X-Amzn-Query-Mode'"),
+    ],
+)
+def test_what_the_others_want_signed(served: Served, added: dict[str, str], text: str) -> None:
+    target = {} if "X-Amz-Target" in added else {"X-Amz-Target": "SageMaker.ListEndpoints"}
+    headers = signed(served.url, "sagemaker", "POST", "/", KEY, headers=target, body=b"{}")
+    answer = send(served.url, "POST", "/", headers | added, b"{}")
+    assert answer.status == 400
+    assert json.loads(answer.body) == {
+        "__type": "InvalidSignatureException",
+        "message": f"{text} must be a 'SignedHeader' in the AWS Authorization.",
+    }
+    traced = {"X-Amzn-Trace-Id": "Root=1", "X-Amz-Target": "SageMaker.ListEndpoints"}
+    headers = signed(served.url, "sagemaker", "POST", "/", KEY, headers=traced, body=b"{}")
+    assert send(served.url, "POST", "/", headers, b"{}").status == 200
+
+
+@pytest.mark.parametrize(
+    ("part", "text"),
+    [
+        (", Basic", "'Basic' not a valid key=value pair (missing equal-sign) in "),
+        (",", "'' not a valid key=value pair (missing equal-sign) in "),
+        (", Signature=x", "Authorization header has 'Signature' twice, or no such "),
+        (", Other=x", "Authorization header has 'Other' twice, or no such "),
+    ],
+)
+def test_authorization_has_three_parts(served: Served, part: str, text: str) -> None:
+    target = {"X-Amz-Target": "SageMaker.ListEndpoints"}
+    headers = signed(served.url, "sagemaker", "POST", "/", KEY, headers=target, body=b"{}")
+    headers["Authorization"] += part
+    told = json.loads(send(served.url, "POST", "/", headers, b"{}").body)
+    assert told["__type"] == "IncompleteSignatureException"
+    assert told["message"].startswith(text)
+    headers = signed(served.url, "s3", "GET", "/bucket/key", KEY)
+    headers["Authorization"] += part
+    answer = send(served.url, "GET", "/bucket/key", headers)
+    assert (answer.status, answer.xml["Message"]) == (
+        400,
+        "The authorization header is malformed; the authorization header requires three "
+        "components: Credential, SignedHeaders, and Signature.",
+    )
+
+
+def test_parameters_that_v2_leaves_open(served: Served) -> None:
+    client = served.client("s3", signature_version="s3")
+    url = client.generate_presigned_url("get_object", Params={"Bucket": "bucket", "Key": "key"})
+    path = url.removeprefix(served.url)
+    assert send(served.url, "GET", f"{path}&cachebuster=1").status == 200
+    for name in ("attributes", "legal-hold", "retention", "encryption"):
+        answer = send(served.url, "GET", f"{path}&{name}=")
+        assert (answer.status, answer.xml["Code"]) == (400, "InvalidRequest")
+        assert answer.xml["Message"] == (
+            "The authorization mechanism you have provided is not supported. Please use "
+            "AWS4-HMAC-SHA256."
+        )
+    for name in ("tagging", "acl", "partNumber"):
+        answer = send(served.url, "GET", f"{path}&{name}=")
+        assert (answer.status, answer.xml["Code"]) == (403, "SignatureDoesNotMatch")
+    listing = client.generate_presigned_url("list_objects_v2", Params={"Bucket": "bucket"})
+    assert send(served.url, "GET", f"{listing.removeprefix(served.url)}&prefix=x").status == 200

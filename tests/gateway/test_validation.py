@@ -215,3 +215,26 @@ def test_long_values_do_not_hang() -> None:
         told("sagemaker", "DescribeEndpoint", {"EndpointName": text})
     assert time.monotonic() - began < 5
     assert re.fullmatch(NAME, "a")
+
+
+def test_ten_errors_are_listed() -> None:
+    text = told("sagemaker", "CreateTrainingJob", JOB | {"Tags": [{}] * 400_000})
+    assert text is not None and text.startswith("10 validation errors detected: ")
+    assert text.count("failed to satisfy constraint") == 10
+
+
+def test_long_value_is_cut_off() -> None:
+    for value in ("_" * 5_000_000, "€" * 5_000_000):
+        text = told("sagemaker", "DescribeEndpoint", {"EndpointName": value})
+        assert text is not None and f"Value '{value[:2048]}…' at 'endpointName'" in text
+        assert len(text) < 10_000
+    many = {"PolicySourceArn": "arn:aws:iam::1:role/x", "ActionNames": ["x"] * 1_000_000}
+    text = told("iam", "SimulatePrincipalPolicy", many)
+    assert text is not None and len(text) < 5_000
+
+
+def test_long_list_of_right_values_is_shown_as_it_is() -> None:
+    names = ["x" * 60] * 30
+    many = {"PolicySourceArn": "arn:aws:iam::1:role/xxxxxxxxxxx", "ActionNames": [*names, "y"]}
+    text = told("iam", "SimulatePrincipalPolicy", many)
+    assert text is not None and f"Value '[{', '.join([*names, 'y'])}]'" in text
