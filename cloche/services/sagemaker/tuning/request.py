@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any
 
+from cloche.core import numbers
 from cloche.core.errors import AwsError, unsupported
 from cloche.services.sagemaker.records import Request
 from cloche.services.sagemaker.records_tuning import (
@@ -144,10 +144,15 @@ def epochs_of(definitions: Sequence[Request]) -> int | None:
         static = definition.get("StaticHyperParameters") or {}
         for name in EPOCHS:
             try:
-                return int(json.loads(static[name]))
-            except (KeyError, ValueError, TypeError):
+                return whole(static[name])
+            except (KeyError, ValueError):
                 continue
     return None
+
+
+def whole(text: str) -> int:
+    """Return a whole number that a hyperparameter spells, as the SDK's JSON (`"7"`) too."""
+    return int(numbers.real(text.strip().strip('"')))
 
 
 def checked_definition(

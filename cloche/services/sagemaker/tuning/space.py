@@ -6,7 +6,6 @@ float, categorical ones exactly as sent (the SDK 2.x sends them JSON-quoted, and
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -18,6 +17,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 
+from cloche.core import numbers
 from cloche.core.errors import AwsError
 
 WIDE = 100  # Auto scales logarithmically when the highest is at least so many times the lowest
@@ -146,12 +146,10 @@ def numeric_range(kind: Literal["Integer", "Continuous"], entry: Mapping[str, st
 def number(kind: str, name: str, text: str) -> float:
     """Return the number that `text` spells; an AwsError when it is none of that kind."""
     try:
-        value = float(int(text)) if kind == "Integer" else float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise invalid(f"{text!r} in the range of {name} is not a value of type {kind}.")
-    return value
+        return float(numbers.integer(text)) if kind == "Integer" else numbers.real(text)
+    except ValueError as error:
+        text = numbers.shown(text)
+        raise invalid(f"{text} in the range of {name} is not a value of type {kind}.") from error
 
 
 def grid(space: SearchSpace) -> Sequence[dict[str, str]]:
