@@ -163,7 +163,7 @@ def simulate_principal_policy(
         name = PolicySourceArn.rsplit("/", 1)[-1]
         raise AwsError("NoSuchEntity", f"The role with name {name} cannot be found.", 404)
     attached = {policies.name_of(arn): policies.document(arn) for arn in role.policies}
-    context = {entry["ContextKeyName"].lower(): one_value(entry) for entry in ContextEntries}
+    context = dict(context_entry(entry) for entry in ContextEntries)
     asked = [
         Asked(action, resource, context) for action in ActionNames for resource in ResourceArns
     ]
@@ -176,12 +176,15 @@ def simulate_principal_policy(
 # ---------------------------------------------------------------------- helpers
 
 
-def one_value(entry: dict[str, Any]) -> str:
-    """Return the value of a condition key; a list of several is refused."""
+def context_entry(entry: dict[str, Any]) -> tuple[str, str]:
+    """Return a condition key, in lower case, and its value; a list of several is refused."""
+    name = entry.get("ContextKeyName")
+    if name is None:
+        raise AwsError("InvalidInput", "Invalid Context Entry: ContextKeyName is missing")
     values: list[str] = entry.get("ContextKeyValues") or [""]
     if len(values) > 1:
-        raise unsupported(f"several values of the context key {entry['ContextKeyName']}")
-    return values[0]
+        raise unsupported(f"several values of the context key {name}")
+    return name.lower(), values[0]
 
 
 def simulated(asked: Asked, attached: dict[str, dict[str, Any]]) -> dict[str, Any]:
