@@ -244,7 +244,7 @@ class Exchange:
         if protocol in ONE_PLACE and (request.method, request.path) not in ONE_PLACE[protocol]:
             raise unsupported_action(f"{request.method} {request.path}", target)
         if protocol == "json":
-            return request.headers["x-amz-target"].rpartition(".")[2], {}
+            return request.headers.get("x-amz-target", "").rpartition(".")[2], {}
         if protocol == CBOR:
             named = CBOR_PATH.match(request.path)
             assert named is not None

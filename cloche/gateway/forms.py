@@ -14,6 +14,9 @@ from cloche.gateway.message import Request
 from cloche.gateway.routing import RestRouter
 from cloche.gateway.shapes import Action
 
+# What S3 signs among its sub-resources, and the model has no operation for.
+UNMODELLED = frozenset(("defaultObjectAcl", "storageClass"))
+BUCKET = "/bucket"  # any bucket's path
 COPY = "x-amz-copy-source"  # and what begins so: only copies have a source
 
 
@@ -21,7 +24,7 @@ def check_form(router: RestRouter, action: Action, request: Request, path: str) 
     """Raise when the request names what its operation has no use for."""
     if request.query:
         names = {name for name, _ in request.query}
-        others = names & (router.selectors | {"versionId"}) - query_of(action)
+        others = names & (selectors_of(router) | {"versionId"}) - query_of(action)
         if others:
             raise misfit(router, names, others, request, path)
     for name in request.headers:
@@ -40,7 +43,7 @@ def misfit(
     router: RestRouter, names: Iterable[str], others: set[str], request: Request, path: str
 ) -> AwsError:
     """Return S3's refusal of names in the query that mean another operation."""
-    method, selectors = request.method, sorted(router.selectors & set(names))
+    method, selectors = request.method, sorted(selectors_of(router) & set(names))
     if others == {"versionId"}:
         version = dict(request.query)["versionId"]
         return argument("This operation does not accept a version-id.", "versionId", version)
@@ -56,24 +59,29 @@ def misfit(
         return argument(f"Invalid value for {name}", name, value)
     if needed := router.lacking(method, path, names, request.headers):
         return AwsError("InvalidRequest", f"Missing required header for this request: {needed}")
-    allowed = router.methods_of(path, name)
-    if not allowed and not bare(path):
+    if not bare(path) and method in router.methods_of(BUCKET, name):
         return AwsError(
             "InvalidRequest",
             "There is no such thing as the ?versions sub-resource for a key"
             if name == "versions"
             else f"Key is not expected for the {method} method ?{name} subresource",
         )
-    return not_allowed(method, "UPLOAD" if name == "uploadId" else name.upper(), allowed)
+    kind = "UPLOAD" if name == "uploadId" else name.upper()
+    return not_allowed(method, kind, router.methods_of(path, name))
 
 
 def unknown(router: RestRouter, request: Request, path: str) -> AwsError:
     """Return S3's refusal of a method that a path has no operation for."""
     names = {name for name, _ in request.query}
-    if names & router.selectors:
-        return misfit(router, names, names & router.selectors, request, path)
+    if others := names & selectors_of(router):
+        return misfit(router, names, others, request, path)
     kind = "SERVICE" if path == "/" else "BUCKET" if bare(path) else "OBJECT"
     return not_allowed(request.method, kind, router.methods_of(path, None))
+
+
+def selectors_of(router: RestRouter) -> frozenset[str]:
+    """Return the names in the query that choose between S3's operations."""
+    return router.selectors | UNMODELLED
 
 
 def bare(path: str) -> bool:

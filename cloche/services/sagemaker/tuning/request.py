@@ -27,6 +27,7 @@ RANGES = ("IntegerParameterRanges", "ContinuousParameterRanges", "CategoricalPar
 # Static hyperparameters that tell the number of epochs (API_HyperbandStrategyConfig).
 EPOCHS = ("epochs", "numepochs", "n-epochs", "n_epochs", "num_epochs")
 MOST_EPOCHS = 20_000
+MOST_COMBINATIONS = 10_000  # of a grid
 # Members of a definition that CreateTrainingJob has too, as it has them.
 SHARED = (
     "RoleArn",
@@ -103,6 +104,11 @@ def checked_limits(limits: Request, strategy: str, spaces: Sequence[SearchSpace]
             f"{numeric[0].name} is of type {numeric[0].kind}."
         )
     combinations = sum(prod(len(r.values) for r in space.ranges) for space in spaces)
+    if combinations > MOST_COMBINATIONS:
+        raise invalid(
+            f"The grid has {min(combinations, 10**12)} combinations; Cloche tries "
+            f"{MOST_COMBINATIONS} at the most."
+        )
     asked = limits.get("MaxNumberOfTrainingJobs", combinations)
     if asked != combinations:
         raise invalid(

@@ -6,8 +6,9 @@ float, categorical ones exactly as sent (the SDK 2.x sends them JSON-quoted, and
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, Literal
 
 from optuna.distributions import (
@@ -152,14 +153,11 @@ def number(kind: str, name: str, text: str) -> float:
         raise invalid(f"{text} in the range of {name} is not a value of type {kind}.") from error
 
 
-def grid(space: SearchSpace) -> Sequence[dict[str, str]]:
-    """Return every combination of a space of categorical ranges, the last one varying fastest."""
-    combinations: list[dict[str, str]] = [{}]
-    for each in space.ranges:
-        combinations = [
-            {**chosen, each.name: value} for chosen in combinations for value in each.values
-        ]
-    return combinations
+def grid(space: SearchSpace) -> Iterator[dict[str, str]]:
+    """Yield every combination of a space of categorical ranges, the last one varying fastest."""
+    names = [each.name for each in space.ranges]
+    for values in product(*(each.values for each in space.ranges)):
+        yield dict(zip(names, values, strict=True))
 
 
 def invalid(message: str) -> AwsError:
