@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from urllib.parse import quote
 
 LONG, HUGE_DIGITS = 100_000, 5_000
 # JSON that Python's encoder would not write.
