@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 from urllib.parse import parse_qsl
 
+from cloche.core import numbers
 from cloche.core.clock import Clock
 from cloche.core.config import Config
 from cloche.core.identity import Credentials
@@ -25,6 +26,7 @@ logger = logging.getLogger("cloche.gateway")
 Scope = MutableMapping[str, Any]
 Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 
+LONGEST_BODY = 1 << 62
 MAX_SKIPPED_BYTES = 8 * 1024 * 1024  # read and dropped, so that a refusal leaves the connection
 
 
@@ -108,7 +110,7 @@ def declared_length(request: Request) -> tuple[int | None, bool]:
     """Return the body's declared length, and whether it comes in HTTP chunks."""
     length = request.headers.get("content-length", "")
     return (
-        int(length) if length.isdecimal() and len(length) < 20 else None,
+        numbers.natural(length, LONGEST_BODY) if numbers.DIGITS.fullmatch(length) else None,
         "chunked" in request.headers.get("transfer-encoding", ""),
     )
 

@@ -192,9 +192,12 @@ def read(shape: Shape, value: Any) -> Any:
         assert shape.item is not None
         return {k: read(shape.item, item) for k, item in expect(value, dict, shape).items()}
     if kind == "float" and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(scalars.read_float(value))
+        except Malformed as error:
+            raise wrong_type(shape) from error
     if kind == "integer" and isinstance(value, float) and math.isfinite(value):
-        return int(value)
+        value = int(value)
     types = {
         "string": str,
         "integer": int,

@@ -21,8 +21,35 @@ import psutil
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-# An IPv4 address inside an IPv6 one, for a gateway to translate (RFC 6052).
-TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96")
+# What IANA's registries of special-purpose addresses have, and what is no one host's. Python's
+# own `is_global` knows what they had when it was released.
+# https://www.iana.org/assignments/iana-ipv4-special-registry
+# https://www.iana.org/assignments/iana-ipv6-special-registry
+SPECIAL_IPV4 = tuple(
+    map(
+        ipaddress.IPv4Network,
+        (
+            *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16"),
+            *("172.16.0.0/12", "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16"),
+            *("198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4"),
+        ),
+    )
+)
+# All that is not within belongs to no host that others may reach: loopback, fc00::/7, fe80::/10,
+# fec0::/10, multicast, 64:ff9b:1::/48, 100::/64, what is not given out yet.
+UNICAST = ipaddress.IPv6Network("2000::/3")
+SPECIAL_IPV6 = tuple(
+    map(ipaddress.IPv6Network, ("2001::/23", "2001:db8::/32", "2002::/16", "3fff::/20"))
+)
+# IPv4 addresses inside IPv6 ones, and how far from the end: mapped, compatible, translated
+# (RFC 4291, 2765), for a gateway to translate (RFC 6052), 6to4 (RFC 3056).
+EMBEDDING = {
+    ipaddress.IPv6Network("::ffff:0:0/96"): 0,
+    ipaddress.IPv6Network("::/96"): 0,
+    ipaddress.IPv6Network("::ffff:0:0:0/96"): 0,
+    ipaddress.IPv6Network("64:ff9b::/96"): 0,
+    ipaddress.IPv6Network("2002::/16"): 80,
+}
 
 
 class Refused(Exception):
@@ -139,11 +166,13 @@ class Fenced:
                 raise
             return []
         own = own_addresses()
-        good = [address for address in found if may_reach(address, self.allowed, own)]
-        if not good:
+        bad = [address for address in found if not may_reach(address, self.allowed, own)]
+        good = [address for address in found if address not in bad]
+        # The machine's own proxy chooses among a name's addresses by itself.
+        if bad and (not good or not straight):
             raise Refused(
                 403,
-                f"Cloche does not let user code reach {target}: {found[0]} is not a public "
+                f"Cloche does not let user code reach {target}: {bad[0]} is not a public "
                 "address. `cloche up --allow-egress CIDR` allows a network.",
             )
         return [(str(address), target.port) for address in good]
@@ -164,19 +193,30 @@ def may_reach(address: Address, allowed: Sequence[Network], own: frozenset[Addre
     plain = unwrapped(address)
     if any(plain in network for network in allowed if network.version == plain.version):
         return True
-    return plain.is_global and not plain.is_multicast and plain not in own
+    return is_public(plain) and plain not in own and address not in own
+
+
+def is_public(address: Address) -> bool:
+    """Return whether an address is one host's somewhere on the Internet."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return not any(address in network for network in SPECIAL_IPV4)
+    inside = any(address in network for network in SPECIAL_IPV6)
+    return address in UNICAST and not inside and not is_isatap(address)
+
+
+def is_isatap(address: ipaddress.IPv6Address) -> bool:
+    """Return whether an address is that of a tunnel to the IPv4 address at its end (RFC 5214)."""
+    return (int(address) >> 32) & 0xFCFFFFFF == 0x00005EFE
 
 
 def unwrapped(address: Address) -> Address:
     """Return the IPv4 address that an IPv6 one stands for, else the address itself."""
-    if isinstance(address, ipaddress.IPv4Address):
+    if isinstance(address, ipaddress.IPv4Address) or address.is_loopback:
         return address
-    if address in TRANSLATED:
-        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
-    inner = address.ipv4_mapped or address.sixtofour
-    if inner is None and address.teredo is not None:
-        inner = address.teredo[1]
-    return inner or address
+    for network, shift in EMBEDDING.items():
+        if address in network:
+            return ipaddress.IPv4Address(int(address) >> shift & 0xFFFFFFFF)
+    return address
 
 
 def own_addresses() -> frozenset[Address]:

@@ -14,7 +14,7 @@ from cloche.core.clock import Clock
 from cloche.core.errors import AwsError
 from cloche.core.identity import Credentials
 from cloche.core.ids import request_id as new_request_id
-from cloche.gateway import cbor, identify, query, rest_json, rest_xml, validate
+from cloche.gateway import cbor, forms, identify, query, rest_json, rest_xml, validate
 from cloche.gateway.body import (
     Disconnected,
     PlainBody,
@@ -45,6 +45,12 @@ PROTOCOLS: Mapping[str, Protocol] = {
     "rest-json": rest_json.PROTOCOL,
     "rest-xml": rest_xml.PROTOCOL,
     CBOR: cbor.PROTOCOL,
+}
+# Where all requests go, of the protocols that name the operation elsewhere.
+ONE_PLACE: Mapping[str, tuple[tuple[str, str], ...]] = {
+    "json": (("POST", "/"),),
+    "query": (("POST", "/"), ("GET", "/")),
+    "ec2": (("POST", "/"), ("GET", "/")),
 }
 # Stands for a service that we have not, so that its refusal has a form.
 NO_API = Api(
@@ -214,6 +220,9 @@ class Exchange:
         identify.prove(self.request, target.meaning.path, signer, payload, target.family)
         name, labels = self.find_action(target)
         action = target.api.action(name)
+        if action is not None:
+            router = self.parts.directory.routers[target.meaning.service]
+            forms.check_form(router, action, self.request, target.meaning.path)
         if action is None or name not in target.service.operations:
             raise unsupported_action(name, target)
         body: Body
@@ -226,25 +235,31 @@ class Exchange:
         else:
             whole = await read_whole(body, XML_BYTES, target.family.too_large)
             self.request.body = whole
+            forms.check_copy(self.request)
         return name, labels, body
 
     def find_action(self, target: Target) -> tuple[str, Mapping[str, str]]:
         """Return the operation's name and the labels of its path."""
         request, protocol = self.request, target.meaning.protocol
+        if protocol in ONE_PLACE and (request.method, request.path) not in ONE_PLACE[protocol]:
+            raise unsupported_action(f"{request.method} {request.path}", target)
         if protocol == "json":
-            return request.headers["x-amz-target"].rpartition(".")[2], {}
+            return request.headers.get("x-amz-target", "").rpartition(".")[2], {}
         if protocol == CBOR:
-            path = CBOR_PATH.match(request.path)
-            assert path is not None
-            return path["operation"], {}
+            named = CBOR_PATH.match(request.path)
+            assert named is not None
+            return named["operation"], {}
         if protocol in ("query", "ec2"):
-            name = dict(query.form_of(request)).get("Action")
-            if name is None:
+            names = {value for key, value in query.form_of(request) if key == "Action"}
+            if not names:
                 raise AwsError("MissingAction", "Missing Action")
-            return name, {}
-        found, labels = self.parts.directory.routers[target.meaning.service].find(
-            request.method, target.meaning.path, dict(request.query), request.headers
-        )
+            if len(names) > 1:
+                raise AwsError("MalformedInput", "Action is there more than once")
+            return names.pop(), {}
+        router, path = self.parts.directory.routers[target.meaning.service], target.meaning.path
+        found, labels = router.find(request.method, path, dict(request.query), request.headers)
+        if not found and target.family is S3:
+            raise forms.unknown(router, request, path)
         if not found:
             raise unsupported_action(f"{request.method} {request.path}", target)
         supported = (name for name in found if name in target.service.operations)

@@ -43,7 +43,7 @@ def load(body: bytes) -> Any:
     try:
         if not few(body):
             raise ValueError(f"it has more than {NODES} values")
-        value = json.loads(body.decode())
+        value = json.loads(body.decode(), parse_constant=no_number)
     except (ValueError, RecursionError) as error:
         raise AwsError("SerializationException", f"The body is not JSON: {error}") from error
     if not shallow(value):
@@ -76,6 +76,11 @@ def shallow(value: Any) -> bool:
             if isinstance(one, (dict, list))
         ]
     return not level
+
+
+def no_number(text: str) -> float:
+    """Refuse `NaN`, `Infinity` and `-Infinity`, which Python reads as numbers and JSON has not."""
+    raise ValueError(f"{text} is not a JSON value")
 
 
 def dump(value: object) -> bytes:
@@ -159,7 +164,10 @@ def read_float(shape: Shape, value: Any) -> float:
         return float(value)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise mismatch(shape, value)
-    return value
+    try:
+        return scalars.read_float(value)
+    except Malformed as error:
+        raise mismatch(shape, value) from error
 
 
 def read_boolean(shape: Shape, value: Any) -> bool:

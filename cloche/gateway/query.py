@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
-from xml.sax.saxutils import escape
 
 from cloche.core.errors import AwsError
 from cloche.gateway.limits import (
@@ -16,7 +15,7 @@ from cloche.gateway.message import Request, Response
 from cloche.gateway.protocol import Answer, Protocol, status_of
 from cloche.gateway.scalars import Malformed, read_text
 from cloche.gateway.shapes import Action, Api, Field, Shape
-from cloche.gateway.xml_values import DECLARATION, write_members
+from cloche.gateway.xml_values import DECLARATION, escaped, write_members
 
 Tree = dict[str | None, Any]  # names to subtrees; a node's own text under None
 LONGEST_NUMBER = 9  # digits of a place in a list
@@ -190,8 +189,8 @@ def refuse_ec2(api: Api, error: AwsError, request_id: str) -> Response:
 
 def details(error: AwsError, code: str) -> str:
     """Return the elements within Error."""
-    extra = "".join(f"<{k}>{escape(str(v))}</{k}>" for k, v in error.fields.items())
-    return f"<Code>{code}</Code><Message>{escape(error.message)}</Message>{extra}"
+    extra = "".join(f"<{k}>{escaped(str(v))}</{k}>" for k, v in error.fields.items())
+    return f"<Code>{code}</Code><Message>{escaped(error.message)}</Message>{extra}"
 
 
 def xml_error(status: int, error: AwsError, body: str, request_id: str) -> Response:

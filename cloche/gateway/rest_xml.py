@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from typing import Any
-from xml.sax.saxutils import escape
 
 from cloche.core.errors import AwsError
+from cloche.gateway import xml_schema
 from cloche.gateway.message import Request, Response
 from cloche.gateway.protocol import Answer, Protocol, status_of
 from cloche.gateway.rest import MalformedPlace, places, read_places, write_places
@@ -12,7 +12,7 @@ from cloche.gateway.scalars import Malformed
 from cloche.gateway.shapes import Action, Api, Shape
 from cloche.gateway.xml_values import (
     DECLARATION,
-    ENTITIES,
+    escaped,
     load,
     read,
     read_structure,
@@ -57,10 +57,25 @@ def parse(action: Action, request: Request, labels: Mapping[str, str]) -> dict[s
         if shape.payload is not None:
             found |= parse_payload(action, request)
         elif request.body and places(shape).body:
-            found |= read_structure(shape, load(request.body))
+            root = load(request.body)
+            xml_schema.check_members(shape, root)
+            found |= read_structure(shape, root)
     except Malformed as error:
         raise AwsError("MalformedXML", MALFORMED_XML) from error
+    check_present(shape, found)
     return found
+
+
+def check_present(shape: Shape, found: Mapping[str, Any]) -> None:
+    """Raise for a parameter that the operation needs and the request has not."""
+    for name in shape.required:
+        if found.get(name) is not None:
+            continue
+        if name == shape.payload:
+            raise AwsError("MissingRequestBodyError", "Request Body is empty")
+        wire = shape.by_name[name].wire
+        fields = {"ArgumentName": wire, "ArgumentValue": ""}
+        raise AwsError("InvalidArgument", f"Missing required parameter: {wire}", fields=fields)
 
 
 def parse_payload(action: Action, request: Request) -> dict[str, Any]:
@@ -74,7 +89,11 @@ def parse_payload(action: Action, request: Request) -> dict[str, Any]:
         return {name: request.body}
     if shape.kind == "string":
         return {name: request.body.decode("utf-8", "replace")}
-    return {name: read(shape, load(request.body))} if request.body else {}
+    if not request.body.strip():
+        return {}
+    root = load(request.body)
+    xml_schema.check(shape, root, shape.wire or shape.name)
+    return {name: read(shape, root)}
 
 
 def invalid_argument(error: MalformedPlace) -> AwsError:
@@ -124,7 +143,7 @@ def document(shape: Shape, value: Mapping[str, Any], name: str) -> bytes:
 
 def location(result: Mapping[str, Any]) -> bytes:
     """Return GetBucketLocation's document: the one whose root is its only value."""
-    region = escape(result.get("LocationConstraint") or "")
+    region = escaped(result.get("LocationConstraint") or "")
     return (
         f'{DECLARATION}<LocationConstraint xmlns="{NAMESPACE}">{region}</LocationConstraint>'
     ).encode()
@@ -133,9 +152,9 @@ def location(result: Mapping[str, Any]) -> bytes:
 def refuse(api: Api, error: AwsError, request_id: str) -> Response:
     """Return an error as S3 sends it."""
     headers = ids(request_id) | {"content-type": "application/xml"}
-    extra = "".join(f"<{k}>{escape(str(v), ENTITIES)}</{k}>" for k, v in error.fields.items())
+    extra = "".join(f"<{k}>{escaped(str(v))}</{k}>" for k, v in error.fields.items())
     body = (
-        f"{DECLARATION}<Error><Code>{error.code}</Code><Message>{escape(error.message)}</Message>"
+        f"{DECLARATION}<Error><Code>{error.code}</Code><Message>{escaped(error.message)}</Message>"
         f"{extra}<RequestId>{headers['x-amz-request-id']}</RequestId>"
         f"<HostId>{headers['x-amz-id-2']}</HostId></Error>"
     )

@@ -55,6 +55,40 @@ class RestRouter:
 
     def __init__(self, api: Api) -> None:
         self.templates = templates(api)
+        every = [template for these in self.templates.values() for template in these]
+        routes = [route for template in every for route in template.routes]
+        shared = [
+            route for template in every if len(template.routes) > 1 for route in template.routes
+        ]
+        # Names in the query that choose between the operations of a path; those with a value.
+        self.selectors = frozenset(k for route in routes for k, _ in route.constants).union(
+            *(route.query for route in shared if not route.constants)
+        )
+        self.valued = frozenset(k for route in routes for k, v in route.constants if v)
+
+    def lacking(
+        self, method: str, path: str, names: Iterable[str], headers: Container[str]
+    ) -> str | None:
+        """Return the header that an operation lacks whose names are all in the query."""
+        for template in self.templates.get(method, ()):
+            if template.pattern.match(path):
+                for route in template.routes:
+                    if route.constants and {k for k, _ in route.constants} <= set(names):
+                        return next((h for h in route.headers if h not in headers), None)
+        return None
+
+    def methods_of(self, path: str, name: str | None) -> tuple[str, ...]:
+        """Return the methods that a path takes with one name in the query (None: with none)."""
+        return tuple(
+            method
+            for method, these in self.templates.items()
+            if any(
+                {k for k, _ in route.constants} | route.query == ({name} if name else set())
+                for template in these
+                if template.pattern.match(path)
+                for route in template.routes
+            )
+        )
 
     def find(
         self, method: str, path: str, query: Mapping[str, str], headers: Container[str]
@@ -105,7 +139,6 @@ def templates(api: Api) -> dict[str, tuple[Template, ...]]:
 
 def route_of(action: Action) -> Route:
     """Return the route of an operation."""
-    _, _, constants = action.uri.partition("?")
     query, headers = set(), set()
     if action.input is not None:
         for name in action.input.required:
@@ -116,7 +149,7 @@ def route_of(action: Action) -> Route:
                 headers.add(field.wire.lower())
     return Route(
         action.name,
-        tuple(parse_qsl(constants, keep_blank_values=True)),
+        tuple(action.constants.items()),
         frozenset(query),
         frozenset(headers),
         action.deprecated,

@@ -6,6 +6,7 @@ import math
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
 
+from cloche.core import numbers
 from cloche.gateway.limits import DATE_CHARACTERS
 from cloche.gateway.shapes import Shape
 
@@ -25,7 +26,7 @@ def read_timestamp(value: object) -> datetime:
         if len(text) > DATE_CHARACTERS:
             raise Malformed(f"{text[:DATE_CHARACTERS]!r}… is not a timestamp")
         if text[:1].isdigit() and "T" not in text and "-" not in text:
-            return datetime.fromtimestamp(float(text), UTC)
+            return datetime.fromtimestamp(numbers.real(text), UTC)
         read = datetime.fromisoformat if text[:1].isdigit() else parsedate_to_datetime
         moment = read(text)
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
@@ -38,6 +39,16 @@ def read_integer(shape: Shape, value: int) -> int:
     if not -(1 << shape.bits - 1) <= value < 1 << shape.bits - 1:
         raise Malformed(f"{str(value)[:40]} does not fit {shape.bits} bits")
     return value
+
+
+def read_float(value: int | float) -> float:
+    """Return a number as JSON or CBOR has it, if it is finite; Malformed when it is not."""
+    try:
+        if math.isfinite(value):
+            return value
+    except OverflowError:
+        pass
+    raise Malformed("the number is out of range")
 
 
 def write_timestamp(value: datetime, form: str) -> str | int | float:
@@ -62,11 +73,11 @@ def read_text(shape: Shape, text: str) -> object:
         return text
     try:
         if kind == "integer":
-            return read_integer(shape, int(text))
+            return read_integer(shape, numbers.integer(text))
         if kind == "float":
-            return float(text)
+            return numbers.SPELLED.get(text) or numbers.real(text)
     except ValueError as error:
-        raise Malformed(f"{text[:DATE_CHARACTERS]!r} is not a number") from error
+        raise Malformed(str(error)) from error
     if kind == "boolean":
         lowered = text.strip().lower()
         if lowered not in ("true", "false"):

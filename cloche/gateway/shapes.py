@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal
+from urllib.parse import parse_qsl
 
 from cloche.operation import LOADER
 
@@ -97,6 +98,11 @@ class Action:
     output: Shape | None
     result_wrapper: str | None
     deprecated: bool
+
+    @property
+    def constants(self) -> dict[str, str]:
+        """What the query must have to mean this operation; an empty value stands for any."""
+        return dict(parse_qsl(self.uri.partition("?")[2], keep_blank_values=True))
 
     @property
     def streams(self) -> bool:

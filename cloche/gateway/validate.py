@@ -100,7 +100,10 @@ def rules(shape: Shape) -> Rules:
 
 @cache
 def quiet(shape: Shape) -> bool:
-    """Return whether neither a shape nor anything below it asks for anything."""
+    """Return whether neither a shape nor anything below it asks for anything.
+
+    Lists and maps ask that no item is null.
+    """
     seen: set[int] = set()
 
     def silent(one: Shape) -> bool:
@@ -108,7 +111,9 @@ def quiet(shape: Shape) -> bool:
             return True
         seen.add(id(one))
         below = [f.shape for f in one.fields] + [s for s in (one.item, one.key) if s is not None]
-        return rules(one).empty and not one.required and all(silent(s) for s in below)
+        if one.kind in ("list", "map") or one.required:
+            return False
+        return rules(one).empty and all(silent(s) for s in below)
 
     return silent(shape)
 

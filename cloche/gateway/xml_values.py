@@ -12,9 +12,11 @@ from cloche.gateway.scalars import Malformed, read_text, write_text
 from cloche.gateway.shapes import Field, Shape
 
 DECLARATION = '<?xml version="1.0" encoding="UTF-8"?>\n'
-# Characters that an XML reader would change on the way.
+# Characters that an XML reader would change on the way, or refuse: XML 1.0 has no way to write
+# them, so the replacement character stands for each.
 ENTITIES = {"\r": "&#13;"}
-SPECIAL = re.compile(r"[&<>\r]")
+ILLEGAL = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+SPECIAL = re.compile(r"[^\t\n\x20-%'-;=?-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def load(body: bytes) -> Element:
@@ -144,7 +146,17 @@ def write(shape: Shape, value: Any, name: str, form: str = "iso8601") -> str:
             return write_entries(shape, value, name, form)
         return f"<{name}{namespace(shape)}>{write_entries(shape, value, 'entry', form)}</{name}>"
     text = value if type(value) is str else write_text(shape, value, form)
-    return f"<{name}>{escape(text, ENTITIES) if SPECIAL.search(text) else text}</{name}>"
+    return f"<{name}>{escaped(text)}</{name}>"
+
+
+def escaped(text: str) -> str:
+    """Return text as an XML element holds it."""
+    return escape(legal(text), ENTITIES) if SPECIAL.search(text) else text
+
+
+def legal(text: str) -> str:
+    """Return text with a replacement character for each that XML can't hold."""
+    return ILLEGAL.sub("\ufffd", text)
 
 
 def write_members(shape: Shape, value: Mapping[str, Any], form: str = "iso8601") -> str:
@@ -173,7 +185,7 @@ def in_body(shape: Shape) -> tuple[Field, ...]:
 def write_attributes(shape: Shape, value: Mapping[str, Any]) -> str:
     """Return the members that are attributes."""
     return "".join(
-        f" {f.wire}={quoteattr(write_text(f.shape, value[f.name]))}"
+        f" {f.wire}={quoteattr(legal(write_text(f.shape, value[f.name])))}"
         for f in attributes_of(shape)
         if value.get(f.name) is not None
     )

@@ -280,6 +280,13 @@ async def test_a_host_that_refuses_is_a_bad_gateway(tmp_path: Path) -> None:
         "[fd00::1]",
         "[64:ff9b::7f00:1]",
         "[2002:7f00:1::]",
+        "[64:ff9b:1::7f00:1]",
+        "[64:ff9b:1:7f00:0:100::]",
+        "[fec0::1]",
+        "[::127.0.0.1]",
+        "[::ffff:0:127.0.0.1]",
+        "0x7f.1",
+        "017700000001",
     ],
 )
 async def test_user_code_does_not_reach_private_addresses(tmp_path: Path, host: str) -> None:
@@ -292,6 +299,56 @@ async def test_user_code_does_not_reach_private_addresses(tmp_path: Path, host: 
             answer = await exchange(proxy.port, request)
             assert answer.startswith(b"HTTP/1.1 403 "), answer
             assert b"`cloche up --allow-egress CIDR` allows a network" in answer
+
+
+SPECIAL = (
+    *("0.1.2.3", "192.0.0.8", "192.0.2.1", "192.88.99.1", "198.18.0.1", "198.51.100.1"),
+    *("203.0.113.1", "240.0.0.1", "255.255.255.255", "239.255.255.250"),
+    *("::", "::1", "::10.0.0.1", "::ffff:10.0.0.1", "::ffff:0:10.0.0.1", "64:ff9b::a00:1"),
+    *("64:ff9b:1::", "64:ff9b:1:ffff::8.8.8.8", "100::1", "2001::1", "2001:db8::1"),
+    # Teredo, benchmarks, ORCHID, 6to4 of a private address, ISATAP, documentation, SRv6.
+    *("2001:0:4136:e378::1", "2001:2::1", "2001:10::1", "2002:a00:1::1"),
+    *("2a00:1450::5efe:10.0.0.1", "2a00:1450::200:5efe:8.8.8.8", "3fff::1", "5f00::1"),
+    *("4000::1", "fc00::1", "fd12::1", "fe80::1", "febf::1", "fec0::1", "feff::1", "ff02::1"),
+)
+PUBLIC = (
+    *("1.1.1.1", "8.8.8.8", "100.63.255.255", "172.32.0.1", "192.0.1.1", "223.255.255.255"),
+    *("2606:4700::1111", "2a00:1450::1", "2001:4860::8888", "::ffff:8.8.8.8", "64:ff9b::808:808"),
+)
+
+
+@pytest.mark.parametrize("text", SPECIAL)
+def test_no_special_address_is_reached_in_any_form(text: str) -> None:
+    assert not egress.may_reach(ipaddress.ip_address(text), (), frozenset())
+
+
+@pytest.mark.parametrize("text", PUBLIC)
+def test_public_addresses_are_reached_unless_they_are_the_machines_own(text: str) -> None:
+    address = ipaddress.ip_address(text)
+    assert egress.may_reach(address, (), frozenset())
+    assert not egress.may_reach(address, (), frozenset((address,)))
+
+
+def test_what_is_allowed_by_name_is_reached_in_every_form_that_stands_for_it() -> None:
+    allowed = networks(["10.0.0.0/8", "fec0::/10", "::1/128"])
+    for text in ("10.1.2.3", "::ffff:10.1.2.3", "64:ff9b::a01:203", "fec0::1", "::1"):
+        assert egress.may_reach(ipaddress.ip_address(text), allowed, frozenset())
+    assert not egress.may_reach(ipaddress.ip_address("127.0.0.1"), allowed, frozenset())
+
+
+async def test_of_a_names_several_addresses_only_public_ones_are_connected_to(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Straight, we choose among them; through the machine's own proxy, it would."""
+
+    async def both(_target: Target) -> list[egress.Address]:
+        return [ipaddress.ip_address("10.1.2.3"), ipaddress.ip_address("1.1.1.1")]
+
+    monkeypatch.setattr(egress, "looked_up", both)
+    fenced, target = Fenced(Upstream(), (), 4599), Target("two.example.com", 443)
+    assert await fenced.resolve(target, None, straight=True) == [("1.1.1.1", 443)]
+    with pytest.raises(egress.Refused, match=r"10\.1\.2\.3 is not a public address"):
+        await fenced.resolve(target, None, straight=False)
 
 
 async def test_allow_egress_opens_a_network(tmp_path: Path) -> None:

@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 from urllib.parse import quote
 
 from cloche.core.errors import AwsError, unsupported
+from cloche.core.numbers import integer
 from cloche.operation import Call, operation
 from cloche.records.errors import AlreadyExists, Conflict
 from cloche.services.iam import policies, trust
@@ -163,25 +164,53 @@ def simulate_principal_policy(
         name = PolicySourceArn.rsplit("/", 1)[-1]
         raise AwsError("NoSuchEntity", f"The role with name {name} cannot be found.", 404)
     attached = {policies.name_of(arn): policies.document(arn) for arn in role.policies}
-    context = {entry["ContextKeyName"].lower(): one_value(entry) for entry in ContextEntries}
-    asked = [
-        Asked(action, resource, context) for action in ActionNames for resource in ResourceArns
+    context = dict(context_entry(entry) for entry in ContextEntries)
+    resources = len(ResourceArns)
+    pairs = range(len(ActionNames) * resources)  # by number: there may be millions
+    page = paged(pairs, Numbered(pairs), Marker, MaxItems)
+    results = [
+        simulated(
+            Asked(ActionNames[n // resources], ResourceArns[n % resources], context), attached
+        )
+        for n in page.pop("items")
     ]
-    keys = [f"{number}" for number in range(len(asked))]
-    page = paged(asked, keys, Marker, MaxItems)
-    results = [simulated(each, attached) for each in page.pop("items")]
     return {"EvaluationResults": results, **page}
 
 
 # ---------------------------------------------------------------------- helpers
 
 
-def one_value(entry: dict[str, Any]) -> str:
-    """Return the value of a condition key; a list of several is refused."""
+class Numbered(Sequence[str]):
+    """The numbers of a range as text, made when asked for."""
+
+    def __init__(self, numbers: range) -> None:
+        self.numbers = numbers
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[str]: ...
+    def __getitem__(self, place: int | slice) -> str | Sequence[str]:
+        found = self.numbers[place]
+        return Numbered(found) if isinstance(found, range) else str(found)
+
+    def index(self, value: Any, start: int = 0, stop: int | None = None) -> int:
+        """Return where a number is; ValueError when it is not there."""
+        return self.numbers.index(integer(value))
+
+
+def context_entry(entry: dict[str, Any]) -> tuple[str, str]:
+    """Return a condition key, in lower case, and its value; a list of several is refused."""
+    name = entry.get("ContextKeyName")
+    if name is None:
+        raise AwsError("InvalidInput", "Invalid Context Entry: ContextKeyName is missing")
     values: list[str] = entry.get("ContextKeyValues") or [""]
     if len(values) > 1:
-        raise unsupported(f"several values of the context key {entry['ContextKeyName']}")
-    return values[0]
+        raise unsupported(f"several values of the context key {name}")
+    return name.lower(), values[0]
 
 
 def simulated(asked: Asked, attached: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -261,9 +290,10 @@ def paged(
     """Return one page: `items` and IAM's IsTruncated and Marker (the key that the page ends at)."""
     start = 0
     if marker is not None:
-        if marker not in keys:
-            raise AwsError("ValidationError", "Invalid Marker.")
-        start = list(keys).index(marker) + 1
+        try:
+            start = keys.index(marker) + 1
+        except ValueError as error:
+            raise AwsError("ValidationError", "Invalid Marker.") from error
     page: dict[str, Any] = {"items": items[start : start + limit], "IsTruncated": False}
     if start + limit < len(items):
         page |= {"IsTruncated": True, "Marker": keys[start + limit - 1]}

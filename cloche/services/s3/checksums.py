@@ -6,7 +6,6 @@ https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity-
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal, Protocol, TypedDict
@@ -85,7 +84,7 @@ def valid(algorithm: str, text: str) -> bool:
     """Tell whether a text is a checksum of this algorithm in base64."""
     try:
         return len(base64.b64decode(text, validate=True)) == WIDTHS[algorithm]
-    except binascii.Error:
+    except ValueError:  # not ASCII, or not base64
         return False
 
 

@@ -10,14 +10,16 @@ from email.utils import format_datetime
 
 from cloche.core.clock import from_ms
 from cloche.core.errors import AwsError
+from cloche.core.numbers import natural
 from cloche.operation import Reply
 from cloche.records.objects import ObjectRow
 from cloche.services.s3.checksums import members
 from cloche.services.s3.document import Document
 from cloche.services.s3.errors import invalid_argument, invalid_request
 
-RANGE = re.compile(r"\s*bytes\s*=\s*(\d*)\s*-\s*(\d*)\s*")
+RANGE = re.compile(r"\s*bytes\s*=\s*([0-9]*)\s*-\s*([0-9]*)\s*")
 LAST_PART = 10_000
+LARGEST_OFFSET = 1 << 62
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,13 +69,13 @@ def select(row: ObjectRow, document: Document, asked: str | None, part: int | No
     match = RANGE.fullmatch(asked) if asked is not None else None
     if match is None or not any(match.groups()):
         return Piece(0, row.size)
-    first, last = match.groups()
-    if first:
-        start, end = int(first), min(int(last) if last else row.size - 1, row.size - 1)
-        if last and int(last) < start:
-            return Piece(0, row.size)
+    first, last = (natural(text, LARGEST_OFFSET) if text else None for text in match.groups())
+    if first is None:
+        start, end = max(row.size - (last or 0), 0), row.size - 1
     else:
-        start, end = max(row.size - int(last), 0), row.size - 1
+        if last is not None and last < first:
+            return Piece(0, row.size)
+        start, end = first, row.size - 1 if last is None else min(last, row.size - 1)
     if start >= row.size:
         fields = {"RangeRequested": asked, "ActualObjectSize": str(row.size)}
         headers = {"content-range": f"bytes */{row.size}"}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -92,7 +91,7 @@ def decoded_md5(content_md5: str | None) -> bytes | None:
         return None
     try:
         digest = base64.b64decode(content_md5, validate=True)
-    except binascii.Error:
+    except ValueError:  # not ASCII, or not base64
         digest = b""
     if len(digest) != 16:
         text = "The Content-MD5 you specified was invalid."

@@ -32,7 +32,7 @@ from cloche.services.s3.requests import (
 )
 from cloche.services.s3.storage import S3
 
-RANGE = re.compile(r"bytes=(\d+)-(\d+)")
+RANGE = re.compile(r"bytes=([0-9]{1,18})-([0-9]{1,18})")
 TO_ITSELF = (
     "This copy request is illegal because it is trying to copy an object to itself without "
     "changing the object's metadata, storage class, website redirect location or encryption "

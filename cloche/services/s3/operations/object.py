@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from cloche.core.clock import to_ms
-from cloche.core.errors import AwsError
+from cloche.core.errors import AwsError, unsupported
 from cloche.operation import Body as Stream
 from cloche.operation import Call, FileSlice, Reply, Result, operation
 from cloche.records import objects as rows
@@ -225,8 +225,11 @@ async def delete_objects(
     """Remove up to 1,000 objects in one transaction; each may fail by itself."""
     bucket_of(call, Bucket, ExpectedBucketOwner)
     asked: list[Mapping[str, Any]] = list(Delete.get("Objects", ()))
-    if not 1 <= len(asked) <= MOST_DELETES:
+    if not 1 <= len(asked) <= MOST_DELETES or not all(one["Key"] for one in asked):
         raise malformed_xml()
+    for name in ("LastModifiedTime", "Size"):  # conditions: what they spare must stay
+        if any(name in one for one in asked):
+            raise unsupported(f"Delete.Objects.{name}", "ETag is.")
 
     def change(connection: Connection) -> tuple[list[str], list[dict[str, str]]]:
         gone: list[str] = []

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from cloche.core.errors import AwsError
+from cloche.core.numbers import natural
 from cloche.operation import Call, operation
 from cloche.records.store import AlreadyExists, Conflict, Resource, Store
 from cloche.services.sagemaker.operations.named import listed
@@ -260,7 +261,7 @@ def list_training_jobs_for_hyper_parameter_tuning_job(
     if SortOrder == DESCENDING:
         seen.reverse()
     try:
-        start = int(NextToken or 0)
+        start = natural(NextToken or "0", len(seen))
     except ValueError as error:
         raise invalid("Invalid NextToken.") from error
     end = start + MaxResults

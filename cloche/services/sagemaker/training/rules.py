@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from cloche.core.numbers import real, shown
 from cloche.patterns import BadPattern, Exceeded, matched
 from cloche.services.sagemaker.records import Request, TrainingJob
 
@@ -19,6 +20,7 @@ KINDS = {
     "ProfilerRuleConfigurations": "ProfilerConfig",
 }
 DETAILS_LIMIT = 1024  # characters of StatusDetails (API_DebugRuleEvaluationStatus)
+LARGEST = 1_000_000_000  # of a rule's numbers
 LEAST_SAMPLES = 3  # fewer tell nothing about a host
 # Parameters that change nothing here: how often AWS looks, and which tensors, and what GPUs do.
 IDLE = ("rule_to_invoke", "scan_interval_us", "collection_names", "use_losses_collection")
@@ -180,9 +182,11 @@ def numbers(
     for name, value in parameters.items():
         if name in known:
             try:
-                found[name] = float(value)
+                found[name] = real(value)
             except ValueError as error:
-                raise RuleError(f"The parameter {name} is no number: {value!r}") from error
+                raise RuleError(f"The parameter {name} is no number: {shown(value)}") from error
+            if not 0 <= found[name] <= LARGEST:
+                raise RuleError(f"The parameter {name} is not within 0 and {LARGEST}: {value!r}")
         elif name not in (*IDLE, *texts):
             raise RuleError(f"The parameter {name} is not supported by Cloche.")
     return found

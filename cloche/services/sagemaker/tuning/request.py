@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any
 
+from cloche.core import numbers
 from cloche.core.errors import AwsError, unsupported
 from cloche.services.sagemaker.records import Request
 from cloche.services.sagemaker.records_tuning import (
@@ -27,6 +27,7 @@ RANGES = ("IntegerParameterRanges", "ContinuousParameterRanges", "CategoricalPar
 # Static hyperparameters that tell the number of epochs (API_HyperbandStrategyConfig).
 EPOCHS = ("epochs", "numepochs", "n-epochs", "n_epochs", "num_epochs")
 MOST_EPOCHS = 20_000
+MOST_COMBINATIONS = 10_000  # of a grid
 # Members of a definition that CreateTrainingJob has too, as it has them.
 SHARED = (
     "RoleArn",
@@ -103,6 +104,11 @@ def checked_limits(limits: Request, strategy: str, spaces: Sequence[SearchSpace]
             f"{numeric[0].name} is of type {numeric[0].kind}."
         )
     combinations = sum(prod(len(r.values) for r in space.ranges) for space in spaces)
+    if combinations > MOST_COMBINATIONS:
+        raise invalid(
+            f"The grid has {min(combinations, 10**12)} combinations; Cloche tries "
+            f"{MOST_COMBINATIONS} at the most."
+        )
     asked = limits.get("MaxNumberOfTrainingJobs", combinations)
     if asked != combinations:
         raise invalid(
@@ -144,10 +150,15 @@ def epochs_of(definitions: Sequence[Request]) -> int | None:
         static = definition.get("StaticHyperParameters") or {}
         for name in EPOCHS:
             try:
-                return int(json.loads(static[name]))
-            except (KeyError, ValueError, TypeError):
+                return whole(static[name])
+            except (KeyError, ValueError):
                 continue
     return None
+
+
+def whole(text: str) -> int:
+    """Return a whole number that a hyperparameter spells, as the SDK's JSON (`"7"`) too."""
+    return int(numbers.real(text.strip().strip('"')))
 
 
 def checked_definition(

@@ -6,9 +6,9 @@ float, categorical ones exactly as sent (the SDK 2.x sends them JSON-quoted, and
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, Literal
 
 from optuna.distributions import (
@@ -18,6 +18,7 @@ from optuna.distributions import (
     IntDistribution,
 )
 
+from cloche.core import numbers
 from cloche.core.errors import AwsError
 
 WIDE = 100  # Auto scales logarithmically when the highest is at least so many times the lowest
@@ -146,22 +147,17 @@ def numeric_range(kind: Literal["Integer", "Continuous"], entry: Mapping[str, st
 def number(kind: str, name: str, text: str) -> float:
     """Return the number that `text` spells; an AwsError when it is none of that kind."""
     try:
-        value = float(int(text)) if kind == "Integer" else float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise invalid(f"{text!r} in the range of {name} is not a value of type {kind}.")
-    return value
+        return float(numbers.integer(text)) if kind == "Integer" else numbers.real(text)
+    except ValueError as error:
+        text = numbers.shown(text)
+        raise invalid(f"{text} in the range of {name} is not a value of type {kind}.") from error
 
 
-def grid(space: SearchSpace) -> Sequence[dict[str, str]]:
-    """Return every combination of a space of categorical ranges, the last one varying fastest."""
-    combinations: list[dict[str, str]] = [{}]
-    for each in space.ranges:
-        combinations = [
-            {**chosen, each.name: value} for chosen in combinations for value in each.values
-        ]
-    return combinations
+def grid(space: SearchSpace) -> Iterator[dict[str, str]]:
+    """Yield every combination of a space of categorical ranges, the last one varying fastest."""
+    names = [each.name for each in space.ranges]
+    for values in product(*(each.values for each in space.ranges)):
+        yield dict(zip(names, values, strict=True))
 
 
 def invalid(message: str) -> AwsError:

@@ -71,8 +71,9 @@ def random(search: Search) -> Mapping[str, str] | None:
 
 def exhaustive(search: Search) -> Mapping[str, str] | None:
     """Return the first combination that no trial has; None when all are tried."""
-    tried = [dict(trial.parameters) for trial in search.trials]
-    return next((chosen for chosen in grid(search.space) if chosen not in tried), None)
+    tried = {frozenset(trial.parameters.items()) for trial in search.trials}
+    every = grid(search.space)
+    return next((chosen for chosen in every if frozenset(chosen.items()) not in tried), None)
 
 
 STRATEGIES: Mapping[str, Strategy] = {
