@@ -106,10 +106,8 @@ def private_file(path: Path) -> None:
         raise NotPrivate(f"{path} can't be used: {error.strerror}. Nothing was changed.") from None
     try:
         found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
-            raise NotPrivate(
-                f"{path} is no file of its own (a link, or none). Nothing was changed."
-            )
+        if not stat.S_ISREG(found.st_mode):
+            raise NotPrivate(f"{path} is no regular file. Nothing was changed.")
         if found.st_uid != os.geteuid():
             name = user_name(found.st_uid)
             raise NotPrivate(f"{path} belongs to another user ({name}). Nothing was changed.")
