@@ -7,6 +7,7 @@ import traceback
 from sqlalchemy.exc import OperationalError
 
 from cloche.core.config import Home
+from cloche.core.private import NotPrivate
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -18,6 +19,8 @@ def explained(error: BaseException, home: Home) -> str:
             f"The disk of {home.path} is full. Nothing that was acknowledged is lost; free some "
             "space and run `cloche up` again."
         )
+    if isinstance(error, NotPrivate):
+        return str(error)
     if isinstance(error, PermissionError):
         return f"{error.filename or home.path} can't be used by this user: {error.strerror}"
     last = traceback.extract_tb(error.__traceback__)[-1:]

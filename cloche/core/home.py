@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from cloche.core.config import Config, Home
-from cloche.core.private import OPEN_TO_OTHERS, NotPrivate, private_folder
+from cloche.core.private import OPEN_TO_OTHERS, NotPrivate, check_way, private_folder
 
 FORMAT = 1  # grows when an older Cloche could not read the home folder any more
 LEAST_FREE_MIB = 16  # below this a server would start only to fail at its first writes
@@ -91,6 +91,8 @@ def read_choices(home: Home) -> dict[str, Any]:
     path = home.choices
     try:
         kept = json.loads(path.read_text())
+        if not isinstance(kept, dict):
+            raise ValueError("no JSON object")
         found = {name: kept[name] for name in KEPT if name in kept}
         for name in LISTS:
             found[name] = tuple(found.get(name, ()))
@@ -122,7 +124,10 @@ def prepare(home: Home) -> None:
     be written, or the disk is full.
     """
     try:
+        check_way(home.path)
         home.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except NotPrivate as error:
+        raise HomeError(str(error)) from None
     except OSError as error:
         raise HomeError(f"{home.path} can't be made: {error.strerror}") from None
     if not os.access(home.path, os.W_OK | os.X_OK):

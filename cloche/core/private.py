@@ -1,5 +1,6 @@
 """Folders and files that are for one user alone: checked by their descriptors, through no link."""
 
+import errno
 import os
 import pwd
 import stat
@@ -7,6 +8,7 @@ from pathlib import Path
 
 FOLDER, FILE = 0o700, 0o600
 OPEN_TO_OTHERS, WRITTEN_BY_OTHERS = 0o077, 0o022
+NO_FILE = (errno.ELOOP, errno.EISDIR, errno.ENXIO)  # a link, a folder, a socket
 MOST_LINKS = 40  # as the kernel counts: a loop of links has no end
 
 
@@ -100,16 +102,14 @@ def private_file(path: Path) -> None:
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         descriptor = os.open(path, flags, FILE)
-    except FileNotFoundError:
-        raise
     except OSError as error:
+        if error.errno not in NO_FILE:
+            raise  # a full disk, say
         raise NotPrivate(f"{path} can't be used: {error.strerror}. Nothing was changed.") from None
     try:
         found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
-            raise NotPrivate(
-                f"{path} is no file of its own (a link, or none). Nothing was changed."
-            )
+        if not stat.S_ISREG(found.st_mode):
+            raise NotPrivate(f"{path} is no regular file. Nothing was changed.")
         if found.st_uid != os.geteuid():
             name = user_name(found.st_uid)
             raise NotPrivate(f"{path} belongs to another user ({name}). Nothing was changed.")

@@ -8,14 +8,13 @@ none. As durable as the records; what is deleted is overwritten.
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from functools import partial
 from pathlib import Path
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DatabaseError
 
 from cloche.records.database import Readers, connect, private_database
 from cloche.records.errors import NewerDatabase, NotADatabase
@@ -56,12 +55,11 @@ class Secrets:
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         private_database(path)
+        made = look(path)
         secrets = cls(path)
         try:
-            secrets._write_now(partial(prepare, path))
-        except DatabaseError as error:
-            secrets.close()
-            raise NotADatabase(path, str(error.orig)) from error
+            if not made:
+                secrets._write_now(make)
         except BaseException:
             secrets.close()
             raise
@@ -106,16 +104,30 @@ class Secrets:
         future.result()
 
 
-def prepare(path: Path, connection: Connection) -> None:
-    """Make the table in a new database; NewerDatabase when it is another one by now."""
-    version = connection.exec_driver_sql("PRAGMA user_version").scalar()
-    if version == VERSION:
-        return
-    tables = sa.inspect(connection).get_table_names()
-    if tables and version == 0:
-        raise NotADatabase(path, "it holds other tables")
-    if version != 0:
+def look(path: Path) -> bool:
+    """Return whether the database is made, before anything is changed in it.
+
+    NewerDatabase, NotADatabase when it is another one.
+    """
+    if path.stat().st_size == 0:
+        return False
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+    try:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        tables = connection.execute("SELECT name FROM sqlite_master").fetchall()
+    except sqlite3.DatabaseError as error:
+        raise NotADatabase(path, str(error)) from error
+    finally:
+        connection.close()
+    if version > VERSION:
         raise NewerDatabase(path, str(version))
+    if version < VERSION and tables:
+        raise NotADatabase(path, "it holds other tables")
+    return bool(version == VERSION)
+
+
+def make(connection: Connection) -> None:
+    """Make the table in a new database."""
     metadata.create_all(connection)
     connection.exec_driver_sql(f"PRAGMA user_version = {VERSION}")
 
