@@ -125,7 +125,7 @@ def replica_socket(server: Server) -> Path:
     """Return the replica's socket, in the home folder where the server has its database open."""
     files = [Path(file.path) for file in psutil.Process(server.pid).open_files()]
     home = next(file.parent for file in files if file.name == "cloche.db")
-    return next(home.glob("instances/bench-*/replicas/*/run/serve.sock"))
+    return next(home.glob("instances/bench-*/replicas/*/serve.sock"))
 
 
 def until(condition: Callable[[], bool]) -> None:

@@ -13,6 +13,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal, Protocol
 
+from cloche.engine.supervisor.process import LISTENING_FD
+
+__all__ = ["LISTENING_FD"]
+
 
 @dataclass(frozen=True, slots=True)
 class Mount:
@@ -55,17 +59,23 @@ class ProcessSpec:
     cpus: float = 1.0  # declared by the instance type; the share is min(declared, machine's)
     memory_mib: int = 1024
     warm: Warm | None = None
+    # A unix socket that is bound here (in a folder that no mount shows) and handed to the process,
+    # listening, as descriptor LISTENING_FD: who connects to the path reaches that process alone.
+    listening: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GangSpec:
-    """Processes that start together or not at all."""
+    """Processes that start together or not at all.
+
+    egress: False isolates its network: there are no doors, neither to the platform nor out.
+    """
 
     name: str  # unique and stable: after a restart the gang is found by it
     processes: tuple[ProcessSpec, ...]
     max_run_s: float | None = None  # then all are stopped, with reason "MaxRuntimeExceeded"
     stop_grace_s: float = 120.0  # from SIGTERM to SIGKILL
-    egress: bool = True  # False: not even through the platform's proxy
+    egress: bool = True
     background: bool = False  # waits for no CPU share: serves requests, idle in between
 
 
@@ -118,11 +128,11 @@ class Doors:
     """Listening sockets inside a gang's network, served from outside.
 
     `platform` is the gateway's address as seen from inside (the gateway's own port on
-    127.0.0.1), `proxy` the next port: the way out (None for a gang without egress).
+    127.0.0.1), `proxy` the next port: the way out.
     """
 
     platform: socket.socket
-    proxy: socket.socket | None
+    proxy: socket.socket
 
 
 class EngineError(Exception):
@@ -156,7 +166,7 @@ class Engine(Protocol):
         """Return the names of all gangs that are known, running or ended."""
 
     def doors(self, gang: str) -> Doors | None:
-        """Return the gang's listening sockets (new descriptors); None when it does not run."""
+        """Return the gang's listening sockets (new descriptors); None when it has none now."""
 
     def usage(self, gang: str) -> Mapping[str, Usage]:
         """Return what each running process of the gang uses."""

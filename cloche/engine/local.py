@@ -42,6 +42,7 @@ from cloche.engine.warm import ForkServers
 
 START_WITHIN_S = 90.0
 ANSWER_WITHIN_S = 5.0
+BACKLOG = 128  # connections that wait for a process to accept them
 STALE_AFTER_S = 60.0  # folders that are made and removed in a moment were left by a killed server
 INHERITED = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")  # some interpreters need it to start
 ENGINE_FOLDER = Path(__file__).resolve().parent
@@ -163,12 +164,12 @@ class LocalEngine:
         )
 
     def doors(self, gang: str) -> Doors | None:
-        """Return the gang's listening sockets (new descriptors); None when it does not run."""
+        """Return the gang's listening sockets (new descriptors); None when it has none now."""
         descriptors = self._ask(gang, b"doors")
         if not descriptors:
             return None
-        platform, *proxy = (socket.socket(fileno=fd) for fd in descriptors)
-        return Doors(platform, proxy[0] if proxy else None)
+        platform, proxy = (socket.socket(fileno=fd) for fd in descriptors)
+        return Doors(platform, proxy)
 
     def usage(self, gang: str) -> Mapping[str, Usage]:
         """Return what each running process of the gang, with all that it started, uses."""
@@ -214,11 +215,12 @@ class LocalEngine:
         """Prepare the run directory, start the supervisor, wait until all processes run."""
         doors: list[socket.socket] = []
         conversations: dict[str, socket.socket] = {}
+        listening: dict[str, socket.socket] = {}
         if self.machine.isolation == "full":
             planned = plan(gang, folder, self.machine, self.ports, claim)
             conversations = self.fork_servers.conversations(gang)
         else:
-            wanted = self.ports if gang.egress else self.ports[:1]
+            wanted = self.ports if gang.egress else ()
             doors = [socket.create_server(("127.0.0.1", 0), backlog=1024) for _ in wanted]
             ports = {
                 inside: door.getsockname()[1] for inside, door in zip(wanted, doors, strict=True)
@@ -228,12 +230,15 @@ class LocalEngine:
             for process in gang.processes:
                 process.log.parent.mkdir(parents=True, exist_ok=True)
                 fill_host(gang, process, host_folder(folder, process.name), self.machine)
+                if process.listening is not None:
+                    listening[process.name] = bound(process.listening)
             (folder / "plan.json").write_text(json.dumps(planned, indent=1))
             sockets = {str(door.fileno()): door.fileno() for door in doors}
             sockets |= {f"{name}={s.fileno()}": s.fileno() for name, s in conversations.items()}
+            sockets |= {f"{name}@{s.fileno()}": s.fileno() for name, s in listening.items()}
             self._supervise(gang.name, folder, lock, sockets)
         finally:
-            for given in (*doors, *conversations.values()):
+            for given in (*doors, *conversations.values(), *listening.values()):
                 given.close()
 
     def _supervise(self, gang: str, folder: Path, lock: int, sockets: Mapping[str, int]) -> None:
@@ -353,6 +358,21 @@ def short_path(folder: Path) -> Iterator[str]:
         link = Path(name) / "f"
         link.symlink_to(folder)
         yield str(link)
+
+
+def bound(path: Path) -> socket.socket:
+    """Return a unix socket that listens at the path; what was there goes."""
+    path.unlink(missing_ok=True)
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with short_path(path.parent) as folder:
+            listening.bind(f"{folder}/{path.name}")
+        path.chmod(0o600)
+        listening.listen(BACKLOG)
+    except BaseException:
+        listening.close()
+        raise
+    return listening
 
 
 def held(folder: Path) -> bool:

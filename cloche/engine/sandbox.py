@@ -100,7 +100,7 @@ def plan(
         gang=gang.name,
         sandboxed=True,
         processes=processes,
-        ports=list(ports if gang.egress else ports[:1]),
+        ports=list(ports if gang.egress else ()),
         user=machine.user,
         place=machine.place,
         sources=places.sources,

@@ -131,8 +131,7 @@ class Doorkeeper:
         listener = Listener(self.gateway_for(gang), Crowd(DOOR_SCALE))
         proxy = Proxy(listener, self.authority, self.egress, Crowd(DOOR_SCALE))
         await listener.listen(doors.platform)
-        if doors.proxy is not None:
-            await proxy.listen(doors.proxy)
+        await proxy.listen(doors.proxy)
         return Door(listener, proxy, Keys(self.sessions, self.clock, role_arn))
 
 

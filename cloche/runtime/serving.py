@@ -1,13 +1,14 @@
-"""The model server of one replica: `GET /ping` and `POST /invocations` on a unix socket.
+"""The model server of one replica: `GET /ping` and `POST /invocations` on a socket given to it.
 
 User code runs in the main thread, one request at a time; a second thread speaks HTTP, so that
 pings are answered while a prediction runs. Prints and tracebacks go to the replica's log. SIGTERM
 finishes what was accepted, then ends. When the model can't be loaded, the traceback is left in a
 file for the platform and the process ends with 1.
 
-Environment: CLOCHE_SOCKET (the socket's path), CLOCHE_FAILURE (where the traceback is left),
-SAGEMAKER_MODEL_SERVER_TIMEOUT (seconds for one prediction, 60 by default: then the process ends
-and is replaced, as AWS's model servers do with their workers), and what `serving_handlers` reads.
+Environment: CLOCHE_SOCKET_FD (the descriptor of the socket), CLOCHE_FAILURE (where the traceback
+is left), SAGEMAKER_MODEL_SERVER_TIMEOUT (seconds for one prediction, 60 by default: then the
+process ends and is replaced, as AWS's model servers do with their workers), and what
+`serving_handlers` reads.
 """
 
 import asyncio
@@ -78,8 +79,8 @@ def error(status: int, kind: str, message: str) -> Answer:
 class Server:
     """The HTTP side: runs in its own thread, hands invocations to the main thread's queue."""
 
-    def __init__(self, path: str, timeout_s: float) -> None:
-        self.path, self.timeout_s = path, timeout_s
+    def __init__(self, given: socket.socket, timeout_s: float) -> None:
+        self.socket, self.timeout_s = given, timeout_s
         self.work: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
         self.ready = False
         self.draining = False
@@ -92,7 +93,6 @@ class Server:
 
     def start(self) -> None:
         """Listen; returns once the socket answers."""
-        self.socket = listen(Path(self.path))
         self.thread.start()
         self.listening.wait()
 
@@ -176,18 +176,6 @@ class Server:
             os._exit(UNRESPONSIVE)  # the main thread is stuck in user code: nothing else ends it
 
 
-def listen(path: Path) -> socket.socket:
-    """Return a socket bound to the path, which may be longer than an address holds (107 bytes)."""
-    path.unlink(missing_ok=True)
-    listening, before = socket.socket(socket.AF_UNIX), Path.cwd()
-    os.chdir(path.parent)
-    try:
-        listening.bind(path.name)
-    finally:
-        os.chdir(before)
-    return listening
-
-
 def serve(server: Server, model: handlers.Model) -> None:
     """Answer invocations in this thread until SIGTERM; what was accepted before is finished."""
     while (work := server.work.get()) is not None:
@@ -217,7 +205,9 @@ def finish(done: "asyncio.Future[Answer]", answer: Answer) -> None:
 def main(environment: Mapping[str, str]) -> int:
     """Load the model and serve it; return the exit code."""
     timeout = environment.get("SAGEMAKER_MODEL_SERVER_TIMEOUT", "60")
-    server = Server(environment["CLOCHE_SOCKET"], float(timeout))
+    given = socket.socket(fileno=int(environment["CLOCHE_SOCKET_FD"]))
+    given.set_inheritable(False)  # who connects shall find this process, none that it started
+    server = Server(given, float(timeout))
 
     def drain(_signal: int, _frame: FrameType | None) -> None:
         if not server.ready:

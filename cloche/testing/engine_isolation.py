@@ -103,22 +103,21 @@ class IsolationContract(EngineContract):
         assert lab.log("h")[-1] == "[]"
 
     def test_no_way_out_for_an_isolated_gang(self, lab: Lab) -> None:
-        """Without egress there is no proxy door."""
-        ask = lab.python("h", ASK.format(port=PORT + 1))
-        lab.place(GangSpec(name="gang", processes=(ask,), egress=False))
-        doors = lab.engine.doors("gang")
-        if doors is not None:
-            assert doors.proxy is None
-            shut(doors)
-        assert outcomes(lab.finished()) == {"h": (1, None)}
-        assert "Connection refused" in lab.log("h")[-1]
+        """Without egress there is no door at all: neither out nor to the platform."""
+        hosts = [lab.python(f"h{port}", ASK.format(port=port)) for port in (PORT, PORT + 1)]
+        for host in hosts:
+            gang = f"gang-{host.name}"
+            lab.place(GangSpec(name=gang, processes=(host,), egress=False))
+            assert lab.engine.doors(gang) is None
+            assert outcomes(lab.finished(gang)) == {host.name: (1, None)}
+            assert "Connection refused" in lab.log(host.name)[-1]
 
     def test_the_proxy_door(self, lab: Lab) -> None:
         """The next port is the proxy's."""
         ask = lab.python("h", ASK.format(port=PORT + 1))
         lab.place(GangSpec(name="gang", processes=(ask,)))
         doors = lab.engine.doors("gang")
-        assert doors is not None and doors.proxy is not None
+        assert doors is not None
         with closing(doors.proxy) as proxy:
             assert serve_once(proxy, b"out") == b"hello"
         shut(doors)

@@ -129,8 +129,7 @@ def serve_once(listener: socket.socket, answer: bytes) -> bytes:
 def shut(doors: Doors) -> None:
     """Close this side's descriptors of a gang's doors."""
     doors.platform.close()
-    if doors.proxy is not None:
-        doors.proxy.close()
+    doors.proxy.close()
 
 
 ASK = """

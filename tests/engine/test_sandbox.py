@@ -40,8 +40,8 @@ def test_the_plan_can_be_printed() -> None:
     assert [process["name"] for process in made["processes"]] == ["algo-1", "algo-2"]
 
 
-def test_without_egress_there_is_one_door() -> None:
-    assert planned(USER, host(), egress=False)["ports"] == [4599]
+def test_without_egress_there_is_no_door() -> None:
+    assert planned(USER, host(), egress=False)["ports"] == []
 
 
 @pytest.mark.parametrize(

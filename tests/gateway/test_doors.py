@@ -11,9 +11,11 @@ import pytest
 
 from cloche.core.clock import ManualClock
 from cloche.core.config import Config, Home
+from cloche.core.errors import AwsError
 from cloche.core.identity import Credential, Principal
 from cloche.engine import Doors
 from cloche.gateway import Gateway
+from cloche.gateway.asgi import LocalRequest
 from cloche.gateway.authority import Authority
 from cloche.gateway.doors import CREDENTIALS_PATH, Doorkeeper
 from cloche.gateway.egress import Fenced, Upstream
@@ -30,18 +32,18 @@ class FakeEngine:
         self.gangs: dict[str, Doors] = {}
         self.asked = 0
 
-    def run(self, gang: str, *, egress: bool = True) -> None:
+    def run(self, gang: str) -> None:
         def listening() -> socket.socket:
             return socket.create_server(("127.0.0.1", 0))
 
-        self.gangs[gang] = Doors(listening(), listening() if egress else None)
+        self.gangs[gang] = Doors(listening(), listening())
 
     def doors(self, gang: str) -> Doors | None:
         self.asked += 1
         kept = self.gangs.get(gang)
         if kept is None:
             return None
-        return Doors(kept.platform.dup(), kept.proxy.dup() if kept.proxy else None)
+        return Doors(kept.platform.dup(), kept.proxy.dup())
 
     def port(self, gang: str) -> int:
         return int(self.gangs[gang].platform.getsockname()[1])
@@ -185,18 +187,17 @@ async def test_closed_doors_answer_no_more_and_open_again(setting: Setting) -> N
     assert (await waiting)[0] == 200
 
 
-async def test_without_egress_there_is_no_proxy(setting: Setting) -> None:
-    setting.engine.run("alone", egress=False)
-    await setting.doors.open("alone", **WHERE)
-    assert setting.doors.served["alone"].proxy.servers == []
-    assert (await setting.get("alone"))[0] == 200
+async def test_a_gang_without_doors_is_served_nothing(setting: Setting) -> None:
+    await setting.doors.open("isolated", **WHERE)
+    assert "isolated" not in setting.doors.served
+    with pytest.raises(AwsError, match="Only jobs and replicas have credentials here"):
+        await setting.doors.credentials(LocalRequest("GET", CREDENTIALS_PATH, {}, {}, "isolated"))
 
 
 async def test_a_gangs_proxy_is_fenced(setting: Setting) -> None:
     setting.engine.run("job-1")
     await setting.doors.open("job-1", **WHERE)
     proxy = setting.engine.gangs["job-1"].proxy
-    assert proxy is not None
     reader, writer = await asyncio.open_connection(*proxy.getsockname())
     writer.write(f"CONNECT 127.0.0.1:{setting.engine.port('job-1')} HTTP/1.1\r\n\r\n".encode())
     assert b"403 Forbidden" in await asyncio.wait_for(reader.read(), 10)

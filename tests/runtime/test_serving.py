@@ -17,7 +17,15 @@ from types import ModuleType
 
 import pytest
 
-from cloche.services.sagemaker.replica import Broken, Response, connect, ping, request_head
+from cloche.engine.local import bound
+from cloche.services.sagemaker.replica import (
+    SOCKET,
+    Broken,
+    Response,
+    connect,
+    ping,
+    request_head,
+)
 from cloche.testing.wheel import write_wheel
 
 START_S = 30.0
@@ -45,7 +53,6 @@ class Replica:
             (self.model / "code" / "inference.py").write_text(textwrap.dedent(code))
         self.environment = {
             **os.environ,
-            "CLOCHE_SOCKET": str(self.run / "serve.sock"),
             "CLOCHE_FAILURE": str(self.run / "failure"),
             "SM_MODEL_DIR": str(self.model),
             "PYTHONUNBUFFERED": "1",
@@ -54,12 +61,14 @@ class Replica:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "cloche.runtime.serving"],
-            env=self.environment,
-            stdout=(self.run / "log").open("wb"),
-            stderr=subprocess.STDOUT,
-        )
+        with bound(self.run / SOCKET) as given:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "cloche.runtime.serving"],
+                env={**self.environment, "CLOCHE_SOCKET_FD": str(given.fileno())},
+                stdout=(self.run / "log").open("wb"),
+                stderr=subprocess.STDOUT,
+                pass_fds=(given.fileno(),),
+            )
 
     @property
     def log(self) -> str:
@@ -139,7 +148,6 @@ async def test_socket_path_may_be_long(replicas: list[Replica]) -> None:
     replica = make(replicas)
     replica.run = replica.run / ("x" * 120)
     replica.run.mkdir()
-    replica.environment["CLOCHE_SOCKET"] = str(replica.run / "serve.sock")
     await replica.ready()
     assert (await replica.invoke(b"[1]", Content_Type="application/json")).body == b"[2]"
 

@@ -44,11 +44,16 @@ class Supervisor:
     """One gang's life."""
 
     def __init__(
-        self, plan: Plan, doors: list[socket.socket], conversations: dict[str, socket.socket]
+        self,
+        plan: Plan,
+        doors: list[socket.socket],
+        conversations: dict[str, socket.socket],
+        listening: dict[str, socket.socket],
     ) -> None:
         self.plan = plan
         self.doors = doors
         self.conversations = conversations
+        self.listening = listening
         self.processes: list[Process] = []
         self.selector = selectors.DefaultSelector()
         self.started = time.monotonic()
@@ -63,7 +68,11 @@ class Supervisor:
         try:
             for planned in self.plan["processes"]:
                 conversation = self.conversations.get(planned["name"])
-                process = Process(planned, user, userns, conversation)
+                with contextlib.ExitStack() as given:
+                    listening = self.listening.pop(planned["name"], None)
+                    if listening is not None:
+                        given.enter_context(listening)  # from now on it is the process's alone
+                    process = Process(planned, user, userns, conversation, listening)
                 self.processes.append(process)
                 self.selector.register(process.output, selectors.EVENT_READ, process)
             until = time.monotonic() + START_WITHIN_S
@@ -312,7 +321,7 @@ def detach() -> None:
 
 
 def main() -> None:
-    """Run as `RUNDIR LOCK_FD REPORT_FD [DOOR_FD… | PROCESS=CONVERSATION_FD…]`.
+    """Run as `RUNDIR LOCK_FD REPORT_FD [DOOR_FD… | PROCESS=CONVERSATION_FD… | PROCESS@SOCKET_FD…]`.
 
     The caller reads REPORT_FD to its end: "ok" when all processes run, else why not.
     """
@@ -321,13 +330,16 @@ def main() -> None:
     folder, lock, report, *sockets = sys.argv[1:]
     doors: list[socket.socket] = []
     conversations: dict[str, socket.socket] = {}
+    listening: dict[str, socket.socket] = {}
     for argument in sockets:
-        name, _, fd = argument.rpartition("=")
-        if name:
-            conversations[name] = socket.socket(fileno=int(fd))
+        for kind, named in (("=", conversations), ("@", listening)):
+            name, found, fd = argument.rpartition(kind)
+            if found:
+                named[name] = socket.socket(fileno=int(fd))
+                break
         else:
-            doors.append(socket.socket(fileno=int(fd)))
-    for given in (*doors, *conversations.values()):
+            doors.append(socket.socket(fileno=int(argument)))
+    for given in (*doors, *conversations.values(), *listening.values()):
         given.set_inheritable(False)
     for descriptor in (lock, report):
         os.set_inheritable(int(descriptor), False)
@@ -337,7 +349,7 @@ def main() -> None:
     try:
         with open("plan.json", encoding="utf-8") as file:
             plan: Plan = json.load(file)
-        supervisor = Supervisor(plan, doors, conversations)
+        supervisor = Supervisor(plan, doors, conversations, listening)
         supervisor.start()
     except BaseException as error:
         tell(int(report), str(error))

@@ -14,11 +14,14 @@ from .pump import LogFile, Pump
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ..sandbox import PlannedProcess
 
 READY = b"cloche: ready"  # the sandbox stands; the process's own output follows
 USERNS_FD, STATUS_FD = 4, 5  # where the sandbox's arguments expect them
 UNDERSTUDY_FD = 6  # where the process finds its conversation with a fork server
+LISTENING_FD = 7  # where it finds the socket that it is to serve
 CHUNK = 256 * 1024
 DRAIN_S = 2.0  # for output that others still hold open after a process ended
 SIGNALS = frozenset(int(number) for number in signal.valid_signals())
@@ -34,6 +37,7 @@ class Process:
         user: int | None,
         userns: int | None,
         conversation: socket.socket | None = None,
+        listening: socket.socket | None = None,
     ) -> None:
         self.plan = plan
         self.name = plan["name"]
@@ -54,8 +58,12 @@ class Process:
         self.status, told = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
-            talk = None if conversation is None else conversation.fileno()
-            become(plan, inside, written, told, user, userns, talk)
+            given = {
+                target: one.fileno()
+                for target, one in ((UNDERSTUDY_FD, conversation), (LISTENING_FD, listening))
+                if one is not None
+            }
+            become(plan, inside, written, told, user, userns, given)
         for fd in (inside, written, told):
             os.close(fd)
         os.set_blocking(self.output, False)
@@ -158,9 +166,9 @@ def become(
     status: int,
     user: int | None,
     userns: int | None,
-    conversation: int | None,
+    sockets: Mapping[int, int],
 ) -> None:
-    """Turn a fresh child into the sandbox; never returns."""
+    """Turn a fresh child into the sandbox; never returns. sockets: descriptor there -> here."""
     try:
         os.setsid()
         stdin, output, status = (
@@ -169,9 +177,9 @@ def become(
         if userns is not None:
             userns = fcntl.fcntl(userns, fcntl.F_DUPFD_CLOEXEC, 10)
             os.dup2(userns, USERNS_FD)
-        if conversation is not None:
-            conversation = fcntl.fcntl(conversation, fcntl.F_DUPFD_CLOEXEC, 10)
-            os.dup2(conversation, UNDERSTUDY_FD)
+        given = {t: fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10) for t, fd in sockets.items()}
+        for target, fd in given.items():
+            os.dup2(fd, target)
         os.dup2(stdin, 0)
         os.dup2(output, 1)
         os.dup2(output, 2)

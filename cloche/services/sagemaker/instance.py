@@ -11,7 +11,9 @@ from pathlib import Path
 import cloche.runtime
 from cloche.core.clock import to_ms
 from cloche.core.config import Config
+from cloche.core.identity import Doorkeeper
 from cloche.engine import Mount
+from cloche.records.store import Resource
 from cloche.services.sagemaker.environments import Environment
 
 RUNTIME = "/opt/cloche/runtime"  # where the runners lie inside
@@ -115,40 +117,60 @@ def gang_name(name: str, arn: str, created: datetime) -> str:
     return f"{name[:24].rstrip('-')}-{digest[:10]}"
 
 
-def platform_environment(config: Config) -> dict[str, str]:
-    """Return the variables by which any AWS client inside finds the platform and the way out."""
-    gateway = f"http://127.0.0.1:{config.port}"
-    proxy = f"http://127.0.0.1:{config.proxy_port}"
-    local = "127.0.0.1,localhost"
-    return {
-        "AWS_ENDPOINT_URL": gateway,
-        "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{gateway}/_cloche/credentials",
+async def open_doors(
+    doors: Doorkeeper, gang: str, resource: Resource, role_arn: str, *, isolated: bool
+) -> None:
+    """Serve the platform, and the role's credentials, to a gang; not where its network is isolated.
+
+    The engine gives such a gang no doors (`GangSpec.egress`), so that there is nothing to open.
+    """
+    if not isolated:
+        place = {"account": resource.account, "region": resource.region}
+        await doors.open(gang, **place, role_arn=role_arn)
+
+
+def platform_environment(config: Config, *, isolated: bool) -> dict[str, str]:
+    """Return the variables by which any AWS client inside finds the platform and the way out.
+
+    Code in an isolated network has no platform, no credentials, no way out: only what is said of
+    where it runs.
+    """
+    place = {
         "AWS_REGION": config.region,
         "AWS_DEFAULT_REGION": config.region,
         "AWS_EC2_METADATA_DISABLED": "true",
-        "HTTP_PROXY": proxy,
-        "HTTPS_PROXY": proxy,
-        "http_proxy": proxy,
-        "https_proxy": proxy,
-        "NO_PROXY": local,
-        "no_proxy": local,
         "AWS_CA_BUNDLE": AUTHORITY,
         "REQUESTS_CA_BUNDLE": AUTHORITY,
         "CURL_CA_BUNDLE": AUTHORITY,
         "SSL_CERT_FILE": AUTHORITY,
         "PIP_CERT": AUTHORITY,
     }
+    if isolated:
+        return place
+    gateway = f"http://127.0.0.1:{config.port}"
+    proxy = f"http://127.0.0.1:{config.proxy_port}"
+    local = "127.0.0.1,localhost"
+    return place | {
+        "AWS_ENDPOINT_URL": gateway,
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{gateway}/_cloche/credentials",
+        "HTTP_PROXY": proxy,
+        "HTTPS_PROXY": proxy,
+        "http_proxy": proxy,
+        "https_proxy": proxy,
+        "NO_PROXY": local,
+        "no_proxy": local,
+    }
 
 
 def base_environment(
-    environment: Environment, config: Config, hosts: tuple[str, ...]
+    environment: Environment, config: Config, hosts: tuple[str, ...], *, isolated: bool
 ) -> dict[str, str]:
     """Return what every user process has: PATH with the interpreter, the platform, its hosts."""
-    variables = platform_environment(config)
-    names = ",".join((variables["NO_PROXY"], *hosts))
+    variables = platform_environment(config, isolated=isolated)
+    if not isolated:
+        names = ",".join((variables["NO_PROXY"], *hosts))
+        variables |= {"NO_PROXY": names, "no_proxy": names}
     return variables | {
-        "NO_PROXY": names,
-        "no_proxy": names,
         "PATH": f"{environment.python.parent}:{SYSTEM_PATH}",
         "VIRTUAL_ENV": str(environment.prefixes[0]),
         **LOAD_TIME,

@@ -192,7 +192,8 @@ def gang(wanted: Wanted, folder: Path, config: Config) -> GangSpec:
     process = ProcessSpec(
         name=HOST,
         argv=(*pip, "--no-input", "-r", INSIDE),
-        env=base_environment(wanted.environment, config, (HOST,)) | dict(wanted.settings),
+        env=base_environment(wanted.environment, config, (HOST,), isolated=False)
+        | dict(wanted.settings),
         mounts=(changes, *others, Mount(folder / NAME, INSIDE)),
         log=folder / LOG,
         memory_mib=MEMORY_MIB,

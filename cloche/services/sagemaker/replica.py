@@ -16,6 +16,12 @@ import httptools
 
 SOCKET = "serve.sock"
 MAX_ANSWER = 6_291_456  # bytes of a body (InvokeEndpoint's BodyBlob)
+MAX_PING = 65_536  # bytes of the body of an answer to a ping; nobody reads it
+# What is not body: status line, headers, interim answers, chunk extensions, trailers. A replica is
+# not trusted, and the parser keeps a header until it is whole.
+MAX_HEAD = 65_536
+MAX_HEADERS = 200
+CHUNK_FRAME = 32  # bytes that each chunk may have beside that
 PATH_LIMIT = 100  # a unix socket's path takes 107 bytes on Linux, 103 on macOS
 
 
@@ -24,7 +30,7 @@ class NotDelivered(Exception):
 
 
 class Broken(Exception):
-    """The connection broke after the request was sent and before its answer was complete."""
+    """The connection broke, or what came was no answer, before the answer was complete."""
 
 
 class TooLarge(Exception):
@@ -41,20 +47,30 @@ class Response:
 
 
 class Connection(asyncio.Protocol):
-    """One connection to a replica."""
+    """One connection to a replica; whatever comes, it keeps no more than its bounds."""
 
-    def __init__(self) -> None:
+    def __init__(self, longest: int = MAX_ANSWER) -> None:
+        self.longest = longest
         self.transport: asyncio.Transport | None = None
         self.parser = httptools.HttpResponseParser(self)
         self.pending: asyncio.Future[Response] | None = None
+        self.begin()
+
+    def begin(self) -> None:
+        """Forget the last exchange."""
         self.headers: dict[str, str] = {}
-        self.body: list[bytes] = []
-        self.size = 0
+        self.body = bytearray()
+        self.received = self.named = self.chunks = 0
 
     @property
     def closed(self) -> bool:
         """Whether nothing can be sent any more."""
         return self.transport is None or self.transport.is_closing()
+
+    @property
+    def asked(self) -> bool:
+        """Whether somebody waits for an answer."""
+        return self.pending is not None and not self.pending.done()
 
     def send(self, request: bytes, body: bytes) -> asyncio.Future[Response]:
         """Send a request; the future has the answer, or Broken, or TooLarge.
@@ -64,14 +80,14 @@ class Connection(asyncio.Protocol):
         if self.transport is None or self.transport.is_closing():
             raise NotDelivered
         self.pending = asyncio.get_running_loop().create_future()
-        self.headers, self.body, self.size = {}, [], 0
+        self.begin()
         self.transport.writelines((request, body))
         return self.pending
 
     def close(self) -> None:
-        """Close; an exchange under way is broken."""
+        """Close; an exchange under way is broken, and what was not sent yet is dropped."""
         if self.transport is not None:
-            self.transport.close()
+            self.transport.abort()
 
     # what asyncio calls
 
@@ -80,11 +96,22 @@ class Connection(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)  # uvloop's are no subclass
 
     def data_received(self, data: bytes) -> None:
-        """Parse."""
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserError:
-            self.close()
+        """Parse, a piece at a time; close at what nobody asked for, or what is too much."""
+        for start in range(0, len(data), MAX_HEAD):
+            if not self.asked:
+                self.close()
+                return
+            piece = data[start : start + MAX_HEAD]
+            self.received += len(piece)
+            try:
+                self.parser.feed_data(piece)
+            except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+                self.close()
+                return
+            beside = self.received - len(self.body)
+            if self.asked and beside > MAX_HEAD + CHUNK_FRAME * self.chunks:
+                self.close()
+                return
 
     def connection_lost(self, _error: Exception | None) -> None:
         """Tell whoever waits."""
@@ -92,40 +119,60 @@ class Connection(asyncio.Protocol):
         if self.pending is not None and not self.pending.done():
             self.pending.set_exception(Broken())
 
-    # what httptools calls
+    # what httptools calls; what is raised here it raises as an HttpParserError
+
+    def on_message_begin(self) -> None:
+        """Refuse an answer that nobody asked for."""
+        if not self.asked:
+            raise Broken
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Collect a header."""
+        self.named += 1
+        if self.named > MAX_HEADERS:
+            raise Broken
         self.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+
+    def on_chunk_header(self) -> None:
+        """Count a chunk."""
+        self.chunks += 1
 
     def on_body(self, body: bytes) -> None:
         """Collect a piece of the body, as long as it is not too long."""
-        self.size += len(body)
-        if self.size <= MAX_ANSWER:
-            self.body.append(body)
-        elif self.pending is not None and not self.pending.done():
+        if self.pending is None or self.pending.done():
+            return
+        if len(self.body) + len(body) > self.longest:
             self.pending.set_exception(TooLarge())
             self.close()
+        else:
+            self.body += body
 
     def on_message_complete(self) -> None:
-        """Answer whoever waits."""
-        response = Response(self.parser.get_status_code(), self.headers, b"".join(self.body))
+        """Answer whoever waits; an interim answer (1xx) is none."""
+        status = self.parser.get_status_code()
+        if status < 200:
+            self.headers = {}
+            return
+        response = Response(status, self.headers, bytes(self.body))
         if not self.parser.should_keep_alive():
             self.close()
         if self.pending is not None and not self.pending.done():
             self.pending.set_result(response)
 
 
-async def connect(folder: Path) -> Connection:
-    """Connect to the socket in a replica's folder; NotDelivered when nobody listens."""
+async def connect(folder: Path, longest: int = MAX_ANSWER) -> Connection:
+    """Connect to the socket in a replica's folder; NotDelivered when nobody listens.
+
+    The engine bound it there (`ProcessSpec.listening`), where no sandbox reaches.
+    """
     loop = asyncio.get_running_loop()
     path = str(folder / SOCKET)
     descriptor = None
     try:
         if len(os.fsencode(path)) > PATH_LIMIT:  # reach it through the folder's descriptor
-            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             path = f"/proc/self/fd/{descriptor}/{SOCKET}"
-        _, connection = await loop.create_unix_connection(Connection, path)
+        _, connection = await loop.create_unix_connection(lambda: Connection(longest), path)
     except OSError as error:
         raise NotDelivered(str(error)) from error
     finally:
@@ -151,9 +198,9 @@ async def ping(folder: Path, timeout_s: float) -> int | None:
     connection: Connection | None = None
     try:
         async with asyncio.timeout(timeout_s):
-            connection = await connect(folder)
+            connection = await connect(folder, MAX_PING)
             return (await connection.send(PING, b"")).status
-    except (NotDelivered, Broken, TimeoutError):
+    except (NotDelivered, Broken, TooLarge, TimeoutError):
         return None
     finally:
         if connection is not None:

@@ -4,12 +4,10 @@ and modules that its scripts import.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
 import posixpath
 import re
-import zlib
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,11 +16,12 @@ from pathlib import Path
 from packaging.requirements import InvalidRequirement, Requirement
 
 from cloche.core import beneath
+from cloche.engine.archives.reader import FILE, BadArchive, Entry, Reader
 from cloche.services.sagemaker.environments import Environment
-from cloche.services.sagemaker.tar import members
 
 NAME = "requirements.txt"
 LOOKED_AT = 64 << 20  # bytes of the unpacked archive; one that hides it deeper has no layer
+ENTRIES = 20_000  # of the archive
 LONGEST = 64 << 10  # bytes of a requirements.txt
 LONGEST_LINE = 1000  # characters; parsing takes a step a character, and nests
 LONGEST_SCRIPT = 256 << 10  # bytes of a script that is looked at
@@ -92,18 +91,27 @@ def look_through(archive: Path, modules: Collection[str] = ()) -> Code:
         module: re.compile(rb"^[ \t]*(?:import|from)[ \t][^#\n]*\b%s\b" % module.encode(), re.M)
         for module in modules
     }
-    found, decided = Code(None, set()), False
-    with suppress(OSError, EOFError, zlib.error), gzip.open(archive) as unpacked:
-        for member in members(unpacked, LOOKED_AT):
-            name = posixpath.normpath(member.name)
-            if name == NAME and not decided:
-                decided = True
-                found.requirements = member.content(LONGEST)
-            elif name.endswith(".py") and (text := member.content(LONGEST_SCRIPT)):
-                found.imported |= {module for module, line in lines.items() if line.search(text)}
-            if decided and len(found.imported) == len(lines):
+    found, decided, looked_at = Code(None, set()), False, 0
+    with suppress(OSError, BadArchive), archive.open("rb", buffering=0) as stream:
+        reader = Reader(stream, LOOKED_AT)
+        for entry in reader.entries():
+            looked_at += 1
+            if looked_at > ENTRIES or (decided and len(found.imported) == len(lines)):
                 break
+            if entry.kind != FILE:
+                continue
+            name = posixpath.normpath(entry.name)
+            if name == NAME.encode() and not decided:
+                decided = True
+                found.requirements = content(reader, entry, LONGEST)
+            elif name.endswith(b".py") and (text := content(reader, entry, LONGEST_SCRIPT)):
+                found.imported |= {module for module, line in lines.items() if line.search(text)}
     return found
+
+
+def content(reader: Reader, entry: Entry, longest: int) -> bytes | None:
+    """Return what a file of an archive holds; None when that is too much."""
+    return b"".join(reader.content()) if entry.size <= longest else None
 
 
 def shareable(text: bytes) -> bool:

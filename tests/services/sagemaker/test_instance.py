@@ -77,7 +77,7 @@ def test_interpreter_is_an_overlay_and_the_rest_can_not_be_changed() -> None:
 
 
 def test_clients_inside_find_the_platform_and_the_way_out() -> None:
-    env = base_environment(VENV, CONFIG, ("algo-1", "algo-2"))
+    env = base_environment(VENV, CONFIG, ("algo-1", "algo-2"), isolated=False)
     assert env["AWS_ENDPOINT_URL"] == "http://127.0.0.1:4000"
     assert env["AWS_CONTAINER_CREDENTIALS_FULL_URI"] == (
         "http://127.0.0.1:4000/_cloche/credentials"

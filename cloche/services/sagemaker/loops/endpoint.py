@@ -20,7 +20,7 @@ from cloche.engine import EngineError, InsufficientCapacity, Seen
 from cloche.engine.folders import remove_tree
 from cloche.records.store import Resource
 from cloche.services.sagemaker.environments import environment_for, say_what_runs
-from cloche.services.sagemaker.instance import INSTANCE_TYPES
+from cloche.services.sagemaker.instance import INSTANCE_TYPES, open_doors
 from cloche.services.sagemaker.loops.endpoint_gang import (
     HOST,
     Folders,
@@ -134,12 +134,12 @@ class EndpointLoop:
         state = found.state
         current = [d for d in (state.serving, state.coming) if d is not None]
         staying = [replica for deployment in current for replica in deployment.replicas]
-        seen = await asyncio.to_thread(self._see, state.replicas)
+        seen, traces = await asyncio.to_thread(self._see, state.replicas, folders)
         running = [r for r in staying if (s := seen[r.id]) is not None and s.state == "running"]
         await asyncio.gather(*(self._ping(replica, folders) for replica in running))
         await asyncio.gather(*(self._open_doors(found, r) for r in running))
         sights = {
-            replica.id: self._sight(replica, seen[replica.id], folders)
+            replica.id: self._sight(replica, seen[replica.id], traces.get(replica.id, ""))
             for replica in state.replicas
         }
         wanted = {d.id: d for d in (*current, found.wanted) if d.id != state.refused}
@@ -160,10 +160,18 @@ class EndpointLoop:
     def _ending(self, found: Endpoint) -> bool:
         return found.status in ("Deleting", "Failed")
 
-    def _see(self, replicas: Sequence[Replica]) -> Mapping[str, Seen | None]:
-        """Return what the engine says of each replica's process."""
-        gangs = {replica.id: self.sagemaker.engine.see(replica.gang) for replica in replicas}
-        return {name: gang.get(HOST) if gang else None for name, gang in gangs.items()}
+    def _see(
+        self, replicas: Sequence[Replica], folders: Folders
+    ) -> tuple[Mapping[str, Seen | None], Mapping[str, str]]:
+        """Return what the engine says of each replica's process, and why those ended that did."""
+        seen: dict[str, Seen | None] = {}
+        traces: dict[str, str] = {}
+        for replica in replicas:
+            gang = self.sagemaker.engine.see(replica.gang)
+            found = seen[replica.id] = gang.get(HOST) if gang else None
+            if found is not None and found.state == "exited":
+                traces[replica.id] = last_line(folders.run(replica))
+        return seen, traces
 
     async def _ping(self, replica: Replica, folders: Folders) -> None:
         now = asyncio.get_running_loop().time()
@@ -171,34 +179,33 @@ class EndpointLoop:
         if replica.ready_ms is not None and now - heard.pinged < PING_PAUSE_S:
             return
         heard.pinged = now
-        status = await ping(folders.run(replica), PING_TIMEOUT_S)
+        status = await ping(folders.replica(replica), PING_TIMEOUT_S)
         heard.healthy = status == 200
         if heard.healthy:
             heard.answered = asyncio.get_running_loop().time()
 
     async def _open_doors(self, found: Endpoint, replica: Replica) -> None:
         variant = self._variant(found.state, replica)
-        resource = found.resource
-        await self.sagemaker.doors.open(
+        await open_doors(
+            self.sagemaker.doors,
             replica.gang,
-            account=resource.account,
-            region=resource.region,
-            role_arn=variant.role_arn,
+            found.resource,
+            variant.role_arn,
+            isolated=variant.network_isolation,
         )
 
-    def _sight(self, replica: Replica, seen: Seen | None, folders: Folders) -> Sight:
+    def _sight(self, replica: Replica, seen: Seen | None, left: str) -> Sight:
         if (trace := self.memory.broken.get(replica.id)) is not None:
             return Sight(process="exited", exit_code=1, trace=trace)
         if seen is None:
             return ABSENT
         heard = self.memory.heard.get(replica.id, Heard())
-        ended = seen.state == "exited"
         return Sight(
             process=seen.state,
             healthy=heard.healthy,
             silent_s=max(0.0, asyncio.get_running_loop().time() - heard.answered),
             exit_code=seen.exit_code,
-            trace=last_line(folders.failure(replica)) if ended else "",
+            trace=left,
             busy=self.sagemaker.router.in_flight(replica.id) > 0,
         )
 
@@ -218,7 +225,7 @@ class EndpointLoop:
                     variant.name,
                     variant.weight,
                     tuple(
-                        Target(replica.id, folders.run(replica))
+                        Target(replica.id, folders.replica(replica))
                         for replica in serving.of(variant.name)
                         if replica.ready_ms is not None and is_up(look.of(replica))
                     ),
@@ -303,6 +310,7 @@ class EndpointLoop:
 
     async def _delete(self, found: Endpoint, folders: Folders) -> float | None:
         """Remove all that is kept of the endpoint, then its record."""
+        self.models.stop(folders.root)
         if self.models.under_way(folders.root):
             return SOON_S
         self.models.forget(folders.root)
@@ -325,6 +333,7 @@ class EndpointLoop:
         for name in await asyncio.to_thread(names, parent):
             if name not in needed:
                 folder = folders.deployment(name)
+                self.models.stop(folder)
                 if self.models.under_way(folder):
                     return  # at the next step
                 self.models.forget(folder)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cloche.runtime
+from cloche.core import beneath
 from cloche.core.config import Config
-from cloche.engine import GangSpec, Mount, ProcessSpec
+from cloche.engine import LISTENING_FD, GangSpec, Mount, ProcessSpec
 from cloche.records.store import Resource
 from cloche.services.sagemaker.environments import Environment
 from cloche.services.sagemaker.instance import (
@@ -20,11 +21,14 @@ from cloche.services.sagemaker.instance import (
 )
 from cloche.services.sagemaker.layers import INSIDE, Layer, layered
 from cloche.services.sagemaker.records_serving import Replica, Variant
+from cloche.services.sagemaker.replica import SOCKET
 
 HOST = "model"  # the host name inside
 LIBRARY = "/opt/cloche/lib"  # where `import cloche.runtime` finds the model server inside
 PACKAGE = Path(cloche.runtime.__path__[0])
 RUN = "/run/cloche"
+FAILURE = "failure"  # what a replica leaves there when it fails
+LAST = 8192  # bytes of that which are looked at
 STOP_GRACE_S = 30.0  # SIGTERM to SIGKILL; what runs was drained before (hosting: 30 s)
 
 
@@ -49,7 +53,7 @@ class Folders:
         return self.deployment(deployment) / variant
 
     def replica(self, replica: Replica) -> Path:
-        """Return a replica's folder."""
+        """Return a replica's folder; its socket lies there, which no sandbox sees."""
         return self.root / "replicas" / replica.id
 
     def ml(self, replica: Replica) -> Path:
@@ -57,16 +61,12 @@ class Folders:
         return self.replica(replica) / "ml"
 
     def run(self, replica: Replica) -> Path:
-        """Return the folder with the replica's socket and what it left when it failed."""
+        """Return the folder with what the replica left when it failed; it may write there."""
         return self.replica(replica) / "run"
 
     def library(self, replica: Replica) -> Path:
         """Return the folder with the replica's own copy of the model server."""
         return self.replica(replica) / "lib"
-
-    def failure(self, replica: Replica) -> Path:
-        """Return where a replica leaves the traceback that ended it."""
-        return self.run(replica) / "failure"
 
 
 def gang_spec(
@@ -88,11 +88,11 @@ def gang_spec(
         "SM_NUM_CPUS": str(cpus),
         "SM_NUM_GPUS": "0",
         "OMP_NUM_THREADS": str(cpus),
-        **base_environment(environment, config, (HOST,)),
+        **base_environment(environment, config, (HOST,), isolated=variant.network_isolation),
         **variant.environment,
         "PYTHONPATH": LIBRARY,
-        "CLOCHE_SOCKET": f"{RUN}/serve.sock",
-        "CLOCHE_FAILURE": f"{RUN}/failure",
+        "CLOCHE_SOCKET_FD": str(LISTENING_FD),
+        "CLOCHE_FAILURE": f"{RUN}/{FAILURE}",
         "CLOCHE_HANDLERS": environment.framework.handlers,
         **({} if layer is None else {"CLOCHE_REQUIREMENTS": INSIDE}),
     }
@@ -110,6 +110,7 @@ def gang_spec(
         log=log,
         cpus=kind.vcpu,
         memory_mib=kind.memory_mib,
+        listening=folders.replica(replica) / SOCKET,
     )
     return GangSpec(
         name=replica.gang,
@@ -138,13 +139,8 @@ def prepare(replica: Replica, folders: Folders) -> None:
     (package / "__init__.py").touch()
 
 
-def last_line(path: Path) -> str:
+def last_line(run: Path) -> str:
     """Return the last line of a traceback that a replica left; empty when it left none."""
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(max(0, size - 8192))
-            lines = file.read().decode(errors="replace").strip().splitlines()
-    except OSError:
-        return ""
+    left = beneath.read(run, FAILURE, LAST, end=True) or b""
+    lines = left.decode(errors="replace").strip().splitlines()
     return lines[-1].strip() if lines else ""

@@ -2,6 +2,8 @@
 
 User code comes in the model, as `code/`, or as an archive of its own that the variable
 SAGEMAKER_SUBMIT_DIRECTORY names (the SDK's SKLearnModel and XGBoostModel): it is put there too.
+Archives are unpacked by a child that can write nowhere else (`engine.archives`), to the size of the
+variant's volume at most; it ends when nobody wants the model any more.
 
 Replicas see the folder at /opt/ml/model under an overlay, so each may write there.
 """
@@ -9,15 +11,21 @@ Replicas see the folder at /opt/ml/model under an overlay, so each may write the
 from __future__ import annotations
 
 import asyncio
-import shutil
-import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cloche.core.errors import AwsError
+from cloche.engine.archives.reader import BadArchive
+from cloche.engine.archives.unpacking import Bounds, Unpacking
+from cloche.engine.folders import remove_tree
 from cloche.services.sagemaker.loops.endpoint_plan import Models
 from cloche.services.sagemaker.records_serving import Deployment, Variant
-from cloche.services.sagemaker.training.channels import DownloadError, objects, split_uri
+from cloche.services.sagemaker.training.channels import (
+    DownloadError,
+    link_all,
+    objects,
+    split_uri,
+)
 
 if TYPE_CHECKING:
     from cloche.services.s3 import S3
@@ -31,6 +39,7 @@ NOT_AN_ARCHIVE = (
     'Failed to extract model data archive for container "container_1" from URL "{uri}". Please '
     "ensure that the object located at the URL is a valid tar.gz archive."
 )
+LINKED = 1000  # objects linked between looks at whether anybody still wants them
 
 
 class ModelDataError(Exception):
@@ -43,6 +52,7 @@ class ModelFolders:
     def __init__(self, s3: S3) -> None:
         self.s3 = s3
         self.tasks: dict[Path, asyncio.Task[None]] = {}
+        self.placing: dict[Path, Placing] = {}
 
     def look(self, deployment: Deployment, root: Path) -> Models:
         """Return which models beneath `root` are there, starting to unpack those that are not."""
@@ -69,78 +79,94 @@ class ModelFolders:
             not task.done() for folder, task in self.tasks.items() if parent in folder.parents
         )
 
+    def stop(self, parent: Path) -> None:
+        """End what is being unpacked beneath `parent`; soon it is no longer under way."""
+        for folder, placing in self.placing.items():
+            if parent in folder.parents:
+                placing.stop()
+
     def forget(self, parent: Path) -> None:
         """Drop what is known of the folders beneath `parent`."""
         for folder in [folder for folder in self.tasks if parent in folder.parents]:
             del self.tasks[folder]
 
     async def _place(self, variant: Variant, folder: Path) -> None:
+        placing = self.placing[folder] = Placing(self.s3, variant, folder)
+        work = asyncio.create_task(asyncio.to_thread(placing.run))
         try:
-            async with asyncio.timeout(variant.download_timeout_s):
-                await asyncio.to_thread(place, self.s3, variant, folder)
-        except TimeoutError:
-            text = NOT_DOWNLOADED.format(uri=variant.model_data)
-            raise ModelDataError(
-                f"{text} It took longer than {variant.download_timeout_s} seconds."
-            ) from None
+            done, _ = await asyncio.wait({work}, timeout=variant.download_timeout_s)
+            if not done:
+                placing.stop()
+                await asyncio.wait({work})
+                text = NOT_DOWNLOADED.format(uri=variant.model_data)
+                raise ModelDataError(
+                    f"{text} It took longer than {variant.download_timeout_s} seconds."
+                )
+            work.result()
+        finally:
+            placing.stop()
+            del self.placing[folder]
 
 
-def place(s3: S3, variant: Variant, folder: Path) -> None:
-    """Make `folder` hold the variant's model: whole or not at all. ModelDataError says why not."""
-    partial = folder.with_name(f"{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    if variant.model_data is not None:
-        fetch(s3, variant.model_data, partial, archived=variant.archived)
-    submitted = variant.environment.get("SAGEMAKER_SUBMIT_DIRECTORY", "")
-    if submitted.startswith("s3://"):
-        code = folder.with_name(f"{folder.name}.code")
-        shutil.rmtree(code, ignore_errors=True)
-        code.mkdir()
-        fetch(s3, submitted, code, archived=True)
-        shutil.copytree(code, partial / "code", dirs_exist_ok=True)
-        shutil.rmtree(code)
-    partial.rename(folder)
+class Placing:
+    """A variant's model on its way into its folder."""
 
+    def __init__(self, s3: S3, variant: Variant, folder: Path) -> None:
+        self.s3, self.variant, self.folder = s3, variant, folder
+        self.unpacking = Unpacking(Bounds(size=variant.volume_gb << 30))
 
-def fetch(s3: S3, uri: str, folder: Path, *, archived: bool) -> None:
-    """Fill a folder from an archive, or from a prefix; ModelDataError says why not."""
-    try:
-        (unpack if archived else link_all)(s3, uri, folder)
-    except (AwsError, DownloadError, FileNotFoundError) as error:
-        raise ModelDataError(f"{NOT_DOWNLOADED.format(uri=uri)} ({error})") from error
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise ModelDataError(f"{NOT_AN_ARCHIVE.format(uri=uri)} ({error})") from error
+    def stop(self) -> None:
+        """End it, from any thread."""
+        self.unpacking.stop()
 
+    def run(self) -> None:
+        """Make the folder hold the model: whole or not at all. ModelDataError says why not."""
+        variant, folder = self.variant, self.folder
+        partial = folder.with_name(f"{folder.name}.partial")
+        remove_tree(partial)
+        partial.mkdir(parents=True)
+        try:
+            if variant.model_data is not None:
+                self.fetch(variant.model_data, partial, archived=variant.archived)
+            submitted = variant.environment.get("SAGEMAKER_SUBMIT_DIRECTORY", "")
+            if submitted.startswith("s3://"):
+                self.fetch(submitted, partial, archived=True, into="code")
+        except BaseException:
+            remove_tree(partial)
+            raise
+        partial.rename(folder)
 
-def unpack(s3: S3, uri: str, folder: Path) -> None:
-    """Unpack an archive of S3 (gzip or plain); nothing of it can land outside the folder."""
-    bucket, key = split_uri(uri)
-    found = s3.find(bucket, key)
-    if found is None:
-        raise DownloadError(f"No such object: {uri}")
-    archive = folder.with_name(f"{folder.name}.tar")
-    archive.unlink(missing_ok=True)
-    s3.link(found, archive)  # the object may be replaced meanwhile
-    try:
-        with tarfile.open(archive) as members:
-            members.extractall(folder, filter=member)
-    finally:
-        archive.unlink()
+    def fetch(self, uri: str, folder: Path, *, archived: bool, into: str = "") -> None:
+        """Fill a folder from an archive, or from a prefix; ModelDataError says why not."""
+        try:
+            if archived:
+                self.unpack(uri, folder, into)
+            else:
+                self.link(uri, folder)
+        except (AwsError, DownloadError, FileNotFoundError) as error:
+            raise ModelDataError(f"{NOT_DOWNLOADED.format(uri=uri)} ({error})") from error
+        except (BadArchive, OSError) as error:
+            raise ModelDataError(f"{NOT_AN_ARCHIVE.format(uri=uri)} ({error})") from error
 
+    def unpack(self, uri: str, folder: Path, into: str) -> None:
+        """Unpack an archive of S3 (gzip or plain); nothing of it can land outside the folder."""
+        found = self.s3.find(*split_uri(uri))
+        if found is None:
+            raise DownloadError(f"No such object: {uri}")
+        archive = folder.with_name(f"{folder.name}.tar")
+        archive.unlink(missing_ok=True)
+        self.s3.link(found, archive)  # the object may be replaced meanwhile
+        try:
+            self.unpacking.unpack(archive, folder, into)
+        finally:
+            archive.unlink()
 
-def member(info: tarfile.TarInfo, folder: str) -> tarfile.TarInfo | None:
-    """Return a member as it may be unpacked; None leaves it out.
-
-    The SDK's repacked archives have a member for the root, with an empty name.
-    """
-    if info.name in ("", ".", "./"):
-        return None
-    return tarfile.data_filter(info, folder)
-
-
-def link_all(s3: S3, uri: str, folder: Path) -> None:
-    """Link every object beneath a prefix into the folder."""
-    for placed in objects(s3, {"S3DataType": "S3Prefix", "S3Uri": uri}, "File"):
-        if not placed.path.endswith("/"):
-            s3.link(placed.stored, folder / placed.path)
+    def link(self, uri: str, folder: Path) -> None:
+        """Link every object beneath a prefix into the folder."""
+        found = objects(self.s3, {"S3DataType": "S3Prefix", "S3Uri": uri}, "File")
+        if len(found) > self.unpacking.bounds.entries:
+            raise DownloadError(f"There are more than {self.unpacking.bounds.entries} objects")
+        for start in range(0, len(found), LINKED):
+            if self.unpacking.stopped:
+                raise DownloadError("It was stopped")
+            link_all(self.s3, found[start : start + LINKED], folder)

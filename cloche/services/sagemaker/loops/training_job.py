@@ -19,7 +19,7 @@ from cloche.engine import InsufficientCapacity, Seen
 from cloche.engine.folders import remove_tree
 from cloche.records.errors import Conflict, StorageFull
 from cloche.records.store import Change, Resource
-from cloche.services.sagemaker.instance import INSTANCE_TYPES
+from cloche.services.sagemaker.instance import INSTANCE_TYPES, open_doors
 from cloche.services.sagemaker.layers import Asker, Installing, Layer
 from cloche.services.sagemaker.records import (
     ENDINGS,
@@ -401,13 +401,13 @@ class TrainingJobs:
 
     async def open_doors(self, job: TrainingJob) -> None:
         """Serve the platform to the hosts, unless the network is isolated."""
-        if not job.request["EnableNetworkIsolation"]:
-            await self.sagemaker.doors.open(
-                h.gang_of(job),
-                account=job.resource.account,
-                region=job.resource.region,
-                role_arn=job.request["RoleArn"],
-            )
+        await open_doors(
+            self.sagemaker.doors,
+            h.gang_of(job),
+            job.resource,
+            job.request["RoleArn"],
+            isolated=job.request["EnableNetworkIsolation"],
+        )
 
     async def logs(self, job: TrainingJob) -> Mapping[str, Path]:
         """Return each host's log file."""

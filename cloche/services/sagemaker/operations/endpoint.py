@@ -239,6 +239,7 @@ def variant(call: Call[SageMaker], given: Request) -> Variant:
     optional = {
         "startup_timeout_s": given.get("ContainerStartupHealthCheckTimeoutInSeconds"),
         "download_timeout_s": given.get("ModelDataDownloadTimeoutInSeconds"),
+        "volume_gb": given.get("VolumeSizeInGB"),
     }
     return Variant(
         name=given["VariantName"],
@@ -252,7 +253,7 @@ def variant(call: Call[SageMaker], given: Request) -> Variant:
         instance_type=given["InstanceType"],
         count=given["InitialInstanceCount"],
         weight=given["InitialVariantWeight"],
-        **{name: seconds for name, seconds in optional.items() if seconds is not None},
+        **{name: number for name, number in optional.items() if number is not None},
     )
 
 

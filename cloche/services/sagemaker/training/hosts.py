@@ -363,11 +363,8 @@ def variables(
     job: TrainingJob, host: str, environment: Environment, config: Config, cpus: int
 ) -> dict[str, str]:
     """Return a host's environment: the instance's, the job's, then what the request adds."""
-    found = base_environment(environment, config, job.hosts)
-    if job.request["EnableNetworkIsolation"]:
-        found = {
-            k: v for k, v in found.items() if not k.upper().endswith(("_PROXY", "_URI", "_URL"))
-        }
+    isolated = job.request["EnableNetworkIsolation"]
+    found = base_environment(environment, config, job.hosts, isolated=isolated)
     found |= {
         "AWS_REGION": job.resource.region,
         "AWS_DEFAULT_REGION": job.resource.region,
