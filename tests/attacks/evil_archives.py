@@ -105,7 +105,7 @@ def long_chain(m: Maker) -> None:
         path = os.path.join(path, part)
     far = os.path.join("/".join(steps), "l" * 254)
     m.link(far, "../" * len(steps))
-    m.link("escape", far + "/" + UP + m.folder)
+    m.link("escape", far + "/" + "../" * len(steps) + m.folder[1:])
     m.file(f"escape/{m.name}")
 
 

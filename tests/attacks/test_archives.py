@@ -136,9 +136,9 @@ def test_without_the_walk_it_gets_out(name: str, canary: Path, tmp_path: Path) -
 
 @pytest.mark.parametrize("name", REFUSED)
 @pytest.mark.control(
-    "At 0e393ec `sparse` and `promised` make files of 8 TiB, `pax_header_of_8_gib` and "
-    "`long_name_without_end` are read into the server's memory whole, `nested` is made; the "
-    "others did fail there: by the walk's words they still do."
+    "At 0e393ec `sparse` and `pax_sparse` were taken, as files of 8 TiB; the long headers were "
+    "read into the server's memory; `headers_without_end` and `nested` ended in RecursionError, "
+    "`no_pax` in OverflowError. The others were refused in other words."
 )
 def test_model_that_is_not_what_a_model_is(
     attacker: Attacker, name: str, secret: Path, tmp_path: Path

@@ -22,6 +22,7 @@ MAX_PING = 65_536  # bytes of the body of an answer to a ping; nobody reads it
 MAX_HEAD = 65_536
 MAX_HEADERS = 200
 CHUNK_FRAME = 32  # bytes that each chunk may have beside that
+MAX_CHUNKS = 65_536  # each costs the event loop time
 PATH_LIMIT = 100  # a unix socket's path takes 107 bytes on Linux, 103 on macOS
 
 
@@ -136,6 +137,8 @@ class Connection(asyncio.Protocol):
     def on_chunk_header(self) -> None:
         """Count a chunk."""
         self.chunks += 1
+        if self.chunks > MAX_CHUNKS:
+            raise Broken
 
     def on_body(self, body: bytes) -> None:
         """Collect a piece of the body, as long as it is not too long."""
