@@ -50,16 +50,20 @@ class Reader:
     def item(self) -> Any:
         """Return the next item."""
         self.depth += 1
-        self.count += 1
         if self.depth > DEPTH:
             raise Malformed("nested too deeply")
-        if self.count > NODES:
-            raise Malformed(f"it has more than {NODES} values")
+        self.one_more()
         head = self.bytes(1)[0]
         major, info = head >> 5, head & 31
         value = self.simple(info) if major == 7 else self.of_major(major, info)
         self.depth -= 1
         return value
+
+    def one_more(self) -> None:
+        """Count a value, or a piece of one."""
+        self.count += 1
+        if self.count > NODES:
+            raise Malformed(f"it has more than {NODES} values")
 
     def of_major(self, major: int, info: int) -> Any:
         """Return an item of a major type below 7."""
@@ -83,6 +87,7 @@ class Reader:
         if info == INDEFINITE:
             parts = []
             while not self.ends():
+                self.one_more()
                 head = self.bytes(1)[0]
                 if head >> 5 != major:
                     raise Malformed("a part of a string is none")

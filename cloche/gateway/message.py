@@ -10,7 +10,8 @@ from cloche.operation import Body, FileSlice
 class Request:
     """A request. `path` and `query_string` as sent; header names in lower case.
 
-    `body` is set when the whole payload was read, `stream` where the operation streams it.
+    `body` is set when the whole payload was read, `stream` where the operation streams it, `form`
+    when the body was first read as a form.
     """
 
     method: str
@@ -21,6 +22,7 @@ class Request:
     scheme: str = "http"
     body: bytes = b""
     stream: Body | None = None
+    form: tuple[tuple[str, str], ...] | None = None
 
 
 Payload = bytes | FileSlice | AsyncIterator[bytes]

@@ -23,12 +23,14 @@ LONGEST_NUMBER = 9  # digits of a place in a list
 
 def form_of(request: Request) -> tuple[tuple[str, str], ...]:
     """Return the form of a query call: its body's and its URL's; MalformedQueryString if none."""
-    try:
-        text = request.body.decode()
-        body = tuple(parse_qsl(text, keep_blank_values=True, max_num_fields=FORM_FIELDS))
-    except ValueError as error:
-        raise malformed() from error
-    return body + request.query
+    if request.form is None:
+        try:
+            text = request.body.decode()
+            pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=FORM_FIELDS)
+        except ValueError as error:
+            raise malformed() from error
+        request.form = tuple(pairs)
+    return request.form + request.query
 
 
 def malformed() -> AwsError:
