@@ -2,7 +2,7 @@
 
 `python -m cloche.core.content LIST` looks at the files that LIST names (JSON, a line each: path,
 size, entity tag, sizes of the parts) and prints the number and the fault of each that has one. A
-process of its own, at the lowest priority: whoever trains goes first.
+process of its own, of low priority: whoever trains goes first.
 """
 
 import hashlib
@@ -56,9 +56,7 @@ def md5(file: BinaryIO, size: int, progress: Callable[[int], None] | None) -> by
 
 def main(listed: Path) -> None:
     """Print the faults."""
-    os.nice(19)
-    if hasattr(os, "SCHED_IDLE"):
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+    os.nice(10)
     with listed.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines):
             path, size, etag, parts = json.loads(line)

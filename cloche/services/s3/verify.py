@@ -54,6 +54,7 @@ class Verified:
             finally:
                 if process.returncode is None:
                     process.kill()
+                    await process.wait()
             if process.returncode != 0:
                 logger.error("%s: its contents were not looked at to the end", listed)
                 return None

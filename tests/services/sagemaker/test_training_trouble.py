@@ -18,7 +18,7 @@ from cloche.engine import DiskFull, GangSpec
 from cloche.records.store import Conflict, StorageFull
 from cloche.services.sagemaker.loops import training_job as loop
 from cloche.services.sagemaker.records import SecondaryStatus as S
-from cloche.services.sagemaker.training import hosts
+from cloche.services.sagemaker.training import hosts, staged
 
 FULL = "Waiting for disk space: the disk that holds Cloche's home folder is full"
 
@@ -187,12 +187,17 @@ async def damaged(world: World, key: str, *, cut: bool) -> tuple[str, str]:
     return hashlib.md5(stored.path.read_bytes()).hexdigest(), stored.etag
 
 
+@pytest.mark.parametrize("little", [True, False])
 @pytest.mark.parametrize("ends", [False, True])
-async def test_a_job_with_a_flipped_bit_in_its_input_fails(world: World, ends: bool) -> None:
+async def test_a_job_with_a_flipped_bit_in_its_input_fails(
+    world: World, ends: bool, little: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     found, wanted = await damaged(world, "in/a", cut=False)
     trainer(world)
+    if not little:
+        monkeypatch.setattr(staged, "LITTLE", 0)
     await world.create(InputDataConfig=[channel("training", "s3://bucket/in/")])
-    await world.until(S.TRAINING)
+    await world.until(S.FAILED if little else S.TRAINING)
     if ends:
         world.engine.end()
     for _ in range(200):
@@ -205,7 +210,8 @@ async def test_a_job_with_a_flipped_bit_in_its_input_fails(world: World, ends: b
         "ClientError: Data download failed:The content of s3://bucket/in/a is damaged: "
         f"its MD5 is {found} instead of {wanted}"
     )
-    assert ends or world.engine.stopped
+    assert ends or world.engine.stopped or little
+    assert little == (not world.engine.launched)
 
 
 async def test_a_job_whose_input_was_cut_does_not_start(world: World) -> None:
@@ -227,13 +233,21 @@ async def test_a_damaged_checkpoint_is_not_restored(world: World, cut: bool) -> 
     assert failure is not None and "The content of s3://bucket/in/a is damaged: it" in failure
 
 
-async def test_a_content_is_looked_at_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("little", [True, False])
+async def test_a_content_is_looked_at_once(
+    world: World, little: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not little:
+        monkeypatch.setattr(staged, "FEW", 0)
     trainer(world)
+    looked = list[str]()
+    monkeypatch.setattr(staged, "check", lambda one: looked.append(one.stored.key))
     for name in ("one", "two"):
         await world.create(name, InputDataConfig=[channel("training", "s3://bucket/in/")])
         await world.until(S.TRAINING, name)
-        staged = hosts.ground_of(world.job(name), world.config).folder / "staged"
-        assert staged.exists() == (name == "one")
-        await world.loop.look_at_input(world.job(name))
+        listed = hosts.ground_of(world.job(name), world.config).folder / staged.NAME
+        assert listed.exists() == (name == "one" and not little)
+        assert await world.loop.look_at_input(world.job(name)) is None
         world.engine.end()
         await world.until(S.COMPLETED, name)
+    assert looked == (["in/a", "in/b/c", "code/sourcedir.tar.gz"] if little else [])

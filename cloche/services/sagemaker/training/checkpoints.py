@@ -30,20 +30,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cloche.core import beneath
-from cloche.core.content import fault
 from cloche.core.errors import AwsError
 from cloche.engine import Mount
 from cloche.records.errors import StorageFull, storage_full
-from cloche.services.s3.verify import expected
 from cloche.services.sagemaker.records import Request
 from cloche.services.sagemaker.training.channels import (
     DownloadError,
+    Staged,
     parts_of,
     printed,
     require_bucket,
     split_uri,
 )
 from cloche.services.sagemaker.training.pack import BOUNDS, HOLES, too_much
+from cloche.services.sagemaker.training.staged import check
 
 if TYPE_CHECKING:
     from cloche.services.s3 import S3, StoredObject
@@ -214,12 +214,7 @@ def fetch(stored: StoredObject, target: Path) -> Known:
     """Copy an object's content: the script may write to it, and S3 must not change."""
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(stored.path, target)
-    size, etag, parts = expected(stored)
-    wrong = fault(target, size, etag, parts)
-    if wrong is not None:
-        raise DownloadError(
-            f"The content of s3://{stored.bucket}/{printed(stored.key)} is damaged: {wrong}"
-        )
+    check(Staged(target, stored))
     seconds = stored.modified.timestamp()
     os.utime(target, (seconds, seconds))
     found = target.stat()

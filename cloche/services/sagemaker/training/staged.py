@@ -1,8 +1,8 @@
-"""A job's input is looked at while the job runs: whether it is what was put to S3.
+"""A job's input is looked at: whether it is what was put to S3.
 
-Sizes are compared before the job starts. Contents that nobody looked at since the server started
-are read by a process of the lowest priority; a job whose input is damaged fails, also when it has
-trained to its end by then.
+Sizes are compared before the job starts, and contents that nobody looked at since the server
+started, if there is little of that. Else a process of low priority reads them beside the job; a job
+whose input is damaged fails, also when it has trained to its end by then.
 """
 
 from __future__ import annotations
@@ -13,24 +13,38 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cloche.services.s3.verify import line
-from cloche.services.sagemaker.training.channels import Staged, printed
+from cloche.core.content import fault
+from cloche.services.s3.verify import expected, identity, line
+from cloche.services.sagemaker.training.channels import DownloadError, Staged, printed
 
 if TYPE_CHECKING:
     from cloche.services.s3 import S3
 
 logger = logging.getLogger("cloche.sagemaker")
+FEW, LITTLE = 1000, 32 << 20  # files and bytes that are read at once, in less than 0.1 s
 NAME = "staged"  # the list in a job's folder; it stays until it was looked at
 
 
 def write(folder: Path, staged: Sequence[Staged], s3: S3) -> None:
-    """Write down what nobody looked at yet."""
+    """Look at what nobody looked at yet, or write it down; DownloadError. Blocks."""
     unknown = [one for one in staged if not s3.verified.knows(one.path)]
-    if unknown:
+    if len(unknown) <= FEW and sum(one.stored.size for one in unknown) <= LITTLE:
+        for one in unknown:
+            check(one)
+        s3.verified.remember([identity(one.path.stat()) for one in unknown])
+    else:
         keys = [f"s3://{one.stored.bucket}/{one.stored.key}" for one in unknown]
         (folder / f"{NAME}.keys").write_text(json.dumps(keys), "utf-8")
         text = "".join(line(one.path, one.stored) for one in unknown)
         (folder / NAME).write_text(text, "utf-8")
+
+
+def check(one: Staged) -> None:
+    """Raise DownloadError when a content is not what was put."""
+    size, etag, parts = expected(one.stored)
+    if text := fault(one.path, size, etag, parts):
+        uri = printed(f"s3://{one.stored.bucket}/{one.stored.key}")
+        raise DownloadError(f"The content of {uri} is damaged: {text}")
 
 
 async def damage(folder: Path, s3: S3) -> str | None:
