@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 from cloche.engine.supervisor.process import LISTENING_FD
 
@@ -57,7 +57,10 @@ class ProcessSpec:
     mounts: tuple[Mount, ...] = ()
     log: Path  # stdout and stderr, a line each: "<milliseconds since 1970> <text>\n"; appended
     cpus: float = 1.0  # declared by the instance type; the share is min(declared, machine's)
-    memory_mib: int = 1024
+    memory_mib: int = 1024  # declared; the bound is min(declared, machine's); 0: the machine's
+    disk_mib: int = 30 * 1024  # what its files may take, its input not counted; 0: no bound
+    processes: int = 4096  # threads count
+    log_mib: int = 1024  # what follows is not kept
     warm: Warm | None = None
     # A unix socket that is bound here (in a folder that no mount shows) and handed to the process,
     # listening, as descriptor LISTENING_FD: who connects to the path reaches that process alone.
@@ -79,16 +82,23 @@ class GangSpec:
     background: bool = False  # waits for no CPU share: serves requests, idle in between
 
 
+Exceeded = Literal["OutOfMemory", "DiskFull", "TooManyProcesses"]
+Reason = Literal["Stopped", "MaxRuntimeExceeded"] | Exceeded
+EXCEEDED: tuple[Reason, ...] = get_args(Exceeded)
+
+
 @dataclass(frozen=True, slots=True)
 class Seen:
     """What is known of one process.
 
-    lost: the machine or the supervisor died, so nobody knows how it ended.
+    lost: the machine or the supervisor died, so nobody knows how it ended. Of the reasons,
+    `EXCEEDED` are its own doing: it took more than it was given, and `detail` says of what.
     """
 
     state: Literal["running", "exited", "lost"]
     exit_code: int | None = None  # negative: killed by that signal
-    reason: Literal["Stopped", "MaxRuntimeExceeded"] | None = None  # why we ended it, if we did
+    reason: Reason | None = None  # why we ended it, or the kernel for us; None: it ended itself
+    detail: str = ""
     started: datetime | None = None
     ended: datetime | None = None
 

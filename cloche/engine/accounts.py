@@ -4,21 +4,26 @@ CPUs are what gangs wait for. A process's share is min(declared, machine's), a g
 sum of its shares, at most the whole machine: so a gang of four instances of 8 vCPU runs on two
 cores, alone. Background gangs (they serve requests, idle in between) claim no CPU.
 
-Memory is counted, not enforced. A gang's claim is what it declared, at most the machine's. A
-background gang's is at most a sixteenth of the machine a process: instance types declare far
-more than a model server holds, and several endpoints must fit beside each other and beside a
-job. A gang that waits for nobody but background gangs always runs.
+A process may have min(declared, machine's without the server's part). A gang's claim is what it
+declared, at most the machine's. A background gang's is at most a sixteenth of the machine a
+process: instance types declare far more than a model server holds, and several endpoints must fit
+beside each other and beside a job. A gang that waits for nobody but background gangs always runs.
 """
 
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 
-from cloche.engine import Capacity, GangSpec
-from cloche.engine.sandbox import Claim
+from cloche.engine import Capacity, GangSpec, ProcessSpec
+from cloche.engine.cgroups import memory_limit_mib, read_own
+from cloche.engine.sandbox import Bounds, Claim
 
+SERVER_MIB, SERVER_PART = 1024, 8  # of the memory: the smaller of so many MiB, one of so many parts
+PROCESSES_PART = 2  # one of so many parts of the machine's processes
+PROCESS_IDS = Path("/proc/sys/kernel/pid_max")
 BACKGROUND_PARTS = 16  # how many background processes fit into the machine's memory, at least
 
 
@@ -28,12 +33,15 @@ class Resources:
 
     cpus: int
     memory_mib: int
+    processes: int = 16384  # that all sandboxes may have together
 
     @classmethod
     def of_this_machine(cls) -> "Resources":
         """Return the CPUs this process may use and the machine's memory."""
         cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        return cls(cpus or 1, psutil.virtual_memory().total // 2**20)
+        memory_mib = psutil.virtual_memory().total // 2**20
+        memory_mib = min(memory_mib, memory_limit_mib(read_own()) or memory_mib)
+        return cls(cpus or 1, memory_mib, process_ids() // PROCESSES_PART)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +53,18 @@ class Accounts:
     def share(self, cpus: float) -> int:
         """Return how many CPUs a process that declared `cpus` really has: at least one."""
         return max(1, min(int(cpus), self.has.cpus))
+
+    @property
+    def most(self) -> Bounds:
+        """What all sandboxes together may have: the rest is the server's."""
+        kept = min(SERVER_MIB, self.has.memory_mib // SERVER_PART)
+        return Bounds(self.has.memory_mib - kept, self.has.processes)
+
+    def bounds(self, process: ProcessSpec) -> Bounds:
+        """Return what a process may have."""
+        most = self.most
+        memory = min(process.memory_mib or most.memory_mib, most.memory_mib)
+        return Bounds(memory, min(process.processes, most.processes))
 
     def claim(self, gang: GangSpec) -> Claim:
         """Return what the gang counts for while it runs."""
@@ -80,3 +100,11 @@ class Accounts:
         cpus = sum(claim.cpus for claim in claims)
         memory = sum(claim.memory_mib for claim in claims)
         return Capacity(self.has.cpus, self.has.memory_mib, cpus, memory)
+
+
+def process_ids() -> int:
+    """Return how many processes the machine can have."""
+    try:
+        return int(PROCESS_IDS.read_text())
+    except OSError:
+        return 32768

@@ -8,7 +8,8 @@ As root it sees the machine read-only. Standard library only, Python 3.9 and lat
 
 - Descriptor 0 is the engine's socket: each message carries one end of a conversation; when the
   engine is gone, or has asked for nothing for IDLE_S, the fork server ends.
-- First message of a conversation, by the supervisor: a pidfd of a sandbox's first program. A fork
+- First message of a conversation, by the supervisor: the filter of a sandbox's system calls, a
+  pidfd of its first program, and descriptors by which its control groups are entered. A fork
   enters that sandbox and forks once more: the understudy, which takes on the very credentials of
   that program, and waits. Where a layer lies over the environment in there, it is of use only if
   the imports that were done out here would have found the same (`Imports`).
@@ -29,6 +30,7 @@ import importlib.machinery
 import json
 import os
 import re
+import resource
 import select
 import signal
 import socket
@@ -53,6 +55,12 @@ SYS_MOUNT_SETATTR, AT_FDCWD, AT_RECURSIVE, MOUNT_ATTR_RDONLY = 442, -100, 0x8000
 MOUNTED = "CLOCHE_MOUNTED"  # in the environment once the mounts are made
 PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 4, 24, 38
 PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE = 47, 2
+PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 22, 2
+INTRODUCTION_LIMIT = 8192
+LIMITS = {  # those that a sandbox has of its own, as /proc names them
+    "Max core file size": resource.RLIMIT_CORE,
+    "Max processes": resource.RLIMIT_NPROC,
+}
 CAPABILITY_VERSION_3 = 0x20080522
 OPENBLAS = (
     "openblas_set_num_threads",
@@ -94,6 +102,17 @@ def make_unwritable() -> None:
         checked(libc.syscall(SYS_MOUNT_SETATTR, AT_FDCWD, path, flags, attributes, size), "setattr")
 
 
+class Filter(ctypes.Structure):
+    """`struct sock_fprog`."""
+
+    _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_char_p))
+
+
+def limit(text: str) -> int:
+    """Return a resource limit as /proc tells it."""
+    return resource.RLIM_INFINITY if text.strip() == "unlimited" else int(text)
+
+
 class Credentials:
     """What the kernel lets a process do; read from one, taken on by another."""
 
@@ -107,18 +126,32 @@ class Credentials:
         self.seccomp = int(fields["Seccomp"])
         with open(f"/proc/{pid}/oom_score_adj") as file:
             self.oom_score = file.read()
+        with open(f"/proc/{pid}/limits") as file:
+            self.limits = {
+                LIMITS[line[:26].strip()]: (limit(line[26:47]), limit(line[47:68]))
+                for line in file
+                if line[:26].strip() in LIMITS
+            }
         self.nice = os.getpriority(os.PRIO_PROCESS, pid)
 
-    def take_outside(self) -> None:
-        """Take on what only the machine's root may set; no filter can be taken on."""
-        if self.seccomp:
-            raise OSError("the sandbox has a seccomp filter")
+    def take_outside(self, entrances: list[int]) -> None:
+        """Take on what only the machine's root may set; `entrances`: of its control groups."""
+        for entrance in entrances:
+            os.write(entrance, b"0")
+            os.close(entrance)
+        for which, limits in self.limits.items():
+            resource.setrlimit(which, limits)
         with open("/proc/self/oom_score_adj", "w") as file:
             file.write(self.oom_score)
         os.setpriority(os.PRIO_PROCESS, 0, self.nice)
 
-    def take_inside(self) -> None:
-        """Become the sandbox's root with the same capabilities and no others, for good."""
+    def take_inside(self, code: bytes) -> None:
+        """Become the sandbox's root with the same capabilities and no others, for good.
+
+        code: the filter of system calls.
+        """
+        if bool(code) != bool(self.seccomp):
+            raise OSError("the sandbox has another filter of system calls")
         with contextlib.suppress(PermissionError):  # an unprivileged user's namespace
             os.setgroups([])
         os.setresgid(0, 0, 0)
@@ -141,21 +174,24 @@ class Credentials:
         if self.no_new_privileges:
             checked(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no new privileges")
         os.umask(self.umask)
+        if code:
+            given = ctypes.byref(Filter(len(code) // 8, code))
+            checked(libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, given, 0, 0), "seccomp")
 
 
 def enter(conversation: socket.socket) -> None:
     """Enter the sandbox that the supervisor names; returns in the understudy alone."""
-    text, descriptors, _flags, _address = socket.recv_fds(conversation, 64, 1)
-    if not text:
+    told, descriptors, _flags, _address = socket.recv_fds(conversation, INTRODUCTION_LIMIT, 16)
+    if not told:
         os._exit(0)  # the launch failed
-    (sandbox,) = descriptors
+    sandbox, *entrances = descriptors
     credentials = Credentials(named_by(sandbox))
-    credentials.take_outside()
+    credentials.take_outside(entrances)
     checked(libc.setns(sandbox, NAMESPACES), "setns")
     os.close(sandbox)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     understudy = os.fork()
-    credentials.take_inside()
+    credentials.take_inside(told.partition(b" ")[2])
     if understudy == 0:
         checked(libc.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0), "dumpable")
         os.setsid()

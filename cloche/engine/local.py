@@ -32,12 +32,16 @@ from cloche.engine import (
     ProcessSpec,
     Seen,
     Usage,
+    cgroups,
 )
 from cloche.engine.accounts import Accounts, Resources
 from cloche.engine.folders import clear_away, fill_host, remove_tree
 from cloche.engine.probe import diagnose, probe, reduced
 from cloche.engine.reduced import plan_reduced
-from cloche.engine.sandbox import Claim, Machine, host_folder, plan
+from cloche.engine.reserve import Reserve
+from cloche.engine.sandbox import Bounds, Claim, Machine, check, host_folder, plan
+from cloche.engine.supervisor.group import Group
+from cloche.engine.usage import children_by_parent, entered, tree_usage
 from cloche.engine.warm import ForkServers
 
 START_WITHIN_S = 90.0
@@ -45,6 +49,7 @@ ANSWER_WITHIN_S = 5.0
 BACKLOG = 128  # connections that wait for a process to accept them
 STALE_AFTER_S = 60.0  # folders that are made and removed in a moment were left by a killed server
 INHERITED = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")  # some interpreters need it to start
+KEPT = {"memory": "memory", "pids": "processes"}  # by controller
 ENGINE_FOLDER = Path(__file__).resolve().parent
 SUPERVISOR = (
     "import sys; sys.path[:0] = [sys.argv.pop(1)]; from supervisor.main import main; main()"
@@ -56,6 +61,7 @@ class LocalEngine:
 
     port: the gateway's, as seen from inside a gang; the proxy's is the next one.
     machine: what isolation to use; None: probe, then try it out.
+    grouped: whether to bound processes by control groups, where that is possible.
     """
 
     def __init__(
@@ -65,6 +71,7 @@ class LocalEngine:
         port: int = 4599,
         machine: Machine | None = None,
         resources: Resources | None = None,
+        grouped: bool = True,
     ) -> None:
         self.root = root
         self.ports = (port, port + 1)
@@ -72,6 +79,9 @@ class LocalEngine:
         self.accounts = Accounts(resources or Resources.of_this_machine())
         self.lock = threading.RLock()
         self.claims: dict[str, Claim] = {}
+        most, cpus = self.accounts.most, self.accounts.has.cpus
+        self.groups = cgroups.Groups.found(root, most, cpus) if grouped else None
+        self.reserve = Reserve(root)
         self._find_claims()
         self.machine = machine or self.tried(probe(), root)
         self.fork_servers = ForkServers(enabled=self.layered)
@@ -80,9 +90,20 @@ class LocalEngine:
     def isolation(self) -> str:
         """Say in a sentence how far processes are isolated here, and what would change that."""
         if self.machine.isolation == "full":
-            full = "Full isolation: private files, processes and network for every job."
-            return " ".join((full, *self.machine.advice))
-        return " ".join(("Reduced isolation: jobs see this machine.", *self.machine.advice))
+            how = "Full isolation: private files, processes and network for every job."
+        else:
+            how = "Reduced isolation: jobs see this machine."
+        return " ".join((how, self.bounds, *self.machine.advice))
+
+    @property
+    def bounds(self) -> str:
+        """Say in a sentence by what means each job's part of the machine is bounded."""
+        controllers = set() if self.groups is None else set(self.groups.tops)
+        kept = [what for name, what in KEPT.items() if name in controllers]
+        watched = [what for name, what in KEPT.items() if name not in controllers]
+        by = f"{' and '.join(kept)} by control groups; " if kept else ""
+        text = f"{by}{' and '.join([*watched, 'disk'])} by watching"
+        return f"Bounds: {text}."
 
     @property
     def layered(self) -> bool:
@@ -101,7 +122,7 @@ class LocalEngine:
         with self.lock:
             if held(folder):
                 return Placed()
-            refusal = self.accounts.refusal(claim, self._claims())
+            refusal = self.accounts.refusal(claim, self._claims()) or self.reserve.refusal()
             if refusal is not None:
                 return InsufficientCapacity(f"{gang.name} {refusal}")
             lock = self._make_folder(folder)
@@ -110,6 +131,7 @@ class LocalEngine:
             self._start(gang, folder, claim, lock)
         except BaseException as error:
             fcntl.flock(lock, fcntl.LOCK_UN)
+            self._remove_groups(folder)
             remove_tree(folder)
             if disk_full(error):
                 raise DiskFull(f"{gang.name}: {error}") from error
@@ -132,8 +154,14 @@ class LocalEngine:
         for name in state["processes"]:
             record = read_record(folder / f"exit-{name}.json")
             if record is not None:
-                ended = from_ms(record["ended_ms"])
-                seen[name] = Seen("exited", record["exit_code"], record["reason"], started, ended)
+                seen[name] = Seen(
+                    "exited",
+                    record["exit_code"],
+                    record["reason"],
+                    record.get("detail", ""),  # supervisors of earlier versions have none
+                    started,
+                    from_ms(record["ended_ms"]),
+                )
             else:
                 seen[name] = Seen("running" if alive else "lost", started=started)
         return seen
@@ -151,7 +179,9 @@ class LocalEngine:
         if any(one.state == "running" for one in seen.values()):
             raise EngineError(f"{gang} still runs: it can't be forgotten")
         await_end(folder)
+        self._remove_groups(folder)
         clear_away([self._set_aside(folder)])
+        self.reserve.make()
 
     def adopt(self) -> tuple[str, ...]:
         """Return the names of all gangs that are known, running or ended."""
@@ -174,13 +204,19 @@ class LocalEngine:
     def usage(self, gang: str) -> Mapping[str, Usage]:
         """Return what each running process of the gang, with all that it started, uses."""
         folder = self.folder(gang)
-        state = read_record(folder / "state.json")
-        if state is None or not held(folder):
+        state, planned = read_record(folder / "state.json"), read_record(folder / "plan.json")
+        if state is None or planned is None or not held(folder):
             return {}
-        family = children_by_parent()
+        groups = {each["name"]: each.get("groups", {}) for each in planned["processes"]}
+        family: Mapping[int, list[psutil.Process]] = {}
         used: dict[str, Usage] = {}
         for name, process in state["processes"].items():
             if not (folder / f"exit-{name}.json").exists():
+                told = cgroups.usage(groups[name])
+                if told is not None:
+                    used[name] = told
+                    continue
+                family = family or children_by_parent()
                 with suppress(psutil.NoSuchProcess):  # it is just ending
                     strangers = entered(process["group"], family)
                     used[name] = tree_usage([psutil.Process(process["pid"]), *strangers], family)
@@ -216,8 +252,9 @@ class LocalEngine:
         doors: list[socket.socket] = []
         conversations: dict[str, socket.socket] = {}
         listening: dict[str, socket.socket] = {}
+        bounds = self._bounds(gang)
         if self.machine.isolation == "full":
-            planned = plan(gang, folder, self.machine, self.ports, claim)
+            planned = plan(gang, folder, self.machine, self.ports, claim, bounds)
             conversations = self.fork_servers.conversations(gang)
         else:
             wanted = self.ports if gang.egress else ()
@@ -225,7 +262,7 @@ class LocalEngine:
             ports = {
                 inside: door.getsockname()[1] for inside, door in zip(wanted, doors, strict=True)
             }
-            planned = plan_reduced(gang, folder, ports, claim)
+            planned = plan_reduced(gang, folder, ports, claim, bounds)
         try:
             for process in gang.processes:
                 process.log.parent.mkdir(parents=True, exist_ok=True)
@@ -240,6 +277,30 @@ class LocalEngine:
         finally:
             for given in (*doors, *conversations.values(), *listening.values()):
                 given.close()
+
+    def _bounds(self, gang: GangSpec) -> dict[str, Bounds]:
+        """Return what each process may have, and make the groups that hold it to that."""
+        check(gang)
+        found: dict[str, Bounds] = {}
+        with self.lock:
+            for process in gang.processes:
+                bounds = self.accounts.bounds(process)
+                if self.groups is not None:
+                    cpus = self.accounts.share(process.cpus)
+                    with suppress(OSError):  # no more groups are to be had: it is watched
+                        made = self.groups.make(gang.name, process.name, bounds, cpus)
+                        bounds = replace(bounds, groups=made)
+                found[process.name] = bounds
+        return found
+
+    def _remove_groups(self, folder: Path) -> None:
+        """Remove a gang's control groups, if its supervisor could not."""
+        planned = read_record(folder / "plan.json")
+        for process in [] if planned is None else planned["processes"]:
+            Group(process.get("groups", {})).remove()
+        if self.groups is not None:
+            with self.lock:
+                self.groups.remove_top()
 
     def _supervise(self, gang: str, folder: Path, lock: int, sockets: Mapping[str, int]) -> None:
         report, told = os.pipe()
@@ -318,6 +379,8 @@ class LocalEngine:
                     )
             elif not (folder / "state.json").exists():
                 left.append(self._set_aside(folder))
+        if self.groups is not None:
+            self.groups.sweep(unquote(folder.name) for folder in self._folders() if held(folder))
         for folder in self.root.glob(".*"):
             with suppress(FileNotFoundError):
                 if folder.stat().st_mtime < time.time() - STALE_AFTER_S and not held(folder):
@@ -435,44 +498,3 @@ def read_record(path: Path) -> dict[str, Any] | None:
         return cast(dict[str, Any], json.loads(path.read_bytes()))
     except (FileNotFoundError, NotADirectoryError):
         return None
-
-
-def children_by_parent() -> dict[int, list[psutil.Process]]:
-    """Return all processes of the machine by their parent."""
-    family: dict[int, list[psutil.Process]] = {}
-    for process in psutil.process_iter(["ppid"]):
-        family.setdefault(process.info["ppid"], []).append(process)
-    return family
-
-
-def entered(first: int, family: Mapping[int, list[psutil.Process]]) -> list[psutil.Process]:
-    """Return those that entered a sandbox from outside (understudies); `first`: its process 1."""
-    inside: dict[int, psutil.Process] = {}
-    with suppress(OSError):
-        namespace = os.readlink(f"/proc/{first}/ns/pid")
-        if namespace == os.readlink("/proc/self/ns/pid"):
-            return []
-        for process in (one for children in family.values() for one in children):
-            with suppress(OSError):
-                if os.readlink(f"/proc/{process.pid}/ns/pid") == namespace:
-                    inside[process.pid] = process
-    return [p for p in inside.values() if p.pid != first and p.info["ppid"] not in inside]
-
-
-def tree_usage(roots: list[psutil.Process], family: Mapping[int, list[psutil.Process]]) -> Usage:
-    """Return what processes and all that they started use.
-
-    CPU counts children that ended, too. Memory that processes share is counted once.
-    """
-    cpu_s, own, shared = 0.0, 0, 0
-    members = list(roots)
-    for member in members:  # it grows while we walk down the tree
-        members += family.get(member.pid, [])
-        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-            times, memory = member.cpu_times(), member.memory_info()
-            cpu_s += times.user + times.system
-            cpu_s += getattr(times, "children_user", 0.0) + getattr(times, "children_system", 0.0)
-            common = getattr(memory, "shared", 0)
-            own += memory.rss - common
-            shared = max(shared, common)
-    return Usage(cpu_s, (own + shared) / 2**20)

@@ -8,11 +8,13 @@ under the name localhost.
 """
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from cloche.engine import EngineError, GangSpec, ProcessSpec
 from cloche.engine.folders import in_place
 from cloche.engine.sandbox import (
+    Bounds,
     Claim,
     Plan,
     PlannedProcess,
@@ -20,10 +22,17 @@ from cloche.engine.sandbox import (
     command,
     environment,
     host_folder,
+    planned_bounds,
 )
 
 
-def plan_reduced(gang: GangSpec, folder: Path, ports: dict[int, int], claim: Claim) -> Plan:
+def plan_reduced(
+    gang: GangSpec,
+    folder: Path,
+    ports: dict[int, int],
+    claim: Claim,
+    bounds: Mapping[str, Bounds],
+) -> Plan:
     """Return the plan; `ports` maps a door's port to the one that is open in its place."""
     check(gang)
     if any(m.layers or m.changes for process in gang.processes for m in process.mounts):
@@ -31,7 +40,9 @@ def plan_reduced(gang: GangSpec, folder: Path, ports: dict[int, int], claim: Cla
     return Plan(
         gang=gang.name,
         sandboxed=False,
-        processes=[bare(process, folder, ports) for process in gang.processes],
+        processes=[
+            bare(process, folder, ports, bounds[process.name]) for process in gang.processes
+        ],
         ports=[],
         user=None,
         place="",
@@ -45,7 +56,9 @@ def plan_reduced(gang: GangSpec, folder: Path, ports: dict[int, int], claim: Cla
     )
 
 
-def bare(process: ProcessSpec, folder: Path, ports: dict[int, int]) -> PlannedProcess:
+def bare(
+    process: ProcessSpec, folder: Path, ports: dict[int, int], bounds: Bounds
+) -> PlannedProcess:
     """Return one process with every path and door in its texts made real."""
     own = host_folder(folder, process.name)
     real: dict[str, str] = {}
@@ -59,6 +72,7 @@ def bare(process: ProcessSpec, folder: Path, ports: dict[int, int]) -> PlannedPr
     if "MASTER_ADDR" in env:
         env["MASTER_ADDR"] = "127.0.0.1"  # host names resolve in a sandbox only
     argv = tuple(translate(text, real) for text in process.argv)
+    written = [str(mount.source) for mount in process.mounts if mount.mode == "rw"]
     return PlannedProcess(
         name=process.name,
         argv=command(argv, env),
@@ -66,6 +80,7 @@ def bare(process: ProcessSpec, folder: Path, ports: dict[int, int]) -> PlannedPr
         cwd=translate(process.workdir, real),
         log=str(process.log),
         sandboxed=False,
+        **planned_bounds(process, bounds, [str(own), *written]),
     )
 
 

@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypedDict
 
 from cloche.engine import EngineError, GangSpec, ProcessSpec
-from cloche.engine.supervisor.process import READY, STATUS_FD, USERNS_FD
+from cloche.engine.supervisor import filter as system_calls
+from cloche.engine.supervisor.process import FILTER_FD, READY, STATUS_FD, USERNS_FD
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,61}[A-Za-z0-9])?")
@@ -30,6 +31,7 @@ STARTER = (
     'command -v "$0" >/dev/null || { echo "$0: command not found" >&2; exit 127; }; '
     f'echo "{READY.decode()}"; read -r word || exit 125; exec "$@" </dev/null {USERNS_FD}<&-'
 )
+FILES_PER_MIB = 64  # as many inodes as ext4 makes on a disk of that size
 PASSWD = """root:x:0:0:root:/root:/bin/bash
 daemon:x:1:1:daemon:/usr/sbin:/usr/sbin/nologin
 www-data:x:33:33:www-data:/var/www:/usr/sbin/nologin
@@ -38,7 +40,19 @@ nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin
 GROUP = "root:x:0:\ndaemon:x:1:\ntty:x:5:\nwww-data:x:33:\nusers:x:100:\nnogroup:x:65534:\n"
 
 
-class PlannedProcess(TypedDict):
+class PlannedBounds(TypedDict):
+    """What bounds a process; 0: nothing does."""
+
+    groups: dict[str, str]  # its control group's folders by controller; where none is: watched
+    memory_mib: int
+    processes: int
+    disk_mib: int
+    files: int  # folders count
+    log_mib: int
+    writable: list[str]  # the folders whose files count
+
+
+class PlannedProcess(PlannedBounds):
     """How the supervisor starts one process."""
 
     name: str
@@ -81,6 +95,15 @@ class Machine:
 
 
 @dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a process, with all that it starts, may have; 0: no bound."""
+
+    memory_mib: int = 0
+    processes: int = 0
+    groups: Mapping[str, str] = field(default_factory=dict)  # control group's folders
+
+
+@dataclass(frozen=True, slots=True)
 class Claim:
     """What a gang counts for while it runs."""
 
@@ -90,12 +113,20 @@ class Claim:
 
 
 def plan(
-    gang: GangSpec, folder: Path, machine: Machine, ports: tuple[int, ...], claim: Claim
+    gang: GangSpec,
+    folder: Path,
+    machine: Machine,
+    ports: tuple[int, ...],
+    claim: Claim,
+    bounds: Mapping[str, Bounds],
 ) -> Plan:
-    """Return the plan for a gang whose run directory is `folder`."""
+    """Return the plan for a gang whose run directory is `folder`; bounds: by process."""
     check(gang)
     places = Places(machine)
-    processes = [sandboxed(gang, process, folder, machine, places) for process in gang.processes]
+    processes = [
+        sandboxed(gang, process, folder, machine, places, bounds[process.name])
+        for process in gang.processes
+    ]
     return Plan(
         gang=gang.name,
         sandboxed=True,
@@ -160,7 +191,12 @@ class Places:
 
 
 def sandboxed(
-    gang: GangSpec, process: ProcessSpec, folder: Path, machine: Machine, places: Places
+    gang: GangSpec,
+    process: ProcessSpec,
+    folder: Path,
+    machine: Machine,
+    places: Places,
+    bounds: Bounds,
 ) -> PlannedProcess:
     """Return one process with its bubblewrap command."""
     env = environment(process)
@@ -171,6 +207,8 @@ def sandboxed(
     argv = [program, *identity, "--unshare-pid", "--unshare-ipc", "--unshare-uts"]
     argv += ["--hostname", process.name, "--new-session", "--die-with-parent"]
     argv += ["--json-status-fd", str(STATUS_FD)]
+    if system_calls.program() is not None:
+        argv += ["--seccomp", str(FILTER_FD)]
     for capability in CAPABILITIES:
         argv += ["--cap-add", capability]
     for name in ("/etc", "/var", "/run", "/opt"):
@@ -180,6 +218,9 @@ def sandboxed(
     for name in etc_files(gang, process):
         argv += ["--bind", f"{own}/etc/{name}", f"/etc/{name}"]
     argv += ["--proc", "/proc", "--dev", "/dev"]
+    if bounds.memory_mib:  # half of it, as where nothing says otherwise
+        size = str(bounds.memory_mib * 2**20 // 2)
+        argv += ["--perms", "1777", "--size", size, "--tmpfs", "/dev/shm"]
     argv += ["--bind", f"{own}/tmp", "/tmp", "--bind", f"{own}/tmp", "/var/tmp"]
     argv += ["--bind", f"{own}/root", "/root"]
     argv += [part for option in mounts(process, own, places) for part in option]
@@ -194,8 +235,29 @@ def sandboxed(
         env["PATH"],
     ]
     argv += ["--", *command(process.argv, env)]
+    written = [places.find(mount.source) for mount in process.mounts if mount.mode == "rw"]
+    written += [places.find(mount.changes) for mount in process.mounts if mount.changes]
     return PlannedProcess(
-        name=process.name, argv=argv, env={}, cwd="/", log=str(process.log), sandboxed=True
+        name=process.name,
+        argv=argv,
+        env={},
+        cwd="/",
+        log=str(process.log),
+        sandboxed=True,
+        **planned_bounds(process, bounds, [own, *written]),
+    )
+
+
+def planned_bounds(process: ProcessSpec, bounds: Bounds, writable: list[str]) -> PlannedBounds:
+    """Return the bounds for the plan; `writable`: the folders whose files count."""
+    return PlannedBounds(
+        groups=dict(bounds.groups),
+        memory_mib=bounds.memory_mib,
+        processes=bounds.processes,
+        disk_mib=process.disk_mib,
+        files=process.disk_mib * FILES_PER_MIB,
+        log_mib=process.log_mib,
+        writable=writable,
     )
 
 

@@ -16,12 +16,12 @@ LONG = "a-long-name-for-a-földer-" * 4  # with the rest beyond what a unix sock
 
 
 @contextmanager
-def local_lab(folder: Path, machine: Machine) -> Iterator[Lab]:
+def local_lab(folder: Path, machine: Machine, *, grouped: bool = True) -> Iterator[Lab]:
     """Give a lab whose engine has two CPUs and 8 GiB; what still runs at the end is killed."""
     root = folder / LONG / "runs"
 
     def make() -> LocalEngine:
-        return LocalEngine(root, machine=machine, resources=RESOURCES)
+        return LocalEngine(root, machine=machine, resources=RESOURCES, grouped=grouped)
 
     def kill_supervisor(gang: str) -> None:
         run = make().folder(gang)
@@ -34,3 +34,6 @@ def local_lab(folder: Path, machine: Machine) -> Iterator[Lab]:
         yield lab
     finally:
         lab.close()
+        groups = make().groups
+        if groups is not None:
+            groups.sweep(())

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from cloche.engine import GangSpec
+from cloche.engine import GangSpec, InsufficientCapacity
 from cloche.engine.probe import probe
-from cloche.testing.engine_lab import outcomes, wait_until
+from cloche.testing.engine_lab import outcomes
 from cloche.testing.local_engine import local_lab
 
 MACHINE = probe()
@@ -19,22 +19,24 @@ LINES = 5000
 def run_on_a_small_disk(folder: Path) -> None:
     """Run in a mount namespace of its own: `folder` gets a file system of 8 MiB."""
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", folder], check=True)
-    script = f"echo before; head -c 16m /dev/zero > /tmp/fill; seq {LINES}; exit 3"
+    script = f"echo before; head -c 16m /dev/zero 2>/dev/null > /tmp/fill; seq {LINES}; exit 3"
     with local_lab(folder, MACHINE) as lab:
         lab.place(GangSpec(name="gang", processes=(lab.process("h", script),)))
-        fill = next(folder.rglob("host-h")) / "tmp" / "fill"
-
-        wait_until(lambda: lab.engine.usage("gang") == {})  # it ended, unrecorded
-        seen = lab.engine.see("gang")
-        assert seen is not None and seen["h"].state == "running"
-        fill.unlink()
         assert outcomes(lab.finished()) == {"h": (3, None)}
-        lines = lab.log("h")
-        assert lines[0] == "before" and len(lines) < LINES
-        numbers = [int(line) for line in lines if line.isdigit()]
+        fill = next(folder.rglob("host-h")) / "tmp" / "fill"
+        assert fill.stat().st_size > 0 and os.statvfs(folder).f_bavail == 0
+        *lines, note = lab.log("h")
+        assert len(lines) < LINES
+        assert lines[:1] in ([], ["before"])
+        numbers = [int(line) for line in lines[1:]]
         assert numbers == list(range(1, len(numbers) + 1)), "what fitted is there, in order"
-        lost = LINES - len(numbers)
-        assert lines[-1] == f"[cloche] {lost} log lines were lost here: No space left on device"
+        lost = LINES + 1 - len(lines)
+        assert note == f"[cloche] {lost} log lines were lost here: No space left on device"
+        refused = lab.engine.launch(GangSpec(name="next", processes=(lab.process("n", "true"),)))
+        assert isinstance(refused, InsufficientCapacity)
+        assert refused.message.startswith("next waits for space on the disk: 0 MiB and ")
+        lab.engine.forget("gang")
+        assert lab.run(lab.process("n", "true"), name="next")["n"].exit_code == 0
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")

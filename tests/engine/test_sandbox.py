@@ -8,13 +8,14 @@ import pytest
 
 from cloche.engine import EngineError, GangSpec, Mount, ProcessSpec
 from cloche.engine.reduced import plan_reduced, translate
-from cloche.engine.sandbox import Claim, Machine, Plan, environment, etc_files, plan
+from cloche.engine.sandbox import Bounds, Claim, Machine, Plan, environment, etc_files, plan
 
 USER = Machine(
     "full",
     program="/usr/bin/bwrap",
     system=(("--ro-bind", "/usr", "/usr"), ("--symlink", "usr/bin", "/bin")),
 )
+BOUNDS = Bounds(memory_mib=512, processes=99, groups={"memory": "/g"})
 ROOT = replace(USER, bwrap=(("bwrap/package", Path("/p")),), program="bwrap/package/b", user=64000)
 
 
@@ -25,7 +26,8 @@ def host(name: str = "algo-1", *mounts: Mount, **more: object) -> ProcessSpec:
 
 def planned(machine: Machine, *hosts: ProcessSpec, egress: bool = True) -> Plan:
     gang = GangSpec(name="g", processes=hosts, egress=egress)
-    return plan(gang, Path("/runs/g"), machine, (4599, 4600), Claim(2, 100))
+    bounds = {each.name: BOUNDS for each in hosts}
+    return plan(gang, Path("/runs/g"), machine, (4599, 4600), Claim(2, 100), bounds)
 
 
 def has(argv: list[str], *words: str) -> bool:
@@ -38,6 +40,15 @@ def test_the_plan_can_be_printed() -> None:
     assert json.loads(json.dumps(made)) == made
     assert made["ports"] == [4599, 4600]
     assert [process["name"] for process in made["processes"]] == ["algo-1", "algo-2"]
+
+
+def test_bounds_are_in_the_plan() -> None:
+    (made,) = planned(ROOT, host("a", Mount(Path("/var"), "/opt/ml", "rw"), disk_mib=100))[
+        "processes"
+    ]
+    assert (made["memory_mib"], made["processes"], made["groups"]) == (512, 99, {"memory": "/g"})
+    assert (made["disk_mib"], made["files"], made["log_mib"]) == (100, 6400, 1024)
+    assert made["writable"] == ["/mnt/0", "/mnt/1"]
 
 
 def test_without_egress_there_is_no_door() -> None:
@@ -55,6 +66,8 @@ def test_without_egress_there_is_no_door() -> None:
         ("--bind", "/runs/g/host-algo-1/tmp", "/tmp"),
         ("--bind", "/runs/g/host-algo-1/root", "/root"),
         ("--chdir", "/opt/ml/code", "--clearenv"),
+        ("--dev", "/dev", "--perms", "1777", "--size", str(256 << 20), "--tmpfs", "/dev/shm"),
+        ("--seccomp", "8"),
         ("env", "-i"),
     ],
 )
@@ -149,7 +162,7 @@ def test_a_reduced_plan() -> None:
     mount = Mount(Path("/tmp"), "/opt/ml", "rw")
     given = host("h", mount, env={"MASTER_ADDR": "h", "M": "/opt/ml/m"}, workdir="/opt/ml")
     gang = GangSpec(name="g", processes=(given,))
-    made = plan_reduced(gang, Path("/runs/g"), {4599: 5}, Claim(1, 1))
+    made = plan_reduced(gang, Path("/runs/g"), {4599: 5}, Claim(1, 1), {"h": BOUNDS})
     process = made["processes"][0]
     assert (made["sandboxed"], process["sandboxed"], process["cwd"]) == (False, False, "/tmp")
     assert {"MASTER_ADDR=127.0.0.1", "M=/tmp/m"} <= set(process["argv"])

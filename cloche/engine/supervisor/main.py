@@ -6,6 +6,7 @@ A run directory holds
 - state.json: written once all processes run
 - exit-NAME.json: how one process ended; written when its log is complete and on the disk
 - control: a unix socket: `ping`, `stop`, `doors`, one request a connection
+- used: bytes that its files take, for the supervisors of other gangs
 - supervisor.log: what went wrong in the supervisor itself
 """
 
@@ -21,6 +22,7 @@ import sys
 import time
 
 from . import namespaces
+from .disk import DiskWatch, Tree
 from .process import Process
 
 TYPE_CHECKING = False
@@ -32,7 +34,11 @@ if TYPE_CHECKING:
 START_WITHIN_S = 60.0
 KILL_AGAIN_S = 5.0
 WRITE_AGAIN_S = 1.0
+GIVE_UP_S = 3.0  # after which a full disk's log gives up its last records to what was lost
 LOOK_AGAIN_S = 2.0  # whether the run directory is still there
+WATCH_S = 0.5  # between two looks at what no control group bounds
+AT_MOST = 20  # the part of the time that such looks may take
+RECORD = 4096  # bytes that are set aside for each record before anything runs
 BACKLOG = 1024  # requests that wait at a door while the server is down
 
 
@@ -60,6 +66,10 @@ class Supervisor:
         self.kill_at: float | None = None
         self.stopping = False
         self.running = False
+        self.watch_at = 0.0  # monotonic
+        self.disk = DiskWatch([Tree(planned["writable"]) for planned in plan["processes"]])
+        for name in record_names(plan):
+            set_aside(name)
 
     def start(self) -> None:
         """Start all processes or none; StartError tells why not."""
@@ -110,6 +120,7 @@ class Supervisor:
                 self.stop("Stopped")
             if not os.path.exists("lock"):
                 return  # the folder was removed: nobody will ever ask for this gang
+            self._watch(now)
             if self.kill_at is not None and now >= self.kill_at:
                 for process in self.processes:
                     process.kill()
@@ -124,6 +135,36 @@ class Supervisor:
             if process.exit_code is None:
                 process.reason = reason
                 process.ask()
+
+    def _watch(self, now: float) -> None:
+        """End what exceeds its bounds, where nothing else holds it."""
+        if now >= self.watch_at:
+            for process in self.processes:
+                process.watch()
+            took = time.monotonic() - now
+            self.watch_at = now + max(WATCH_S, took * AT_MOST)
+        if now < self.disk.look_at:
+            return
+        with contextlib.suppress(OSError):  # the run directory was removed
+            self.disk.look(now)
+        for process, tree in zip(self.processes, self.disk.trees, strict=True):
+            if process.exit_code is None and process.reason is None:
+                most_mib, most = process.plan["disk_mib"], process.plan["files"]
+                if most_mib and tree.mib > most_mib:
+                    process.exceeds(
+                        "DiskFull", f"holds {tree.mib} MiB of files; it may have {most_mib} MiB"
+                    )
+                elif most and tree.files > most:
+                    process.exceeds(
+                        "DiskFull", f"holds {tree.files} files and folders; it may have {most}"
+                    )
+        greedy = self.disk.greediest(now)
+        if greedy is not None:
+            process = self.processes[self.disk.trees.index(greedy)]
+            if process.exit_code is None and process.reason is None:
+                what = f"holds {greedy.mib} MiB in {greedy.files} files, and the disk is full"
+                process.exceeds("DiskFull", what)
+                give_up_reserve()
 
     def _listen(self) -> None:
         wake_read, wake_write = os.pipe()
@@ -175,7 +216,9 @@ class Supervisor:
     def _pause(self) -> float:
         """Return seconds until something is due."""
         now = time.monotonic()
-        times = [now + LOOK_AGAIN_S, self.kill_at, self._end()]
+        times = [now + LOOK_AGAIN_S, self.kill_at, self._end(), self.disk.look_at]
+        if any(p.holdings is not None and not p.settled for p in self.processes):
+            times.append(self.watch_at)
         for process in self.processes:
             if not process.settled:
                 times.append(process.pump.flush_at)
@@ -231,7 +274,7 @@ class Supervisor:
     def _settle(self, process: Process) -> None:
         """Write the record of a process that ended: its log is complete.
 
-        On a full disk the process seems to run until there is space again.
+        The space for it was set aside; on a full disk it is the log that lacks something.
         """
         if not process.silent:
             process.silent = True
@@ -239,14 +282,16 @@ class Supervisor:
         record = {
             "exit_code": process.exit_code,
             "reason": process.reason,
+            "detail": process.detail,
             "ended_ms": process.ended_ms,
         }
+        insist = wall_ms() > process.ended_ms + GIVE_UP_S * 1000
         try:
-            if process.pump.finish():
+            if process.pump.finish(insist=insist):
                 write_record(f"exit-{process.name}.json", record)
                 process.settled = True
         except OSError as error:
-            sys.stderr.write(f"{process.name}: {error}\n")
+            say(f"{process.name}: {error}\n")
         process.settle_at = time.monotonic() + WRITE_AGAIN_S
 
     def _answer(self, control: socket.socket) -> None:
@@ -297,10 +342,39 @@ def wall_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def say(text: str) -> None:
+    """Tell something in supervisor.log, if there is space."""
+    with contextlib.suppress(OSError):
+        os.write(2, text.encode())
+
+
+def record_names(plan: Plan) -> list[str]:
+    """Return the records that a gang will leave."""
+    return ["state.json", *(f"exit-{process['name']}.json" for process in plan["processes"])]
+
+
+def set_aside(name: str) -> None:
+    """Take the inode and the space for a record from the disk before a job can use them up."""
+    fd = os.open(name + ".new", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    os.write(fd, b" " * RECORD)
+    os.fsync(fd)
+    os.close(fd)
+
+
+def give_up_reserve() -> None:
+    """Let the server have what was kept of the disk for it, until it makes that anew."""
+    root = os.path.basename(os.path.dirname(os.getcwd()))
+    with contextlib.suppress(OSError):
+        for name in os.listdir(f"../../.{root}-reserve"):
+            os.unlink(f"../../.{root}-reserve/{name}")
+
+
 def write_record(name: str, record: Mapping[str, object]) -> None:
     """Write a file of the run directory so that it is there whole or not at all."""
-    fd = os.open(name + ".new", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    os.write(fd, json.dumps(record).encode())
+    fd = os.open(name + ".new", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    content = json.dumps(record).encode()
+    os.pwrite(fd, content, 0)  # over the blocks that it has
+    os.ftruncate(fd, len(content))
     os.fsync(fd)
     os.close(fd)
     os.rename(name + ".new", name)
@@ -359,6 +433,9 @@ def main() -> None:
     for process in supervisor.processes:
         process.kill()
     end_orphans()
+    supervisor.disk.end()
+    for process in supervisor.processes:
+        process.bounds.remove()
 
 
 def tell(report: int, answer: str) -> None:

@@ -21,6 +21,7 @@ SIOCSIFFLAGS, SIOCSIFADDR, SIOCSIFNETMASK, IFF_UP, IFF_RUNNING = 0x8914, 0x8916,
 RTM_NEWLINK, NLM_F_NEW = 16, 0x1 | 0x4 | 0x200 | 0x400  # request, acknowledge, create, exclusive
 IFLA_IFNAME, IFLA_LINKINFO, IFLA_INFO_KIND = 3, 18, 1
 ID_COUNT = 65536
+FALLOC_FL_KEEP_SIZE = 1
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -215,3 +216,10 @@ def write(path: str, text: str) -> None:
         os.write(fd, text.encode())
     finally:
         os.close(fd)
+
+
+def allocate(descriptor: int, size: int) -> None:
+    """Have the file system set `size` bytes aside for a file; what can't do that does not."""
+    if sys.platform == "linux":
+        length = ctypes.c_int64(size)
+        libc.fallocate(descriptor, FALLOC_FL_KEEP_SIZE, ctypes.c_int64(0), length)

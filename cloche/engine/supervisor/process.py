@@ -5,11 +5,15 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import resource
 import signal
 import socket
 import time
 
+from . import filter as system_calls
 from . import namespaces
+from .group import Group
+from .memory import Holdings
 from .pump import LogFile, Pump
 
 TYPE_CHECKING = False
@@ -22,9 +26,11 @@ READY = b"cloche: ready"  # the sandbox stands; the process's own output follows
 USERNS_FD, STATUS_FD = 4, 5  # where the sandbox's arguments expect them
 UNDERSTUDY_FD = 6  # where the process finds its conversation with a fork server
 LISTENING_FD = 7  # where it finds the socket that it is to serve
+FILTER_FD = 8  # where bubblewrap finds the filter of system calls
 CHUNK = 256 * 1024
 DRAIN_S = 2.0  # for output that others still hold open after a process ended
 SIGNALS = frozenset(int(number) for number in signal.valid_signals())
+SHARED = 4  # how often the most processes of one sandbox its user may have
 OOM_SCORE = "500"  # when memory runs out the kernel ends jobs before servers
 
 
@@ -41,7 +47,14 @@ class Process:
     ) -> None:
         self.plan = plan
         self.name = plan["name"]
-        self.pump = Pump(LogFile(plan["log"]))
+        self.pump = Pump(LogFile(plan["log"], plan["log_mib"]))
+        self.bounds = Group(plan["groups"])
+        self.watched = (  # MiB and processes that no group bounds; 0: none
+            0 if self.bounds.bounds_memory else plan["memory_mib"],
+            0 if self.bounds.bounds_processes else plan["processes"],
+        )
+        self.holdings: Holdings | None = None
+        self.detail = ""  # what was exceeded, and by how much
         self.early = b""  # output before READY: why a sandbox could not be set up
         self.ready = False
         self.group = 0  # process group that SIGKILL goes to
@@ -112,6 +125,8 @@ class Process:
 
     def go(self) -> None:
         """Let the process run."""
+        if any(self.watched):
+            self.holdings = Holdings(self.group, sandboxed=self.plan["sandboxed"])
         if self.conversation is not None:
             self.introduce(self.conversation)
             self.conversation = None
@@ -120,13 +135,18 @@ class Process:
         os.close(self.stdin)
 
     def introduce(self, conversation: socket.socket) -> None:
-        """Show the fork server the sandbox: its first program; else the conversation ends."""
+        """Show the fork server the sandbox, or the conversation ends: its first program, the
+        filter of its system calls, and where to enter its control group.
+        """
         with contextlib.suppress(OSError), conversation:
-            descriptor = os.pidfd_open(self.first)
+            descriptors = [os.pidfd_open(self.first)]
             try:
-                socket.send_fds(conversation, [b"%d" % self.first], [descriptor])
+                descriptors += self.bounds.entrances()
+                told = b"sandbox " + (system_calls.program() or b"")
+                socket.send_fds(conversation, [told], descriptors)
             finally:
-                os.close(descriptor)
+                for descriptor in descriptors:
+                    os.close(descriptor)
 
     def ask(self) -> None:
         """Ask the command to end: SIGTERM to its first process, as a container's gets it."""
@@ -144,12 +164,52 @@ class Process:
         if self.plan["sandboxed"] or not self.group:
             os.kill(self.pid, signal.SIGKILL)
 
+    def watch(self) -> None:
+        """End it if it exceeds what no control group bounds."""
+        if self.holdings is None or self.exit_code is not None or self.reason is not None:
+            return
+        memory, most = self.watched
+        held, count = self.holdings.measure(memory)
+        if memory and held > memory:
+            self.exceeds("OutOfMemory", f"held {held} MiB of memory; it may have {memory} MiB")
+        elif most and count > most:
+            self.exceeds(
+                "TooManyProcesses", f"had {count} processes and threads; it may have {most}"
+            )
+
+    def exceeds(self, reason: str, what: str) -> None:
+        """End it, for it took more than it was given."""
+        self.tell(reason, what)
+        self.kill()
+
+    def tell(self, reason: str, what: str) -> None:
+        """Write down that a bound was met, in the log as well."""
+        self.reason, self.detail = reason, f"{self.name} {what}"
+        self.pump.note(f"{reason}: {self.detail}.")
+
+    def judge(self) -> None:
+        """Find out, when it has ended, whether memory ran out in it.
+
+        That a process in there was killed is told in the log; it is why this one failed only if it
+        did fail.
+        """
+        kills = self.bounds.kills()
+        if not kills or self.reason is not None:
+            return
+        limit, peak = self.plan["memory_mib"], self.bounds.peak_mib()
+        what = f"held {peak} MiB of memory at its peak; it may have {limit} MiB"
+        reason = self.reason
+        self.tell("OutOfMemory", what)
+        if not self.exit_code:
+            self.reason = reason
+
     def exited(self, status: int, now: float) -> None:
         """Record how it ended; output that is still on its way is awaited for a moment."""
         code = os.waitstatus_to_exitcode(status)
         if self.plan["sandboxed"] and code > 128 and code - 128 in SIGNALS:
             code = 128 - code  # bubblewrap tells of signals as a shell does
         self.exit_code = code
+        self.judge()
         self.ended_ms = time.time_ns() // 1_000_000
         self.settle_at = now if self.silent else now + DRAIN_S
         if not self.plan["sandboxed"]:
@@ -190,12 +250,16 @@ def become(
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         with contextlib.suppress(OSError):
             namespaces.write("/proc/self/oom_score_adj", OOM_SCORE)
+        bound(plan)
         if user is not None:
             os.setgroups([])
             os.setgid(user)
             os.setuid(user)
         if not plan["sandboxed"]:
             namespaces.die_with_parent()
+            code = system_calls.program()
+            if code is not None:
+                system_calls.install(code)
         os.chdir(plan["cwd"])
         os.umask(0o022)
         os.execve(plan["argv"][0], plan["argv"], plan["env"])
@@ -203,3 +267,21 @@ def become(
         os.write(2, f"{plan['argv'][0]}: {error}\n".encode())
     finally:
         os._exit(126)
+
+
+def bound(plan: PlannedProcess) -> None:
+    """Give a fresh child what bounds the sandbox that it becomes."""
+    Group(plan["groups"]).enter()
+    # Of one byte: with 0 the kernel would still hand dumps to a program of the machine.
+    resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
+    if not plan["sandboxed"]:
+        return
+    if plan["processes"] and "pids" not in plan["groups"]:
+        # A backstop between two looks: the user's sandboxes share it on kernels before 5.14.
+        most = min(plan["processes"] * SHARED, resource.getrlimit(resource.RLIMIT_NPROC)[1])
+        resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
+    code = system_calls.program()
+    if code is not None:
+        descriptor = system_calls.in_memory(code)
+        os.dup2(descriptor, FILTER_FD)
+        os.close(descriptor)

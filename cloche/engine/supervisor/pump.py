@@ -6,7 +6,11 @@ import contextlib
 import os
 import time
 
+from . import namespaces
+
 LONGEST_LINE = 256 * 1024  # bytes: CloudWatch Logs' largest event; longer lines are split
+NOTE = 4096  # bytes that are kept free on the disk for what we say ourselves
+TAIL = 2 * LONGEST_LINE
 PARTIAL_AFTER_S = 1.0  # an unfinished line is written when nothing followed for so long
 
 
@@ -72,24 +76,33 @@ def character_start(data: bytes, at: int) -> int:
 class LogFile:
     """Appends records `<milliseconds since 1970> <text>` to a file; a full disk loses lines only.
 
-    While nothing can be written lines are counted; once there is space again a record says how
-    many were lost, and why.
+    While nothing can be written lines are counted; once there is space again, or at the end in
+    place of the last records, one says how many were lost, and why. A file as long as its limit
+    takes no more.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, limit_mib: int = 0) -> None:
+        self.path, self.limit_mib = path, limit_mib
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         self.fd = os.open(path, flags, 0o644)
         self.lost = 0
         self.why = ""
+        self.beyond = 0  # lines that came when the log had reached its limit
+        namespaces.allocate(self.fd, os.fstat(self.fd).st_size + NOTE)
 
     def append(self, lines: list[bytes]) -> None:
         """Write the lines with the time that it is now; never raises."""
         if not lines:
             return
+        if self.limit_mib and os.fstat(self.fd).st_size >= self.limit_mib << 20:
+            if not self.beyond:
+                self.note(f"This log has reached {self.limit_mib} MiB: what follows is not kept.")
+            self.beyond += len(lines)
+            return
         if not self.confess():
             self.lost += len(lines)
             return
-        now = b"%d " % (time.time_ns() // 1_000_000)
+        now = stamp()
         text = b"\n".join(lines)
         try:
             text.decode()
@@ -98,13 +111,38 @@ class LogFile:
             text = b"\n".join(parts)
         self.lost = self._write(now + text.replace(b"\n", b"\n" + now) + b"\n")
 
-    def confess(self) -> bool:
-        """Write how many lines were lost, if any were; tell whether that worked."""
-        if self.lost:
-            note = f"[cloche] {self.lost} log lines were lost here: {self.why}\n"
-            if self._write(b"%d " % (time.time_ns() // 1_000_000) + note.encode()):
-                return False
-            self.lost = 0
+    def note(self, text: str) -> None:
+        """Write a record of our own, whatever the limit; on a full disk it is lost."""
+        self.lost += self._write(stamp() + f"[cloche] {text}\n".encode())
+
+    def confess(self, *, insist: bool = False) -> bool:
+        """Write how many lines were lost, if any were; tell whether that worked.
+
+        insist: in place of the last records, if there is no space for more.
+        """
+        if self.lost and self._write(self._loss(self.lost)):
+            return insist and self._overwrite()
+        self.lost = 0
+        return True
+
+    def _loss(self, lines: int) -> bytes:
+        return stamp() + f"[cloche] {lines} log lines were lost here: {self.why}\n".encode()
+
+    def _overwrite(self) -> bool:
+        """Give the last records up for the one that says how many were lost."""
+        with contextlib.suppress(OSError):
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                size = os.fstat(descriptor).st_size
+                tail = os.pread(descriptor, TAIL, max(0, size - TAIL))
+                # Digits more than now: as the lines that give way are counted, too.
+                at = tail.rfind(b"\n", 0, max(0, len(tail) - len(self._loss(self.lost)) - 8)) + 1
+                note = self._loss(self.lost + tail.count(b"\n", at))
+                os.pwrite(descriptor, note, size - len(tail) + at)
+                os.ftruncate(descriptor, size - len(tail) + at + len(note))
+            finally:
+                os.close(descriptor)
+        self.lost = 0
         return True
 
     def _write(self, data: bytes) -> int:
@@ -149,13 +187,29 @@ class Pump:
             self.log.append(self.splitter.flush())
             self.flush_at = None
 
-    def finish(self) -> bool:
-        """Write what is left and close the log; False: not yet, the disk is full (try again)."""
+    def note(self, text: str) -> None:
+        """Write a record of our own after all that the process wrote."""
+        self.log.append(self.splitter.flush())
+        self.log.note(text)
+
+    def finish(self, *, insist: bool = False) -> bool:
+        """Write what is left and close the log; False: not yet, the disk is full (try again).
+
+        insist: it is closed all the same, and says what was lost in place of the last records.
+        """
         if not self.finished:
             self.log.append(self.splitter.flush())
             self.flush_at = None
-            if not self.log.confess():
+            if self.log.beyond:
+                self.log.note(f"{self.log.beyond} lines were not kept.")
+                self.log.beyond = 0
+            if not self.log.confess(insist=insist):
                 return False
             self.finished = True
             self.log.close()
         return True
+
+
+def stamp() -> bytes:
+    """Return how a record that is written now begins."""
+    return b"%d " % (time.time_ns() // 1_000_000)
