@@ -98,9 +98,9 @@ class Seen:
     state: Literal["running", "exited", "lost"]
     exit_code: int | None = None  # negative: killed by that signal
     reason: Reason | None = None  # why we ended it, or the kernel for us; None: it ended itself
-    detail: str = ""
     started: datetime | None = None
     ended: datetime | None = None
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -158,9 +158,9 @@ class LocalEngine:
                     "exited",
                     record["exit_code"],
                     record["reason"],
-                    record.get("detail", ""),  # supervisors of earlier versions have none
                     started,
                     from_ms(record["ended_ms"]),
+                    record.get("detail", ""),  # supervisors of earlier versions have none
                 )
             else:
                 seen[name] = Seen("running" if alive else "lost", started=started)

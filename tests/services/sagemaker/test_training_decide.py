@@ -57,9 +57,19 @@ STOPPED = Seen("exited", exit_code=-15, reason="Stopped", ended=NOW)
 POLITE = Seen("exited", exit_code=0, reason="Stopped", ended=NOW)
 TOO_LONG = Seen("exited", exit_code=-15, reason="MaxRuntimeExceeded", ended=NOW)
 LOST = Seen("lost", ended=NOW)
+MEMORY = Seen("exited", exit_code=-9, reason="OutOfMemory", ended=NOW, detail="a held 9 MiB")
+WORKER = replace(MEMORY, exit_code=1)  # it failed because what it had started was killed
+DISK = replace(MEMORY, reason="DiskFull", detail="a holds 9 MiB of files")
+FORKS = replace(MEMORY, reason="TooManyProcesses", detail="a had 9 processes")
+MORE_MEMORY = (
+    "Please use an instance type with more memory, or reduce the size of job data processed on an "
+    "instance. (a held 9 MiB)"
+)
+NO_SPACE = "ClientError: Artifact upload failed:Insufficient disk space. (a holds 9 MiB of files)"
 ONE_HOST: tuple[Mapping[str, Seen] | None, ...] = (
     None,
     *({"algo-1": s} for s in (RUNNING, DONE, FAILED, KILLED, STOPPED, POLITE, TOO_LONG, LOST)),
+    *({"algo-1": s} for s in (MEMORY, DISK, FORKS)),
 )
 
 
@@ -107,6 +117,12 @@ TABLE: list[tuple[SecondaryStatus, Mapping[str, Seen] | None, Plan | type]] = [
     (S.TRAINING, {"algo-1": FAILED}, End(S.FAILED, failed_host="algo-1")),
     (S.TRAINING, {"algo-1": STOPPED, "algo-2": FAILED}, End(S.FAILED, failed_host="algo-2")),
     (S.TRAINING, {"algo-1": KILLED, "algo-2": FAILED}, End(S.FAILED, failed_host="algo-2")),
+    (S.TRAINING, {"algo-1": MEMORY, "algo-2": RUNNING}, StopHosts()),
+    (S.TRAINING, {"a": MEMORY, "b": STOPPED}, End(S.FAILED, failed_host="a", note=MORE_MEMORY)),
+    (S.TRAINING, {"a": WORKER}, End(S.FAILED, failed_host="a", note=MORE_MEMORY)),
+    (S.TRAINING, {"a": FORKS}, End(S.FAILED, failed_host="a", note="a had 9 processes")),
+    (S.TRAINING, {"a": DISK, "b": STOPPED}, End(S.FAILED, failure=NO_SPACE, ran=False)),
+    (S.STOPPING, {"algo-1": MEMORY}, End(S.STOPPED)),
     (S.TRAINING, {"algo-1": TOO_LONG}, End(S.MAX_RUNTIME_EXCEEDED)),
     (S.TRAINING, {"algo-1": STOPPED}, End(S.STOPPED)),
     (S.STOPPING, {"algo-1": RUNNING}, StopHosts()),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from training_world import World, statuses, trainer
 from cloche.core.errors import AwsError
 from cloche.engine import GangSpec
 from cloche.records.store import StorageFull
+from cloche.services.sagemaker.loops.training_job import FULL_FOR_S
 from cloche.services.sagemaker.records import SecondaryStatus as S
 from cloche.services.sagemaker.records import TrainingJobStatus
 from cloche.services.sagemaker.training.outcome import TRACEBACK
@@ -162,6 +164,40 @@ async def test_full_disk_is_waited_for(world: World) -> None:
     world.s3.put_file = real  # type: ignore[method-assign]
     await world.until(S.COMPLETED)
     assert world.tar("out/job/output/model.tar.gz") == {"model.pth": b"weights"}
+
+
+@pytest.mark.parametrize("error", [StorageFull(), OSError(errno.ENOSPC, "no")])
+async def test_a_disk_that_stays_full_ends_the_job(world: World, error: Exception) -> None:
+    """It is no longer kept for artifacts that find no space; what it holds is let go."""
+    trainer(world)
+    await world.create()
+    await world.until(S.TRAINING)
+    world.engine.end()
+
+    async def put_file(*args: Any, **kwargs: Any) -> Any:
+        raise error
+
+    world.s3.put_file = put_file  # type: ignore[method-assign]
+    with pytest.raises(type(error)):
+        for _ in range(5):
+            await world.step()
+    assert world.job().secondary is S.UPLOADING
+    assert world.engine.forgotten, "what the sandbox left goes first"
+    world.clock.advance(FULL_FOR_S)
+    job = await world.until(S.FAILED)
+    assert job.progress.failure == "ClientError: Artifact upload failed:Insufficient disk space"
+
+
+async def test_memory_is_named_as_the_reason(world: World) -> None:
+    trainer(world)
+    await world.create()
+    await world.until(S.TRAINING)
+    world.engine.end(-9, "OutOfMemory")
+    job = await world.until(S.FAILED)
+    assert job.progress.failure == (
+        "AlgorithmError: Please use an instance type with more memory, or reduce the size of job "
+        "data processed on an instance. (), exit code: 137"
+    )
 
 
 async def test_unreadable_folders_do_not_hold_the_job(world: World) -> None:

@@ -17,7 +17,7 @@ from cloche.core.clock import to_ms
 from cloche.core.errors import AwsError
 from cloche.engine import InsufficientCapacity, Seen
 from cloche.engine.folders import remove_tree
-from cloche.records.errors import Conflict, StorageFull
+from cloche.records.errors import Conflict, StorageFull, storage_full
 from cloche.records.store import Change, Resource
 from cloche.services.sagemaker.instance import INSTANCE_TYPES, open_doors
 from cloche.services.sagemaker.layers import Asker, Installing, Layer
@@ -68,6 +68,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("cloche.sagemaker")
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
 CHECK_S = 5.0  # that the end of a job waits for the look at its pictures
+FULL_FOR_S = 120.0  # that artifacts wait for space on the disk
+NO_SPACE = "Insufficient disk space"
 RETRY_S = 0.5  # between two tries for capacity
 FULL_RETRY_S = 5.0  # between two tries for space on the disk
 TRIES = 3  # to prepare a job, where the reason is none of its own
@@ -318,7 +320,7 @@ class TrainingJobs:
             log = (await self.logs(job))[host]
             code = seen[host].exit_code or 1
             named = host if len(job.hosts) > 1 else None
-            failure = await asyncio.to_thread(failure_reason, ml, log, code, named)
+            failure = await asyncio.to_thread(failure_reason, ml, log, code, named, plan.note)
         if plan.ran:
             progress = progress.go(S.UPLOADING, self.sagemaker.store.clock.now())
         else:
@@ -331,18 +333,26 @@ class TrainingJobs:
     async def upload(self, job: TrainingJob) -> float:
         """Put model and output to S3; twice does no harm: the same keys, the same bytes.
 
-        While the disk is full it is tried again: what was trained is not given up for that.
+        While the disk is full it is tried again, for a while: what was trained is not given up for
+        a moment's fullness, and does not fill the disk for ever. What the sandboxes have left in
+        their private folders goes first.
         """
         said = await rule_run.run(job, self.sagemaker, await self.logs(job))
         progress = replace(job.progress, uploaded=True, rules=said)
         try:
             await self.put_checkpoints(job, strict=True)
             await artifacts.put(job, h.ground_of(job, self.sagemaker.config), self.sagemaker.s3)
-        except StorageFull:
-            raise
-        except AwsError as error:
+        except (AwsError, OSError) as error:
+            full = isinstance(error, StorageFull) or storage_full(error)
+            if full:
+                await self.clear_sandboxes(job)
+            now, since_ms = self.sagemaker.store.clock.now(), job.progress.transitions[-1].start_ms
+            waited_s = (to_ms(now) - since_ms) / 1000
+            if (full and waited_s < FULL_FOR_S) or not (full or isinstance(error, AwsError)):
+                raise
             if progress.ending is S.COMPLETED:
-                text = f"ClientError: Artifact upload failed:{error.code}: {error.message}"
+                why = f"{error.code}: {error.message}" if isinstance(error, AwsError) else ""
+                text = f"ClientError: Artifact upload failed:{NO_SPACE if full else why}"
                 progress = replace(progress, ending=S.FAILED, failure=text)
         await self.write(job, progress)
         return 0.0
@@ -476,10 +486,14 @@ class TrainingJobs:
     async def let_go(self, job: TrainingJob) -> None:
         """Let go of hosts, doors and folders."""
         gang, sagemaker = h.gang_of(job), self.sagemaker
-        await sagemaker.doors.close(gang)
-        await asyncio.to_thread(sagemaker.engine.forget, gang)
+        await self.clear_sandboxes(job)
         await asyncio.to_thread(remove_tree, h.ground_of(job, sagemaker.config).folder)
         remembered = self.remembered.pop(gang, None)
         if remembered is not None:
             remembered.harvest.close()
         self.checkpoints.forget(h.mls_of(job, sagemaker.config))
+
+    async def clear_sandboxes(self, job: TrainingJob) -> None:
+        """Let go of the hosts and their private folders."""
+        await self.sagemaker.doors.close(h.gang_of(job))
+        await asyncio.to_thread(self.sagemaker.engine.forget, h.gang_of(job))

@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from cloche.engine import Seen
+from cloche.engine import EXCEEDED, Seen
 from cloche.services.sagemaker.records import ENDED, SecondaryStatus, TrainingJob
 
 LOST = (
     "InternalServerError: We encountered an internal error. The machine or the supervisor of "
     "{hosts} went away while the job ran, so nobody knows how it ended. Please try again."
 )
+# What AWS says of a host that took more than it had.
+MEMORY = (
+    "Please use an instance type with more memory, or reduce the size of job data processed on an "
+    "instance. ({detail})"
+)
+DISK = "ClientError: Artifact upload failed:Insufficient disk space. ({detail})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +49,15 @@ class StopHosts:
 class End:
     """The hosts have ended (or never ran): write down how the job will end.
 
-    `failed_host`: its log and files tell the reason; else `failure` does.
+    `failed_host`: its log and files tell the reason, after `note`; else `failure` does.
+    ran: there is something to upload.
     """
 
     ending: SecondaryStatus
     failure: str | None = None
     failed_host: str | None = None
     ran: bool = True
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +120,20 @@ def ended(job: TrainingJob, seen: Mapping[str, Seen]) -> End:
         return End(S.FAILED, failure=LOST.format(hosts=", ".join(lost)))
     failed = first_failed(seen)
     if failed is not None:
-        return End(S.FAILED, failed_host=failed)
+        return failure_of(failed, seen[failed])
     by_us = any(one.reason == "Stopped" for one in seen.values())
     return End(S.STOPPED if by_us else S.COMPLETED)
+
+
+def failure_of(host: str, seen: Seen) -> End:
+    """Return how a job ends whose host failed: what it took too much of is said first.
+
+    Where the disk had no more space its artifacts are not packed on it.
+    """
+    if seen.reason == "DiskFull":
+        return End(S.FAILED, failure=DISK.format(detail=seen.detail), ran=False)
+    note = MEMORY.format(detail=seen.detail) if seen.reason == "OutOfMemory" else seen.detail
+    return End(S.FAILED, failed_host=host, note=note)
 
 
 def stopped(job: TrainingJob) -> SecondaryStatus:
@@ -127,6 +146,7 @@ def first_failed(seen: Mapping[str, Seen]) -> str | None:
     failed = [
         (one.ended.timestamp() if one.ended else 0.0, host)
         for host, one in seen.items()
-        if one.state == "lost" or (one.state == "exited" and one.exit_code and one.reason is None)
+        if one.state == "lost"
+        or (one.state == "exited" and one.exit_code and one.reason in (None, *EXCEEDED))
     ]
     return min(failed)[1] if failed else None

@@ -335,6 +335,7 @@ def process(
         warm=None if entrypoint else Warm(environment.framework.warm, LOAD_TIME),
         cpus=instance.vcpu,
         memory_mib=instance.memory_mib,
+        disk_mib=job.request["ResourceConfig"].get("VolumeSizeInGB", 0) * 1024,
     )
 
 

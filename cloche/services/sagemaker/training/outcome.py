@@ -35,12 +35,13 @@ def traceback_text(log: Path) -> str:
     return "\n".join(after[frames:]).strip()
 
 
-def failure_reason(ml: Path, log: Path, exit_code: int, host: str | None) -> str:
+def failure_reason(ml: Path, log: Path, exit_code: int, host: str | None, note: str = "") -> str:
     """Return FailureReason for a process that ended with this code (negative: that signal).
 
     host: named at the end where there are several; AWS leaves the reader to guess it.
+    note: what we know of it, said first.
     """
     code = 128 - exit_code if exit_code < 0 else exit_code
-    text = failure_text(ml) or traceback_text(log)
+    text = " ".join(filter(None, (note, failure_text(ml) or traceback_text(log))))
     ending = f", exit code: {code}" + (f", host: {host}" if host else "")
     return f"AlgorithmError: {text[: REASON_LIMIT - len(ending) - 16]}{ending}"
