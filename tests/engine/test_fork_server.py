@@ -8,10 +8,6 @@ import os
 import signal
 import socket
 import stat
-import subprocess
-import sys
-import textwrap
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,37 +15,16 @@ from pathlib import Path
 import psutil
 import pytest
 
-import cloche.runtime
-from cloche.engine import GangSpec, Mount, ProcessSpec, Warm, warm
+from cloche.engine import GangSpec, Mount, Warm, warm
 from cloche.engine.local import LocalEngine
 from cloche.engine.probe import probe
-from cloche.testing.engine_lab import Lab, outcomes, wait_until
+from cloche.engine.supervisor.filter import program
+from cloche.testing.engine_lab import outcomes, wait_until
+from cloche.testing.fork_lab import LOADED, Stage
 from cloche.testing.local_engine import local_lab
 
 SANDBOXED = probe()
-LOADED = {"LC_ALL": "C.UTF-8", "PYTHONIOENCODING": "UTF-8"}
-RUNTIME = Path(cloche.runtime.__path__[0])
 pytestmark = pytest.mark.skipif(SANDBOXED.isolation != "full", reason="needs sandboxes")
-# The runner's part, without the rest of training.py.
-RUNNER = """
-import os, pathlib, signal, subprocess, sys
-sys.path.append("/opt")
-from cloche.runtime.understudy import hired
-command, code = [sys.executable, *sys.argv[1:]], pathlib.Path("/code")
-child = hired(command, code, 2, within_s=2.0)
-print("hired" if child else "ordinary", flush=True)
-child = child or subprocess.Popen(command, cwd=code)
-signal.signal(signal.SIGTERM, lambda number, frame: child.send_signal(number))
-status = child.wait()
-print("status", status, flush=True)
-sys.exit(128 - status if status < 0 else status)
-"""
-HEAVY = """
-import os
-PID_OF_IMPORT = os.getpid()
-with open("/tmp/heavy-%s", "a") as file:
-    file.write("imported\\n")
-"""
 LOOK = """
 import json, os, sys
 status = dict(line.split(":", 1) for line in open("/proc/self/status"))
@@ -74,61 +49,6 @@ seen["file"], seen["flags"] = __file__, str(sys.flags)
 seen["executable"], seen["hash"] = sys.executable, sys.flags.hash_randomization
 print(json.dumps(seen), flush=True)
 """
-
-
-class Stage:
-    """An environment with a slow module, and jobs whose runner may have an understudy."""
-
-    def __init__(self, lab: Lab) -> None:
-        self.lab = lab
-        self.engine = lab.engine
-        self.folder = lab.folder
-        self.venv = self.folder / "venv"
-        self.name = f"{os.getpid()}-{time.monotonic_ns()}"
-        subprocess.run([sys.executable, "-m", "venv", "--without-pip", self.venv], check=True)
-        self.python = str(self.venv / "bin/python")
-        (self.packages,) = self.venv.glob("lib/python*/site-packages")
-        (self.packages / "heavy.py").write_text(HEAVY % self.name)
-        (self.folder / "code").mkdir()
-        (self.folder / "code/uses.py").write_text("import os, heavy\n")
-        (self.folder / "runner.py").write_text(RUNNER)
-
-    def spec(self, script: str, name: str, env: dict[str, str] | None = None) -> GangSpec:
-        code = self.folder / "code"
-        (code / f"{name}.py").write_text(textwrap.dedent(script))
-        prefixes = dict.fromkeys((Path(sys.base_prefix).resolve(), self.venv))
-        mounts = [Mount(path, str(path), "overlay") for path in prefixes if str(path) != "/usr"]
-        process = ProcessSpec(
-            name="algo-1",
-            argv=(self.python, "/runner.py", f"{name}.py", "--lr", "1"),
-            env={**LOADED, **(env or {})},
-            mounts=(
-                *mounts,
-                Mount(code, "/code"),
-                Mount(RUNTIME, "/opt/cloche/runtime"),
-                Mount(self.folder / "runner.py", "/runner.py"),
-            ),
-            log=self.folder / f"{name}.log",
-            warm=Warm(("light", "heavy", "missing"), LOADED),
-        )
-        return GangSpec(name=name, processes=(process,), stop_grace_s=20, background=True)
-
-    def run(self, script: str, name: str, env: dict[str, str] | None = None) -> list[str]:
-        """Run a script to its end; return its log."""
-        self.lab.place(self.spec(script, name, env))
-        self.ended = outcomes(self.lab.finished(name))["algo-1"]
-        return self.log(name)
-
-    def log(self, name: str) -> list[str]:
-        """What the runner found first: the script may be quicker to print than the runner."""
-        return sorted(self.lab.log(name), key=lambda line: line not in ("hired", "ordinary"))
-
-    def warm(self) -> int:
-        """Run a first job, by which the fork server gets to know what to import; return its PID."""
-        assert self.run("print('first')", "first")[0] == "ordinary"
-        assert isinstance(self.engine, LocalEngine)
-        (server,) = self.engine.fork_servers.servers.values()
-        return server.process.pid
 
 
 @pytest.fixture
@@ -467,7 +387,9 @@ def test_introduced_by_its_pidfd_alone(stage: Stage) -> None:
     pidfd = os.pidfd_open(first.pid)
     with conversation:
         conversation.settimeout(20)
-        socket.send_fds(conversation, [b"1"], [pidfd])  # the machine's init, all of whose rights …
+        socket.send_fds(
+            conversation, [b"1 " + (program() or b"")], [pidfd]
+        )  # the machine's init, all of whose rights …
         request = {"argv": [stage.python, "looks.py"], "env": LOADED, "cwd": "/code"}
         socket.send_fds(conversation, [json.dumps(request).encode()], [writes, writes])
         assert conversation.recv(64).startswith(b"standing ")
