@@ -93,6 +93,20 @@ class BoundsContract:
         assert (seen.exit_code, seen.reason) == (-9, "DiskFull")
         assert seen.detail.startswith("h holds ") and seen.detail.endswith("; it may have 64 MiB")
 
+    def test_files_without_a_name(self, lab: Lab) -> None:
+        """What was unlinked and is open takes space all the same."""
+        script = """
+            import os, time
+            folder = os.environ.get("TMPDIR", "/tmp")
+            kept = []
+            for n in range(10):
+                kept.append(open(f"{folder}/f", "wb")); os.unlink(f"{folder}/f")
+                kept[-1].write(os.urandom(16 * 2**20)); kept[-1].flush(); time.sleep(0.3)
+            time.sleep(60)
+        """
+        seen = self.ended(lab, lab.python("h", script), disk_mib=64)
+        assert (seen.exit_code, seen.reason) == (-9, "DiskFull")
+
     def test_files(self, lab: Lab) -> None:
         """Inodes are bounded as on a disk of that size."""
         script = """

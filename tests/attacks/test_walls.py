@@ -36,11 +36,15 @@ def call(on_x86, on_arm, *arguments):
     return libc.syscall(on_x86 if x86 else on_arm, *arguments)
 kept = []
 def family(*arguments):
-    try: kept.append(socket.socket(*arguments))
+    try:
+        kept.append(socket.socket(*arguments))
+        if arguments[0] == 16: kept[-1].bind((0, 0))
     except OSError as error: print(error.strerror)
 def apart(how):
+    reads, writes = os.pipe()
     if os.fork() == 0:
-        how(); time.sleep(90); os._exit(0)
+        how(); os.write(writes, b"x"); time.sleep(90); os._exit(0)
+    os.read(reads, 1)
 """
 END = "\nprint('tried', flush=True); time.sleep(90)\n"
 NEW_USER = 0x10000000

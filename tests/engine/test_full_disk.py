@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -39,12 +40,37 @@ def run_on_a_small_disk(folder: Path) -> None:
         assert lab.run(lab.process("n", "true"), name="next")["n"].exit_code == 0
 
 
+def take_it_at_once(folder: Path) -> None:
+    """Run on a file system of 400 MiB, of which a job takes all between two looks."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400m", "tmpfs", folder], check=True)
+    script = """
+        import os, time
+        with open("/tmp/all", "wb") as file:
+            while True:
+                try: os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size + 2**20)
+                except OSError: break
+        time.sleep(60)
+    """
+    with local_lab(folder, MACHINE) as lab:
+        small = lab.process("small", "head -c 8m /dev/zero > /tmp/x; sleep 99")
+        lab.place(GangSpec(name="small", processes=(small,), background=True))
+        lab.place(GangSpec(name="gang", processes=(lab.python("h", script),), background=True))
+        seen = lab.finished()["h"]
+        assert (seen.exit_code, seen.reason) == (-9, "DiskFull")
+        assert " files, and the disk is full" in seen.detail
+        (folder / "record").write_bytes(b"x" * (4 << 20))  # of the server, out of the reserve
+        beside = lab.engine.see("small")
+        assert beside is not None and beside["small"].state == "running"
+        lab.engine.forget("gang")
+        (reserve,) = folder.rglob(".runs-reserve")
+        assert len(list(reserve.iterdir())) == 64, "it is made anew"
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
 @pytest.mark.skipif(MACHINE.isolation != "full", reason=" ".join(MACHINE.advice))
-def test_a_job_fills_the_disk(tmp_path: Path) -> None:
-    code = (
-        "import sys, pathlib, test_full_disk as t; t.run_on_a_small_disk(pathlib.Path(sys.argv[1]))"
-    )
+@pytest.mark.parametrize("case", [run_on_a_small_disk, take_it_at_once])
+def test_a_job_fills_the_disk(tmp_path: Path, case: Callable[[Path], None]) -> None:
+    code = f"import sys, pathlib, test_full_disk as t; t.{case.__name__}(pathlib.Path(sys.argv[1]))"
     done = subprocess.run(
         ["unshare", "-m", sys.executable, "-c", code, tmp_path],
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)},

@@ -16,7 +16,7 @@ import time
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 MIB = 1 << 20
 LOOK_S = 0.5
@@ -107,6 +107,7 @@ class Tree:
 
     def __init__(self, folders: list[str]) -> None:
         self.folders = folders
+        self.pids: Callable[[], list[str]] = list  # /proc's folders of the processes that write
         self.bytes = self.inodes = 0
         self.walk: Iterator[tuple[int, int]] | None = None
         self.sums = [0, 0]
@@ -125,6 +126,19 @@ class Tree:
     def files(self) -> int:
         """How many files and folders there are, as far as they are counted."""
         return max(self.inodes, self.sums[1])
+
+    def count_nameless(self) -> None:
+        """Add the files that have no name any more and are open: they take space all the same."""
+        found: dict[tuple[int, int], int] = {}
+        for folder in self.pids():
+            with contextlib.suppress(OSError):
+                for number in os.listdir(f"{folder}/fd"):
+                    with contextlib.suppress(OSError):
+                        told = os.stat(f"{folder}/fd/{number}")
+                        if stat.S_ISREG(told.st_mode) and told.st_nlink == 0:
+                            found[told.st_dev, told.st_ino] = told.st_blocks * 512
+        device = os.stat(".").st_dev
+        self.bytes += sum(size for (where, _), size in found.items() if where == device)
 
     def go_on(self, until: float) -> bool:
         """Count on, for a moment; tell whether all is counted."""
@@ -190,6 +204,8 @@ class DiskWatch:
             took = time.monotonic() - begun
             self.look_at = now + (took if hurry else took * AT_MOST)
         else:
+            for tree in self.trees:
+                tree.count_nameless()
             self.walk_at = now + max(LOOK_S, self.spent * AT_MOST)
             self.measured_at = self.begun
             self._tell(sum(tree.weight for tree in self.trees))

@@ -36,6 +36,15 @@ class Group:
             os.write(entrance, b"0")
             os.close(entrance)
 
+    def members(self) -> list[str]:
+        """Return /proc's folders of the processes in it."""
+        with (
+            contextlib.suppress(OSError, IndexError),
+            open(f"{self.folders[0]}/cgroup.procs") as file,
+        ):
+            return [f"/proc/{pid}" for pid in file.read().split()]
+        return []
+
     def kills(self) -> int:
         """Return how many of its processes the kernel ended because memory ran out."""
         for line in self._read(KILLS).splitlines():

@@ -105,7 +105,8 @@ class Supervisor:
             raise
         self.started = time.monotonic()
         self.running = True
-        for process in self.processes:
+        for process, tree in zip(self.processes, self.disk.trees, strict=True):
+            tree.pids = process.members
             process.go()
 
     def run(self) -> None:

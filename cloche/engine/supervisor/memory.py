@@ -63,6 +63,11 @@ class Holdings:
             held = sum(self._exactly(name) for name in known) + other
         return held // MIB, threads
 
+    def members(self) -> list[str]:
+        """Return /proc's folders of its processes, as they are reached from here."""
+        proc = "/proc" if self.proc is None else f"/proc/self/fd/{self.proc}"
+        return [f"{proc}/{name}" for name in self._members() if name.isdigit()]
+
     def _members(self) -> list[str]:
         if self.proc is not None:
             with contextlib.suppress(OSError):

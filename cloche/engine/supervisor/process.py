@@ -177,6 +177,10 @@ class Process:
                 "TooManyProcesses", f"had {count} processes and threads; it may have {most}"
             )
 
+    def members(self) -> list[str]:
+        """Return /proc's folders of its processes, as they are reached from here."""
+        return self.bounds.members() if self.holdings is None else self.holdings.members()
+
     def exceeds(self, reason: str, what: str) -> None:
         """End it, for it took more than it was given."""
         self.tell(reason, what)

@@ -1,0 +1,26 @@
+"""What a job may take of the machine, through boto3."""
+
+import pytest
+from training_client import Trainer
+
+from cloche.engine.probe import probe
+from cloche.testing.platform import Platform
+
+FILLS = """
+import os, time
+with open("/opt/ml/model/large", "wb") as file: os.posix_fallocate(file.fileno(), 0, 1200 << 20)
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(probe().isolation != "full", reason="the script names /opt/ml")
+def test_a_job_that_fills_its_volume(platform: Platform) -> None:
+    """VolumeSizeInGB is what it may have; its end is told in the reason and in the log."""
+    trainer = Trainer(platform)
+    job = trainer.train(FILLS)
+    assert job["TrainingJobStatus"] == "Failed"
+    told = "algo-1 holds 1200 MiB of files; it may have 1024 MiB"
+    assert job["FailureReason"] == (
+        f"ClientError: Artifact upload failed:Insufficient disk space. ({told})"
+    )
+    assert trainer.log(job["TrainingJobName"]).splitlines()[-1] == f"[cloche] DiskFull: {told}."
