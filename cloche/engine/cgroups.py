@@ -17,6 +17,7 @@ from cloche.engine import Usage
 from cloche.engine.sandbox import Bounds
 
 CONTROLLERS = ("memory", "pids", "cpu", "cpuacct")
+KEPT = {"memory": "memory", "pids": "processes"}  # what a controller bounds
 MIB = 2**20
 SHARES = 1024  # version 1: of one CPU
 WEIGHT = 100  # version 2: the same
@@ -154,6 +155,15 @@ class Groups:
         for top in set(self.tops.values()):
             with suppress(OSError):
                 top.rmdir()
+
+
+def told(groups: Groups | None) -> str:
+    """Say in a sentence by what means each job's part of the machine is bounded."""
+    controllers = set() if groups is None else set(groups.tops)
+    kept = [what for name, what in KEPT.items() if name in controllers]
+    watched = [what for name, what in KEPT.items() if name not in controllers]
+    by = f"{' and '.join(kept)} by control groups; " if kept else ""
+    return f"Bounds: {by}{' and '.join([*watched, 'disk'])} by watching."
 
 
 def delegated(own: Path) -> Path:

@@ -49,7 +49,6 @@ ANSWER_WITHIN_S = 5.0
 BACKLOG = 128  # connections that wait for a process to accept them
 STALE_AFTER_S = 60.0  # folders that are made and removed in a moment were left by a killed server
 INHERITED = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")  # some interpreters need it to start
-KEPT = {"memory": "memory", "pids": "processes"}  # by controller
 ENGINE_FOLDER = Path(__file__).resolve().parent
 SUPERVISOR = (
     "import sys; sys.path[:0] = [sys.argv.pop(1)]; from supervisor.main import main; main()"
@@ -93,17 +92,7 @@ class LocalEngine:
             how = "Full isolation: private files, processes and network for every job."
         else:
             how = "Reduced isolation: jobs see this machine."
-        return " ".join((how, self.bounds, *self.machine.advice))
-
-    @property
-    def bounds(self) -> str:
-        """Say in a sentence by what means each job's part of the machine is bounded."""
-        controllers = set() if self.groups is None else set(self.groups.tops)
-        kept = [what for name, what in KEPT.items() if name in controllers]
-        watched = [what for name, what in KEPT.items() if name not in controllers]
-        by = f"{' and '.join(kept)} by control groups; " if kept else ""
-        text = f"{by}{' and '.join([*watched, 'disk'])} by watching"
-        return f"Bounds: {text}."
+        return " ".join((how, cgroups.told(self.groups), *self.machine.advice))
 
     @property
     def layered(self) -> bool:

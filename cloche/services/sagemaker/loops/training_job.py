@@ -17,7 +17,7 @@ from cloche.core.clock import to_ms
 from cloche.core.errors import AwsError
 from cloche.engine import InsufficientCapacity, Seen
 from cloche.engine.folders import remove_tree
-from cloche.records.errors import Conflict, StorageFull, storage_full
+from cloche.records.errors import Conflict, StorageFull
 from cloche.records.store import Change, Resource
 from cloche.services.sagemaker.instance import INSTANCE_TYPES, open_doors
 from cloche.services.sagemaker.layers import Asker, Installing, Layer
@@ -343,7 +343,7 @@ class TrainingJobs:
             await self.put_checkpoints(job, strict=True)
             await artifacts.put(job, h.ground_of(job, self.sagemaker.config), self.sagemaker.s3)
         except (AwsError, OSError) as error:
-            full = isinstance(error, StorageFull) or storage_full(error)
+            full = trouble.full(error)
             if full:
                 await self.clear_sandboxes(job)
             now, since_ms = self.sagemaker.store.clock.now(), job.progress.transitions[-1].start_ms
