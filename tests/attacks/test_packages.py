@@ -117,7 +117,7 @@ WHEELS: dict[str, Callable[[str], Mapping[str, str | bytes]]] = {
     "optional-import": lambda code: {"numexpr.py": f"{code}\n__version__ = '99'\n"},
     "bytecode": lambda code: poisoned("scipy", code),
     "script-python": lambda code: {
-        "evil_script-1.data/scripts/python": f"#!{sys.executable} -IS\n{code}\n"
+        "evil_script-1.data/scripts/python": f"#!{os.path.realpath(sys.executable)} -IS\n{code}\n"
     },
 }
 
@@ -396,7 +396,9 @@ def test_an_added_images_packages_run_nowhere_outside(
             "except OSError: pass",
         )
     elif kind == "python":
-        files = {f"{name}-1.data/scripts/python": f"#!{sys.executable} -IS\n{code}\n"}
+        files = {
+            f"{name}-1.data/scripts/python": f"#!{os.path.realpath(sys.executable)} -IS\n{code}\n"
+        }
         requirement = index.offer(name, files)
     else:
         requirement = index.offer(name, WHEELS["pth"](code))

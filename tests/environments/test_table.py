@@ -9,7 +9,7 @@ import pytest
 from cloche.core.config import Home
 from cloche.environments import added
 from cloche.environments.added import IMAGE, TableError, add, frameworks, named, standing_for
-from cloche.environments.table import FRAMEWORKS, base_of, over
+from cloche.environments.table import FRAMEWORKS, Framework, base_of, named_here, over
 
 
 @pytest.fixture
@@ -25,6 +25,15 @@ def test_table_is_sound() -> None:
     assert all(added.NAME.fullmatch(framework.name) for framework in FRAMEWORKS)
     tested = ["pytorch", "scikit-learn", "smdebug"]
     assert [f.name for f in FRAMEWORKS if f.tested] == tested
+
+
+def test_what_users_add_is_not_trusted(home: Home) -> None:
+    """It is no name of the table's, and nothing of it is imported by a fork server."""
+    for framework in FRAMEWORKS:
+        assert named_here(framework)
+        assert not named_here(Framework(framework.name, (), (*framework.packages, "more")))
+        made = add(home, "mine", ["team/mine"], framework.packages, replace=True)
+        assert not named_here(made) and made.warm == () and made.added
 
 
 def test_environments_over_others() -> None:

@@ -199,3 +199,16 @@ def test_torch_is_imported_before(trainer: Trainer, index: Index) -> None:
     logs = [completed(trainer, start(trainer, index, script, SATISFIED)) for _ in range(2)]
     assert [("before: True" in log, "ran" in log) for log in logs] == [(False, True), (True, True)]
     assert all(": nothing, it had all of it" in log.splitlines()[1] for log in logs)
+
+
+def test_packages_that_only_add(trainer: Trainer, index: Index) -> None:
+    """A script whose requirements change nothing of what was imported starts after it, too."""
+    script = (
+        "import sys; print('before:', 'pandas' in sys.modules)\n"
+        "import pandas, clochetestwheel; print('VALUE', clochetestwheel.VALUE)"
+    )
+    logs = [
+        completed(trainer, start(trainer, index, script, "clochetestwheel\n")) for _ in range(2)
+    ]
+    assert ["before: True" in log for log in logs] == [False, True]
+    assert all("VALUE 42" in log.splitlines() for log in logs)
