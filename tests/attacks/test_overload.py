@@ -221,7 +221,9 @@ def test_head_longer_than_s3_takes(keys: Keys) -> None:
     assert "<MaxSizeAllowed>8192</MaxSizeAllowed>" in answer
 
 
-@pytest.mark.control("At 0e393ec the whole head was searched at each byte, and a name of 30 KB looked up.")
+@pytest.mark.control(
+    "At 0e393ec each byte had the whole head searched; a name of 30 KB was looked up."
+)
 def test_head_of_a_connect(platform: Platform, keys: Keys) -> None:
     server = homes.read_server(platform.home)
     assert server is not None

@@ -48,7 +48,7 @@ def test_cbor() -> None:
 
 @pytest.mark.parametrize("depth", [900, 100_000, 5_000_000])
 def test_json_that_is_very_deep(depth: int) -> None:
-    with pytest.raises(AwsError, match="not JSON|nested more than") as caught:
+    with pytest.raises(AwsError, match=r"not JSON|nested more than") as caught:
         json_values.load(nested(depth))
     assert caught.value.code == "SerializationException"
 
