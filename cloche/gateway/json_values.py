@@ -41,12 +41,12 @@ def load(body: bytes) -> Any:
     if not body:
         return {}
     try:
-        if not few(body):
+        if len(body) > NODES and not few(body):
             raise ValueError(f"it has more than {NODES} values")
         value = json.loads(body.decode(), parse_constant=no_number)
     except (ValueError, RecursionError) as error:
         raise AwsError("SerializationException", f"The body is not JSON: {error}") from error
-    if not shallow(value):
+    if body.count(b"[") + body.count(b"{") > DEPTH and not shallow(value):
         raise AwsError("SerializationException", f"The body is nested more than {DEPTH} deep.")
     return value
 

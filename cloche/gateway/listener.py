@@ -28,6 +28,9 @@ from cloche.gateway.limits import (
 )
 
 logger = logging.getLogger("cloche.gateway")
+# uvicorn says a line for each request that is no HTTP: anybody could fill the disk with them.
+protocol_logger = logging.getLogger("cloche.gateway.http")
+protocol_logger.setLevel(logging.ERROR)
 # Longer than the SDKs keep an idle connection, so that they are the ones to close it: a request
 # sent as the server closes is lost.
 KEEP_ALIVE_S = 600
@@ -111,6 +114,7 @@ class Connection(HttpToolsProtocol):
 
     def __init__(self, listener: Listener) -> None:
         super().__init__(config=listener.config, server_state=listener.state, app_state={})
+        self.logger = protocol_logger
         self.crowd = listener.crowd
         self.deadline: asyncio.TimerHandle | None = None
         self.overhead = 0  # bytes of this message that are not its body

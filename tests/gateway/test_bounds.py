@@ -46,6 +46,28 @@ def test_cbor() -> None:
         cbor_values.load(cbor_values.head(4, NODES) + b"\x00" * NODES)
 
 
+@pytest.mark.parametrize("depth", [900, 100_000, 5_000_000])
+def test_json_that_is_very_deep(depth: int) -> None:
+    with pytest.raises(AwsError, match=r"not JSON|nested more than") as caught:
+        json_values.load(nested(depth))
+    assert caught.value.code == "SerializationException"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\x81" * 5_000_000 + b"\x00",
+        b"\x9f" * 5_000_000,
+        cbor_values.head(4, 2**63) + b"\x00",
+        cbor_values.head(2, 2**63) + b"\x00",
+    ],
+    ids=["deep", "open", "promised", "long"],
+)
+def test_cbor_that_promises_too_much(body: bytes) -> None:
+    with pytest.raises(AwsError, match="The body is not CBOR"):
+        cbor_values.load(body)
+
+
 def test_xml() -> None:
     def deep(depth: int) -> bytes:
         return b"<a>" * depth + b"</a>" * depth

@@ -15,10 +15,10 @@ from cloche.core.errors import AwsError
 from cloche.core.identity import Credential, Principal
 from cloche.engine import Doors
 from cloche.gateway import Gateway
-from cloche.gateway.asgi import LocalRequest
 from cloche.gateway.authority import Authority
 from cloche.gateway.doors import CREDENTIALS_PATH, Doorkeeper
 from cloche.gateway.egress import Fenced, Upstream
+from cloche.gateway.own_paths import LocalRequest
 from cloche.records.secrets import Secrets
 
 ROLE = "arn:aws:iam::123456789012:role/service-role/Mine"
