@@ -11,13 +11,14 @@ import socket
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from http import HTTPStatus
 from posixpath import normpath
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 SAFE = "-_.~"
 TIMEOUT_S = 20.0
-NOT_HTTP = b"Invalid HTTP request received."  # before any service is known
+UNSIGNED = frozenset(("expect", "transfer-encoding", "content-length", "cookie"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ def signed(wire: Wire, host: str, keys: Keys, now: datetime | None = None) -> by
         digest = headers["x-amz-content-sha256"]
     if keys.token is not None:
         headers["x-amz-security-token"] = keys.token
-    names = sorted(n for n in headers if n in ("host", "content-type") or n.startswith("x-amz-"))
+    names = sorted(headers.keys() - UNSIGNED)
     pairs = sorted(
         (quote(name, safe=SAFE), quote(value, safe=SAFE))
         for name, value in parse_qsl(wire.query, keep_blank_values=True)
@@ -181,8 +182,10 @@ def code_of(answer: Answer, method: str) -> str:
     elif "json" in kind and answer.body:
         value = json.loads(answer.body.decode(), parse_constant=no_constant)
         told = "" if fine else value.get("__type") or answer.headers.get("x-amzn-errortype", "")
-    elif kind == "application/cbor" or (answer.status == 400 and answer.body == NOT_HTTP):
+    elif kind == "application/cbor":
         told = "none"
+    elif kind.startswith("text/plain"):  # before any service is known: a phrase of HTTP
+        told = "none" if answer.body.decode() == HTTPStatus(answer.status).phrase else ""
     if not fine and not told:
         raise ValueError(f"an error without a code: {kind} {answer.body[:200]!r}")
     return "" if fine else told or ""

@@ -78,7 +78,7 @@ RAW = {
 }
 
 
-@pytest.mark.control("The same request, right, is answered: `healthy` asks at the end of each.")
+@pytest.mark.control("At 0e393ec endless headers held the server up; a right request is answered.")
 @pytest.mark.parametrize("what", RAW)
 def test_what_is_no_request_is_refused_and_the_next_is_served(
     platform: Platform, what: str

@@ -1,8 +1,10 @@
-"""Twice the input costs the server no more than 2.5 times its CPU time."""
+"""Twice the input costs the server no more than 2.5 times its CPU time, over two doublings."""
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import http.client
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,9 +14,9 @@ import pytest
 from signed_client import Wire
 from test_malformed import Attacked, attacking
 
-FLOOR_S = 0.06  # below it, twice the time says nothing
-MOST = 2.5
-TRIES = 3
+FLOOR_S = 0.2  # below it, a ratio of times says nothing; the square of these sizes is above
+MOST = 2.5**2  # for four times as much: caches and pages make steps that one doubling may hit
+TRIES = 2
 
 
 def json_call(operation: str, body: str) -> Wire:
@@ -76,25 +78,25 @@ TAG = '{"Key":"","Value":"\\u0000"},'
 NAMED = '{"ModelName":"m-x","Tags":'
 # Each makes a request of about that many parts.
 KINDS: dict[str, tuple[int, Callable[[int], Wire]]] = {
-    "JSON, unknown members": (60_000, lambda n: json_call("CreateModel", f"{{{members(n)}}}")),
+    "JSON, unknown members": (10_000, lambda n: json_call("CreateModel", f"{{{members(n)}}}")),
     "JSON, bad items": (
-        20_000,
+        4_000,
         lambda n: json_call("CreateModel", NAMED + f"[{(TAG * n)[:-1]}]}}"),
     ),
     "JSON, bad entries": (
-        20_000,
+        4_000,
         lambda n: json_call(
             "CreateTrainingJob", f'{{"Environment":{{{members(n).replace(":", ":{}")}}}}}'
         ),
     ),
-    "JSON, nested": (50_000, lambda n: json_call("CreateModel", '{"a":' * n + "1" + "}" * n)),
+    "JSON, nested": (20_000, lambda n: json_call("CreateModel", '{"a":' * n + "1" + "}" * n)),
     "JSON, long name": (
-        400_000,
+        200_000,
         lambda n: json_call("DescribeModel", json.dumps({"ModelName": "a-" * n})),
     ),
-    "JSON, digits": (1_000_000, lambda n: json_call("ListModels", f'{{"MaxResults":{"9" * n}}}')),
+    "JSON, digits": (300_000, lambda n: json_call("ListModels", f'{{"MaxResults":{"9" * n}}}')),
     "JSON, tags": (
-        10_000,
+        4_000,
         lambda n: json_call(
             "AddTags",
             json.dumps(
@@ -106,16 +108,16 @@ KINDS: dict[str, tuple[int, Callable[[int], Wire]]] = {
         ),
     ),
     "form, parameters": (
-        30_000,
+        5_000,
         lambda n: form("GetRole", "&".join(f"a{i}=b" for i in range(n))),
     ),
-    "form, dots": (200_000, lambda n: form("GetRole", "." * n + "=x")),
+    "form, dots": (100_000, lambda n: form("GetRole", "." * n + "=x")),
     "form, members": (
-        20_000,
+        2_000,
         lambda n: form("CreateRole", "&".join(f"Tags.member.{i}.Key=k" for i in range(n))),
     ),
     "form, actions by resources": (
-        400,
+        200,
         lambda n: form(
             "SimulatePrincipalPolicy",
             "PolicySourceArn=arn:aws:iam::123456789012:role/other&"
@@ -125,7 +127,7 @@ KINDS: dict[str, tuple[int, Callable[[int], Wire]]] = {
         ),
     ),
     "form, wildcards": (
-        300,
+        200,
         lambda n: form(
             "SimulatePrincipalPolicy",
             "PolicySourceArn=arn:aws:iam::123456789012:role/other"
@@ -133,29 +135,29 @@ KINDS: dict[str, tuple[int, Callable[[int], Wire]]] = {
         ),
     ),
     "form, policy": (
-        30_000,
+        20_000,
         lambda n: form(
             "CreateRole", f"RoleName=x&AssumeRolePolicyDocument={quote('[' * n + ']' * n)}"
         ),
     ),
     "XML, elements": (
-        30_000,
+        8_000,
         lambda n: s3("POST", "/scratch", "delete", f"<Delete>{'<Object/>' * n}</Delete>"),
     ),
     "XML, nested": (
-        100_000,
+        50_000,
         lambda n: s3(
             "POST", "/scratch", "delete", "<Delete>" + "<a>" * n + "</a>" * n + "</Delete>"
         ),
     ),
     "XML, attributes": (
-        10_000,
+        5_000,
         lambda n: s3(
             "POST", "/scratch", "delete", "<Delete " + " ".join(f'a{i}=""' for i in range(n)) + "/>"
         ),
     ),
     "XML, text": (
-        1_000_000,
+        200_000,
         lambda n: s3(
             "PUT",
             "/ledger/tags",
@@ -164,7 +166,7 @@ KINDS: dict[str, tuple[int, Callable[[int], Wire]]] = {
         ),
     ),
     "XML, parts": (
-        20_000,
+        3_000,
         lambda n: s3(
             "POST",
             "/ledger/parts",
@@ -174,18 +176,22 @@ KINDS: dict[str, tuple[int, Callable[[int], Wire]]] = {
             + "</CompleteMultipartUpload>",
         ),
     ),
-    "query, names": (2_000, lambda n: s3("GET", "/ledger", "&".join(f"a{i}=b" for i in range(n)))),
-    "header, range": (20_000, lambda n: s3("GET", "/ledger/plain", Range=f"bytes={'9' * n}-")),
+    "query, names": (300, lambda n: s3("GET", "/ledger", "&".join(f"a{i}=b" for i in range(n)))),
+    "header, range": (1_500, lambda n: s3("GET", "/ledger/plain", Range=f"bytes={'9' * n}-")),
     "header, tags": (
-        5_000,
+        250,
         lambda n: s3("PUT", "/scratch/t", x_amz_tagging="&".join(f"a{i}=b" for i in range(n))),
     ),
-    "header, entity tags": (8_000, lambda n: s3("GET", "/ledger/plain", If_Match='"a",' * n)),
-    "chunks of one byte": (30_000, chunks),
-    "CBOR, nested": (100_000, lambda n: cbor(b"\x81" * n)),
-    "CBOR, members": (50_000, lambda n: cbor(b"\xbf" + b"\x61a\x00" * n + b"\xff")),
+    "header, entity tags": (400, lambda n: s3("GET", "/ledger/plain", If_Match='"a",' * n)),
+    "header, repeated": (
+        15_000,
+        lambda n: s3("GET", "/ledger/plain").with_(late=[("x", "a" * 40)] * n),
+    ),
+    "chunks of one byte": (2_000, chunks),
+    "CBOR, nested": (40_000, lambda n: cbor(b"\x81" * n)),
+    "CBOR, members": (5_000, lambda n: cbor(b"\xbf" + b"\x61a\x00" * n + b"\xff")),
     "log events": (
-        3_000,
+        1_000,
         lambda n: logs_call(
             "PutLogEvents",
             {
@@ -196,7 +202,7 @@ KINDS: dict[str, tuple[int, Callable[[int], Wire]]] = {
         ),
     ),
     "filter pattern": (
-        300,
+        100,
         lambda n: logs_call(
             "FilterLogEvents",
             {"logGroupName": "/group", "filterPattern": "a " * n + '"' + "?b " * n},
@@ -219,18 +225,23 @@ def cost_s(attacked: Attacked, wire: Wire) -> float:
     try:
         for _ in range(TRIES):
             before = attacked.cpu_s()
-            attacked.send(wire)
+            # What is refused before all of it came is a closed connection.
+            with contextlib.suppress(ConnectionError, http.client.HTTPException):
+                attacked.send(wire)
             found.append(attacked.cpu_s() - before)
     finally:
         gc.enable()
     return min(found)
 
 
-@pytest.mark.control("At 0e393ec 'form, dots', 'XML, nested' and 'JSON, bad items' took seconds.")
+@pytest.mark.control(
+    "At 0e393ec 'header, repeated' and 'form, actions by resources' grew as the square; nested "
+    "XML, dots and bad items took seconds where they were some more."
+)
 @pytest.mark.parametrize("kind", KINDS)
-def test_twice_the_input_costs_at_most_so_much(attacked: Attacked, kind: str) -> None:
+def test_work_grows_no_faster_than_the_input(attacked: Attacked, kind: str) -> None:
     number, make = KINDS[kind]
-    once, twice = (cost_s(attacked, make(size)) for size in (number, 2 * number))
-    assert twice <= max(MOST * once, FLOOR_S), f"{once:.3f} s, twice as much {twice:.3f} s"
-    assert twice < 2.0
+    once, most = (cost_s(attacked, make(size)) for size in (number, 4 * number))
+    assert most <= max(MOST * once, FLOOR_S), f"{once:.3f} s, of four times as much {most:.3f} s"
+    assert most < 2.0
     attacked.healthy()

@@ -366,7 +366,21 @@ def test_whole_body_of_an_operation_that_does_not_stream(served: Served) -> None
 
 
 @pytest.mark.parametrize(
-    "body", [b"<Delete><Object>", b"not xml", b'<!DOCTYPE x [<!ENTITY a "b">]><Delete/>']
+    "body",
+    [
+        b"<Delete><Object>",
+        b"not xml",
+        b'<!DOCTYPE x [<!ENTITY a "b">]><Delete/>',
+        '<!DOCTYPE x [<!ENTITY a "b">]><Delete/>'.encode("utf-16"),
+        b"<Delete/>",
+        b"<Other><Object><Key>k</Key></Object></Other>",
+        b"<Delete><Object/></Delete>",
+        b"<Delete><Object><Key>k</Key><Key>l</Key></Object></Delete>",
+        b"<Delete><Object><Key>k</Key><Other/></Object></Delete>",
+        b"<Delete><Object><Key><a/></Key></Object></Delete>",
+        b"<Delete><Object><Key>k</Key></Object><Quiet>maybe</Quiet></Delete>",
+        b"<Delete><Object><Key>k</Key><Size>%s</Size></Object></Delete>" % (b"9" * 5000),
+    ],
 )
 def test_malformed_xml(served: Served, body: bytes) -> None:
     headers = signed(served.url, "s3", "POST", "/bucket?delete", KEY, body=body)
@@ -375,6 +389,23 @@ def test_malformed_xml(served: Served, body: bytes) -> None:
     assert answer.xml["Message"] == (
         "The XML you provided was not well-formed or did not validate against our published schema"
     )
+
+
+def test_a_body_that_is_needed_and_empty(served: Served) -> None:
+    for body in (b"", b" \r\n"):
+        headers = signed(served.url, "s3", "POST", "/bucket?delete", KEY, body=body)
+        answer = send(served.url, "POST", "/bucket?delete", headers, body)
+        assert (answer.status, answer.xml["Code"]) == (400, "MissingRequestBodyError")
+        assert answer.xml["Message"] == "Request Body is empty"
+
+
+def test_an_error_document_is_xml_whatever_it_repeats(served: Served) -> None:
+    path = "/bucket?max-keys=%00%07%1B%EF%BF%BE%3C%26"
+    answer = send(served.url, "GET", path, signed(served.url, "s3", "GET", path, KEY))
+    assert answer.xml["Resource"] == "/bucket"
+    path = "/full/%01%00"
+    answer = send(served.url, "PUT", path, signed(served.url, "s3", "PUT", path, KEY))
+    assert (answer.status, answer.xml["Resource"]) == (404, "/full/\ufffd\ufffd")
 
 
 def test_compressed_body(served: Served) -> None:

@@ -123,6 +123,15 @@ def test_several_errors_in_one_message() -> None:
     )
 
 
+def test_no_item_of_a_list_or_map_is_null_whatever_else_is_asked() -> None:
+    datum = {"MetricName": "m", "Values": [1.0], "Counts": [1.0, None]}
+    text = told("cloudwatch", "PutMetricData", {"Namespace": "n", "MetricData": [datum]})
+    assert text == (
+        "1 validation error detected: Value '[1.0, null]' at 'metricData.1.member.counts' failed "
+        "to satisfy constraint: Member must satisfy constraint: [Member must not be null]"
+    )
+
+
 def test_list_of_scalars() -> None:
     text = told(
         "iam",

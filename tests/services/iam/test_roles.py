@@ -324,5 +324,16 @@ def test_simulate_principal_policy(platform: Platform) -> None:
     simulate = iam.simulate_principal_policy
     nobody = f"arn:aws:iam::{ACCOUNT}:role/nobody"
     assert refused(simulate, PolicySourceArn=nobody, ActionNames=asked)[1] == "NoSuchEntity"
+    nameless = [{"ContextKeyValues": ["x"], "ContextKeyType": "string"}]
+    asked_so = {"PolicySourceArn": role["Arn"], "ActionNames": asked}
+    assert refused(simulate, **asked_so, ContextEntries=nameless)[1:] == (
+        "InvalidInput",
+        "Invalid Context Entry: ContextKeyName is missing",
+    )
+    for marker in ("x", "99", "-1"):
+        assert refused(simulate, **asked_so, Marker=marker)[1:] == (
+            "ValidationError",
+            "Invalid Marker.",
+        )
     bad = refused(simulate, PolicySourceArn=role["Arn"], ActionNames=["s3:*"])
     assert bad[1:] == ("InvalidInput", "Invalid Action Name: s3:*")

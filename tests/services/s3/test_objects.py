@@ -12,6 +12,8 @@ import pytest
 from s3_server import Served
 from wire import body, refused
 
+from cloche.services.s3.checksums import WIDTHS, valid
+
 PRECONDITION = "At least one of the pre-conditions you specified did not hold"
 LONG_AGO, LATER = datetime(2001, 1, 1, tzinfo=UTC), datetime.now(UTC) + timedelta(days=1)
 
@@ -101,6 +103,9 @@ def test_replacing_and_deleting_leave_no_blob(s3: Any, bucket: str, served: Serv
         ("bytes=5-2", b"0123456789", None),  # ignored, as what can't be read
         ("bytes=0-1,4-5", b"0123456789", None),
         ("lines=1-2", b"0123456789", None),
+        ("bytes=\xb2-\xb3", b"0123456789", None),
+        (f"bytes=2-{'9' * 5000}", b"23456789", "bytes 2-9/10"),
+        (f"bytes=-{'9' * 5000}", b"0123456789", "bytes 0-9/10"),
     ],
 )
 def test_ranges(s3: Any, bucket: str, asked: str, content: bytes, shown: str | None) -> None:
@@ -112,7 +117,7 @@ def test_ranges(s3: Any, bucket: str, asked: str, content: bytes, shown: str | N
     assert got["ContentLength"] == len(content)
 
 
-@pytest.mark.parametrize("asked", ["bytes=10-", "bytes=10-11", "bytes=-0"])
+@pytest.mark.parametrize("asked", ["bytes=10-", "bytes=10-11", "bytes=-0", f"bytes={'9' * 5000}-"])
 def test_ranges_behind_the_end(s3: Any, bucket: str, asked: str) -> None:
     s3.put_object(Bucket=bucket, Key="k", Body=b"0123456789")
     answer = refused(
@@ -289,6 +294,37 @@ def test_delete_objects(s3: Any, bucket: str) -> None:
             Bucket=bucket, Delete={"Objects": [{"Key": str(n)} for n in range(1001)]}
         ),
     )
+
+
+@pytest.mark.parametrize("condition", [{"Size": 7}, {"LastModifiedTime": datetime(2026, 1, 1)}])
+def test_what_a_condition_spares_is_not_deleted(
+    s3: Any, bucket: str, condition: dict[str, Any]
+) -> None:
+    s3.put_object(Bucket=bucket, Key="k", Body=b"x")
+    refused(
+        "NotImplemented",
+        f"Cloche does not support Delete.Objects.{next(iter(condition))}. ETag is.",
+        501,
+        lambda: s3.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": "k", **condition}]}),
+    )
+    assert body(s3.get_object(Bucket=bucket, Key="k")) == b"x"
+
+
+def test_a_digest_that_is_no_ascii_is_invalid(s3: Any, bucket: str) -> None:
+    def add(request: Any, **_: Any) -> None:
+        request.headers["Content-MD5"] = "\xff\xfe"
+
+    s3.meta.events.register("before-sign.s3.PutObject", add)
+    try:
+        refused(
+            "InvalidDigest",
+            "The Content-MD5 you specified was invalid.",
+            400,
+            lambda: s3.put_object(Bucket=bucket, Key="k", Body=b"x"),
+        )
+    finally:
+        s3.meta.events.unregister("before-sign.s3.PutObject", add)
+    assert not any(valid(name, "\xff\xfe") for name in WIDTHS)
 
 
 def test_tags(s3: Any, bucket: str) -> None:

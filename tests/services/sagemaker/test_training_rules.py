@@ -47,6 +47,19 @@ def loss(*values: float, name: str = "Testing Loss") -> Measured:
         (rule("CPUBottleneck", threshold="20"), cpu(95, 10, 10), "IssuesFound", "algo-1: 33%"),
         (rule("CPUBottleneck", patience="1"), cpu(99, 1, 1, 1), "NoIssuesFound", "algo-1: 0% of 3"),
         (rule("CPUBottleneck", cpu_threshold="x"), cpu(1, 1, 1), "Error", "The parameter cpu_thr"),
+        *(
+            (
+                rule("CPUBottleneck", patience=odd),
+                cpu(1, 1, 1),
+                "Error",
+                "The parameter patience is",
+            )
+            for odd in ("nan", "inf", "1e999", "-1", "9" * 5000, "9" * 50, "1_0", "")
+        ),
+        *(
+            (rule("LossNotDecreasing", num_steps=odd), loss(3, 2, 1), "Error", "The parameter num_")
+            for odd in ("nan", "-inf", "1e999", "0x3", "1e40")
+        ),
         (rule("CPUBottleneck", other="1"), cpu(1, 1, 1), "Error", "The parameter other is not sup"),
         (rule("CPUBottleneck"), Measured({}, {}), "Error", "No host was measured."),
         (rule("ProfilerReport"), cpu(9, 9, 9), "NoIssuesFound", "CPUBottleneck: algo-1: 0%"),

@@ -28,6 +28,7 @@ RANGES = ("IntegerParameterRanges", "ContinuousParameterRanges", "CategoricalPar
 EPOCHS = ("epochs", "numepochs", "n-epochs", "n_epochs", "num_epochs")
 MOST_EPOCHS = 20_000
 MOST_COMBINATIONS = 10_000  # of a grid
+UNCOUNTED = 10**12
 # Members of a definition that CreateTrainingJob has too, as it has them.
 SHARED = (
     "RoleArn",
@@ -106,7 +107,7 @@ def checked_limits(limits: Request, strategy: str, spaces: Sequence[SearchSpace]
     combinations = sum(prod(len(r.values) for r in space.ranges) for space in spaces)
     if combinations > MOST_COMBINATIONS:
         raise invalid(
-            f"The grid has {min(combinations, 10**12)} combinations; Cloche tries "
+            f"The grid has {shown(combinations)} combinations; Cloche tries "
             f"{MOST_COMBINATIONS} at the most."
         )
     asked = limits.get("MaxNumberOfTrainingJobs", combinations)
@@ -116,6 +117,11 @@ def checked_limits(limits: Request, strategy: str, spaces: Sequence[SearchSpace]
             f"combinations, {combinations}, or be left out; it is {asked}."
         )
     return {**limits, "MaxNumberOfTrainingJobs": combinations}
+
+
+def shown(combinations: int) -> str:
+    """Return a number of combinations; the greatest have more digits than anybody reads."""
+    return str(combinations) if combinations < UNCOUNTED else f"more than {UNCOUNTED}"
 
 
 def checked_strategy(config: dict[str, Any], definitions: Sequence[Request]) -> None:
