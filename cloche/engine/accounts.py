@@ -88,6 +88,10 @@ class Accounts:
         free_memory = max(0, self.has.memory_mib - held.memory_mib_taken)
         if claim.cpus <= free_cpus and claim.memory_mib <= free_memory:
             return None
+        if claim.background:
+            return (
+                f"needs {claim.memory_mib} MiB; {free_memory} of {self.has.memory_mib} MiB are free"
+            )
         return (
             f"needs {claim.cpus:g} CPUs and {claim.memory_mib} MiB; "
             f"{free_cpus:g} of {self.has.cpus} CPUs and {free_memory} of "

@@ -113,7 +113,7 @@ class LocalEngine:
                 return Placed()
             refusal = self.accounts.refusal(claim, self._claims()) or self.reserve.refusal()
             if refusal is not None:
-                return InsufficientCapacity(f"{gang.name} {refusal}")
+                return InsufficientCapacity(f"{gang.name} {refusal}", tuple(self.claims))
             lock = self._make_folder(folder)
             self.claims[gang.name] = claim
         try:

@@ -118,7 +118,8 @@ class Deployment:
 class State:
     """What was made of an endpoint so far (the resource's document).
 
-    `refused` is the deployment that failed: it is not tried again.
+    `refused` is the deployment that failed: it is not tried again. `waiting` says what replicas
+    wait for that can't be placed.
     """
 
     serving: Deployment | None = None
@@ -126,6 +127,7 @@ class State:
     leaving: tuple[Replica, ...] = ()
     failure: str | None = None
     refused: str | None = None
+    waiting: str | None = None
 
     def document(self) -> Document:
         """Return this as JSON."""
@@ -192,6 +194,7 @@ def state(document: Mapping[str, Any]) -> State:
         leaving=tuple(Replica(**r) for r in document.get("leaving", ())),
         failure=document.get("failure"),
         refused=document.get("refused"),
+        waiting=document.get("waiting"),
     )
 
 

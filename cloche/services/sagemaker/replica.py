@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -55,6 +55,7 @@ class Connection(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.parser = httptools.HttpResponseParser(self)
         self.pending: asyncio.Future[Response] | None = None
+        self.lost: Callable[[], None] | None = None  # called when the replica ends it
         self.begin()
 
     def begin(self) -> None:
@@ -87,6 +88,7 @@ class Connection(asyncio.Protocol):
 
     def close(self) -> None:
         """Close; an exchange under way is broken, and what was not sent yet is dropped."""
+        self.lost = None
         if self.transport is not None:
             self.transport.abort()
 
@@ -119,6 +121,8 @@ class Connection(asyncio.Protocol):
         self.transport = None
         if self.pending is not None and not self.pending.done():
             self.pending.set_exception(Broken())
+        if self.lost is not None:
+            self.lost()
 
     # what httptools calls; what is raised here it raises as an HttpParserError
 
@@ -193,18 +197,48 @@ def request_head(method: str, path: str, length: int, headers: Iterable[tuple[st
     return "\r\n".join(lines).encode("latin-1", "replace")
 
 
-PING = request_head("GET", "/ping", 0, [("Connection", "close")])
+PING = request_head("GET", "/ping", 0, [])
+
+
+class Pinger:
+    """Asks one replica whether it is well, over a connection that is kept: its end tells of theirs.
+
+    lost: called when the replica ends that connection.
+    """
+
+    def __init__(self, folder: Path, lost: Callable[[], None] | None = None) -> None:
+        self.folder, self.lost = folder, lost
+        self.connection: Connection | None = None
+
+    @property
+    def connected(self) -> bool:
+        """Whether `lost` would be called at the replica's end."""
+        return self.connection is not None and not self.connection.closed
+
+    async def ask(self, timeout_s: float) -> int | None:
+        """Return the status of `GET /ping`; None when there is no answer within the time."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                connection = self.connection
+                if connection is None or connection.closed:
+                    connection = self.connection = await connect(self.folder, MAX_PING)
+                    connection.lost = self.lost
+                return (await connection.send(PING, b"")).status
+        except (NotDelivered, Broken, TooLarge, TimeoutError):
+            self.close()
+            return None
+
+    def close(self) -> None:
+        """Ask no more."""
+        if self.connection is not None:
+            self.connection.close()
+        self.connection = None
 
 
 async def ping(folder: Path, timeout_s: float) -> int | None:
-    """Return the status of `GET /ping`; None when there is no answer within the time."""
-    connection: Connection | None = None
+    """Return the status of `GET /ping`, asked once."""
+    pinger = Pinger(folder)
     try:
-        async with asyncio.timeout(timeout_s):
-            connection = await connect(folder, MAX_PING)
-            return (await connection.send(PING, b"")).status
-    except (NotDelivered, Broken, TooLarge, TimeoutError):
-        return None
+        return await pinger.ask(timeout_s)
     finally:
-        if connection is not None:
-            connection.close()
+        pinger.close()

@@ -129,8 +129,8 @@ class Worker:
 class Pool:
     """A variant's replicas and the requests that wait for one."""
 
-    def __init__(self, route: Route) -> None:
-        self.route = route
+    def __init__(self, route: Route, noted: Callable[[], None]) -> None:
+        self.route, self.noted = route, noted
         self.workers: dict[str, Worker] = {}
         self.idle: deque[Worker] = deque()
         self.waiting: deque[asyncio.Future[Worker]] = deque()
@@ -147,6 +147,18 @@ class Pool:
             if replica not in self.workers:
                 worker = self.workers[replica] = Worker(target)
                 self.release(worker)
+
+    def count(self, status: int, model_s: float | None, total_s: float) -> None:
+        """Count one invocation."""
+        first = not self.meter.invocations
+        self.meter.count(status, model_s, total_s)
+        if first:
+            self.noted()
+
+    def broke(self, worker: Worker) -> None:
+        """Send a replica nothing more, and say that one is missing."""
+        self.drop(worker)
+        self.noted()
 
     def drop(self, worker: Worker) -> None:
         """Send a replica nothing more; a request under way there is finished."""
@@ -202,12 +214,17 @@ class Pool:
 
 
 class Router:
-    """Sends invocations to replicas. The endpoints' loop publishes who is ready."""
+    """Sends invocations to replicas. The endpoints' loop publishes who is ready.
+
+    `noted` is called with an endpoint's ARN when there is something to look at: the first count
+    since `readings`, a replica that broke.
+    """
 
     def __init__(
         self, *, draw: Callable[[], float] = random.random, timeout_s: float = TIMEOUT_S
     ) -> None:
         self.draw, self.timeout_s = draw, timeout_s
+        self.noted: Callable[[str], None] = lambda _endpoint: None
         self.endpoints: dict[str, dict[str, Pool]] = {}
         self.busy: dict[str, int] = {}  # requests under way at a replica
 
@@ -220,7 +237,9 @@ class Router:
         pools = self.endpoints.setdefault(endpoint, {})
         wanted = {route.variant: route for route in routes}
         for name, route in wanted.items():
-            pools.setdefault(name, Pool(route)).publish(route)
+            if name not in pools:
+                pools[name] = Pool(route, lambda: self.noted(endpoint))
+            pools[name].publish(route)
         for name in set(pools) - set(wanted):
             pools.pop(name).close()
 
@@ -232,6 +251,10 @@ class Router:
     def in_flight(self, replica: str) -> int:
         """Return how many requests a replica is at (also when it is published no more)."""
         return self.busy.get(replica, 0)
+
+    def counted(self, endpoint: str) -> bool:
+        """Return whether there is something to be read."""
+        return any(pool.meter.invocations for pool in self.endpoints.get(endpoint, {}).values())
 
     def readings(self, endpoint: str) -> Mapping[str, Meter]:
         """Return what each variant did since this was last asked, and start anew."""
@@ -290,16 +313,16 @@ class Router:
                     broke += 1
                     continue
                 now = clock()
-                pool.meter.count(response.status, now - sent, now - started)
+                pool.count(response.status, now - sent, now - started)
                 return Answered(response, variant, replica)
         except TimeoutError:
             reason = "timed out"
         except TooLarge:
             reason = "too large"
         except Overloaded:
-            pool.meter.count(503, None, clock() - started)
+            pool.count(503, None, clock() - started)
             raise
-        pool.meter.count(500, None, clock() - started)
+        pool.count(500, None, clock() - started)
         raise Failed(variant, replica, reason)
 
     async def _exchange(
@@ -311,7 +334,7 @@ class Router:
                 worker.connection = await connect(worker.target.folder)
             answer = worker.connection.send(head, body)
         except BaseException:
-            pool.drop(worker)
+            pool.broke(worker)
             worker.leave()
             raise
         replica = worker.target.replica
@@ -322,7 +345,7 @@ class Router:
             if not self.busy[replica]:
                 del self.busy[replica]
             if done.exception() is not None:
-                pool.drop(worker)
+                pool.broke(worker)
             pool.release(worker)
 
         answer.add_done_callback(free)

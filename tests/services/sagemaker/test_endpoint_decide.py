@@ -9,7 +9,11 @@ import pytest
 
 from cloche.records.store import Resource
 from cloche.services.sagemaker.loops.endpoint_plan import (
+    CALM_PAUSE_S,
+    CAPACITY_PAUSE_S,
     DRAIN_S,
+    POLL_PAUSE_S,
+    SOON_S,
     STARTS,
     UNHEALTHY_S,
     Look,
@@ -391,3 +395,28 @@ def test_every_status_and_observation(
             assert all(r.ready_ms is not None for r in serving.replicas)
         if status in (E.IN_SERVICE, E.UPDATING, E.ROLLING_BACK) and old.serving is not None:
             assert serving is not None  # what serves goes on serving
+
+
+WATCHED = replace(UP, watched=True)
+PAUSES: tuple[tuple[Sight, float], ...] = (
+    (WATCHED, CALM_PAUSE_S),  # its end would be told
+    (UP, POLL_PAUSE_S),
+    (replace(WATCHED, healthy=False), SOON_S),
+    (EXITED, SOON_S),
+)
+
+
+@pytest.mark.parametrize(("sight", "pause_s"), PAUSES)
+def test_how_long_an_endpoint_in_service_is_left_alone(sight: Sight, pause_s: float) -> None:
+    settled = in_service(ready("i-1"))
+    assert decide(settled, look({"i-1": sight})).pause_s == pause_s
+
+
+def test_what_replicas_wait_for_is_written_until_they_are_placed() -> None:
+    waits = creating(replica("i-1"))
+    lacking = look({}, no_capacity="no room")
+    plan = decide(waits, lacking)
+    assert (plan.status, plan.state.waiting) == (E.CREATING, "no room")
+    assert plan.pause_s == CAPACITY_PAUSE_S
+    later = replace(waits, state=plan.state)
+    assert decide(later, replace(lacking, no_capacity=None)).state.waiting is None

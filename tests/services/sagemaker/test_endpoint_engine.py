@@ -1,14 +1,19 @@
 """What an endpoint makes of an engine that refuses, fails, or runs a process that hangs."""
 
 import itertools
+import json
+import os
+import signal
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from test_endpoint import PLAIN, Serving
+from test_endpoint import ARN, PLAIN, Serving
 
-from cloche.engine import EngineError, GangSpec, InsufficientCapacity
-from cloche.services.sagemaker.loops import endpoint_plan
+from cloche.engine import EngineError, GangSpec, InsufficientCapacity, accounts
+from cloche.services.sagemaker.loops import endpoint_pings, endpoint_plan
+from cloche.services.sagemaker.records import ENDPOINT
 from cloche.testing.platform import start
 
 HANGS = PLAIN.replace(
@@ -56,8 +61,57 @@ def test_endpoint_waits_for_capacity(serving: Serving, monkeypatch: pytest.Monke
     serving.delete("patient")
 
 
+def test_want_of_capacity_is_told_and_ends(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(accounts, "BACKGROUND_PARTS", 1)  # one replica takes all there is
+    roomy = accounts.Accounts(accounts.Resources(cpus=2, memory_mib=4000))
+    monkeypatch.setattr(serving.platform.app.engine, "accounts", roomy)
+    assert serving.deploy("first", serving.model("first"))["EndpointStatus"] == "InService"
+    serving.sagemaker.create_endpoint(
+        EndpointName="second", EndpointConfigName=serving.config(serving.model("second"))
+    )
+
+    def status() -> Any:
+        pending = serving.describe("second").get("PendingDeploymentSummary", {})
+        return [v.get("VariantStatus") for v in pending.get("ProductionVariants", [])]
+
+    [[told]] = serving.until(status, lambda found: any(found))
+    lacking = "ml.m5.large needs 4000 MiB; 0 of 4000 MiB are free; held by endpoint first"
+    assert told["Status"] == "Creating"
+    assert told["StatusMessage"] == f"Waiting for capacity: {lacking}"
+    assert serving.describe("second")["EndpointStatus"] == "Creating"
+    monkeypatch.setattr(endpoint_plan, "CAPACITY_WAIT_S", 0.0)
+    described = serving.settled("second")
+    assert described["EndpointStatus"] == "Failed"
+    assert described["FailureReason"] == (
+        "Unable to provision requested ML compute capacity due to InsufficientInstanceCapacity "
+        f"error. {lacking}"
+    )
+    monkeypatch.undo()
+    for name in ("first", "second"):
+        serving.delete(name)
+
+
+def test_a_death_is_told_not_polled(serving: Serving) -> None:
+    serving.deploy("mortal", serving.model("mortal"))
+    [before] = serving.gangs("mortal")
+    app = serving.platform.app
+    watched = app.reconciler.watched[ENDPOINT, f"{ARN}:endpoint/mortal"]
+    # It is left alone for long: nothing looks at it meanwhile.
+    serving.until(lambda: watched.due - serving.platform.loop.time(), lambda s: 12 < s < 60)
+    state = json.loads((app.engine.folder(before) / "state.json").read_text())
+    os.kill(state["processes"]["model"]["pid"], signal.SIGKILL)
+    started = time.monotonic()
+    serving.until(lambda: serving.gangs("mortal"), lambda now: before not in now)
+    assert time.monotonic() - started < 10
+    serving.delete("mortal")
+
+
 def test_replica_that_hangs_is_replaced(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endpoint_plan, "UNHEALTHY_S", 1.0)
+    monkeypatch.setattr(endpoint_plan, "CALM_PAUSE_S", 0.5)
+    monkeypatch.setattr(endpoint_pings, "CALM_PING_PAUSE_S", 0.5)
     serving.deploy("hanging", serving.model("hanging", HANGS))
     [before] = serving.gangs("hanging")
     serving.invoke("hanging", "hang")

@@ -11,6 +11,7 @@ import logging
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ from cloche.engine import EngineError, InsufficientCapacity, Seen
 from cloche.engine.folders import remove_tree
 from cloche.records.store import Resource
 from cloche.services.sagemaker.environments import environment_for, say_what_runs
+from cloche.services.sagemaker.holders import holders
 from cloche.services.sagemaker.instance import INSTANCE_TYPES, open_doors
 from cloche.services.sagemaker.loops.endpoint_gang import (
     HOST,
@@ -30,6 +32,7 @@ from cloche.services.sagemaker.loops.endpoint_gang import (
 )
 from cloche.services.sagemaker.loops.endpoint_metrics import EndpointMetrics
 from cloche.services.sagemaker.loops.endpoint_models import ModelFolders
+from cloche.services.sagemaker.loops.endpoint_pings import WAKE_PAUSE_S, Pings
 from cloche.services.sagemaker.loops.endpoint_plan import (
     ABSENT,
     SOON_S,
@@ -50,15 +53,13 @@ from cloche.services.sagemaker.records_serving import (
     endpoint,
     log_group,
 )
-from cloche.services.sagemaker.replica import ping
 from cloche.services.sagemaker.router import Route, Target
 
 if TYPE_CHECKING:
     from cloche.services.sagemaker import SageMaker
 
+NAMED = 3  # names in a message
 logger = logging.getLogger("cloche.sagemaker.endpoint")
-PING_TIMEOUT_S = 2.0  # a container must answer a ping within 2 s (hosting, "Your own code")
-PING_PAUSE_S = 2.0  # between pings of a replica that is ready
 
 
 def instance_id() -> str:
@@ -67,19 +68,10 @@ def instance_id() -> str:
 
 
 @dataclass
-class Heard:
-    """When a replica was pinged and answered; event loop time."""
-
-    pinged: float = float("-inf")
-    answered: float = 0.0
-    healthy: bool = False
-
-
-@dataclass
 class Memory:
     """What the loop knows of endpoints beside their records; lost at a restart, and found again."""
 
-    heard: dict[str, Heard] = field(default_factory=dict)  # by replica id
+    woken: dict[str, float] = field(default_factory=dict)  # endpoint ARN -> event loop time
     refused: dict[str, str] = field(default_factory=dict)  # endpoint ARN -> want of capacity
     broken: dict[str, str] = field(default_factory=dict)  # replica id -> why it did not launch
     clean: dict[str, frozenset[str]] = field(default_factory=dict)  # ARN -> deployments on disk
@@ -96,6 +88,19 @@ class EndpointLoop:
         self.software = Software(sagemaker)
         self.metrics = EndpointMetrics(sagemaker)
         self.memory = Memory()
+        self.pings = Pings()
+        self.woken: list[Callable[[str], None]] = []
+        sagemaker.router.noted = self.wake
+
+    def wake(self, arn: str) -> None:
+        """Have an endpoint looked at, now or, when it just was, soon."""
+        events = asyncio.get_running_loop()
+        now, last = events.time(), self.memory.woken.get(arn, float("-inf"))
+        if last > now:
+            return  # it will be
+        at = self.memory.woken[arn] = max(now, last + WAKE_PAUSE_S)
+        for wake in self.woken:
+            events.call_at(at, wake, arn)
 
     def load(self) -> Sequence[Resource]:
         """Return every endpoint: one that is in service is watched too."""
@@ -126,7 +131,9 @@ class EndpointLoop:
             )
         await self._tidy(found, plan.state, folders)
         await self.metrics.report(found)
-        return plan.pause_s
+        if plan.pause_s is None:
+            return None
+        return min(plan.pause_s, self.metrics.pause_s(found))
 
     # ------------------------------------------------------------------ look
 
@@ -136,7 +143,8 @@ class EndpointLoop:
         staying = [replica for deployment in current for replica in deployment.replicas]
         seen, traces = await asyncio.to_thread(self._see, state.replicas, folders)
         running = [r for r in staying if (s := seen[r.id]) is not None and s.state == "running"]
-        await asyncio.gather(*(self._ping(replica, folders) for replica in running))
+        lost = partial(self.wake, found.resource.arn)
+        await asyncio.gather(*(self.pings.ping(r, folders.replica(r), lost) for r in running))
         await asyncio.gather(*(self._open_doors(found, r) for r in running))
         sights = {
             replica.id: self._sight(replica, seen[replica.id], traces.get(replica.id, ""))
@@ -173,17 +181,6 @@ class EndpointLoop:
                 traces[replica.id] = last_line(folders.run(replica))
         return seen, traces
 
-    async def _ping(self, replica: Replica, folders: Folders) -> None:
-        now = asyncio.get_running_loop().time()
-        heard = self.memory.heard.setdefault(replica.id, Heard(answered=now))
-        if replica.ready_ms is not None and now - heard.pinged < PING_PAUSE_S:
-            return
-        heard.pinged = now
-        status = await ping(folders.replica(replica), PING_TIMEOUT_S)
-        heard.healthy = status == 200
-        if heard.healthy:
-            heard.answered = asyncio.get_running_loop().time()
-
     async def _open_doors(self, found: Endpoint, replica: Replica) -> None:
         variant = self._variant(found.state, replica)
         await open_doors(
@@ -199,11 +196,12 @@ class EndpointLoop:
             return Sight(process="exited", exit_code=1, trace=trace)
         if seen is None:
             return ABSENT
-        heard = self.memory.heard.get(replica.id, Heard())
+        heard, now = self.pings.heard.get(replica.id), asyncio.get_running_loop().time()
         return Sight(
             process=seen.state,
-            healthy=heard.healthy,
-            silent_s=max(0.0, asyncio.get_running_loop().time() - heard.answered),
+            healthy=heard is not None and heard.healthy,
+            watched=heard is not None and heard.pinger.connected,
+            silent_s=max(0.0, now - (0.0 if heard is None else heard.answered)),
             exit_code=seen.exit_code,
             trace=left,
             busy=self.sagemaker.router.in_flight(replica.id) > 0,
@@ -292,7 +290,22 @@ class EndpointLoop:
             logger.error("%s: %s", replica.gang, error)
             self.memory.broken[replica.id] = str(error)
             return None
-        return outcome.message if isinstance(outcome, InsufficientCapacity) else None
+        if isinstance(outcome, InsufficientCapacity):
+            lacking = outcome.message.removeprefix(f"{replica.gang} ")
+            held = await asyncio.to_thread(self._held, outcome)
+            return f"{variant.instance_type} {lacking}{held}"
+        return None
+
+    def _held(self, refused: InsufficientCapacity) -> str:
+        """Return who has what a replica lacks, by the names that users gave."""
+        # Jobs take nothing from endpoints (engine/accounts.py).
+        names = [
+            name
+            for name in holders(self.sagemaker.store, refused.holders)
+            if not name.startswith("training job ")
+        ]
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        return f"; held by {', '.join(names[:NAMED])}{more}" if names else ""
 
     async def _end(self, found: Endpoint, plan: Plan, folders: Folders) -> None:
         """Stop what leaves by the record as it stands, and remove what has ended."""
@@ -305,7 +318,7 @@ class EndpointLoop:
             await self.sagemaker.doors.close(replica.gang)
             await asyncio.to_thread(engine.forget, replica.gang)
             await asyncio.to_thread(remove_tree, folders.replica(replica))
-            self.memory.heard.pop(replica.id, None)
+            self.pings.forget(replica)
             self.memory.broken.pop(replica.id, None)
 
     async def _delete(self, found: Endpoint, folders: Folders) -> float | None:
@@ -319,6 +332,7 @@ class EndpointLoop:
         await asyncio.to_thread(remove_tree, folders.root)
         self.memory.clean.pop(found.resource.arn, None)
         self.memory.refused.pop(found.resource.arn, None)
+        self.memory.woken.pop(found.resource.arn, None)
         await self.sagemaker.store.delete(found.resource)
         return None
 

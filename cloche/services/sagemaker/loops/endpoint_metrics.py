@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 INVOCATIONS = "AWS/SageMaker"
 INSTANCES = "/aws/sagemaker/Endpoints"
 COUNTS_PAUSE_S = 1.0  # between writes of counts
-USAGE_PAUSE_S = 10.0  # between readings of CPU and memory
+# Between readings of CPU and memory: as AWS's, once a minute; at first more often.
+FIRST_USAGE_PAUSE_S, USAGE_PAUSE_S = 10.0, 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,9 @@ class EndpointMetrics:
             self.counted[arn] = now
             await self._put(endpoint, INVOCATIONS, self._counts(endpoint, at))
         serving = endpoint.state.serving
-        due = now - self.measured.get(arn, float("-inf")) >= USAGE_PAUSE_S
+        age_s = (at - endpoint.resource.created).total_seconds()
+        pause_s = min(USAGE_PAUSE_S, max(FIRST_USAGE_PAUSE_S, age_s / 3))
+        due = now - self.measured.get(arn, float("-inf")) >= pause_s
         if serving is not None and due and not last:
             self.measured[arn] = now
             used = await asyncio.to_thread(self._usage, serving.replicas)
@@ -61,6 +64,13 @@ class EndpointMetrics:
         if last:
             self.counted.pop(arn, None)
             self.measured.pop(arn, None)
+
+    def pause_s(self, endpoint: Endpoint) -> float:
+        """Return seconds until something is to be written; infinity when there is nothing."""
+        arn, now = endpoint.resource.arn, asyncio.get_running_loop().time()
+        if not self.sagemaker.router.counted(arn):
+            return float("inf")
+        return max(0.0, self.counted.get(arn, now) + COUNTS_PAUSE_S - now)
 
     async def _put(self, endpoint: Endpoint, namespace: str, data: Sequence[Datum]) -> None:
         if data:

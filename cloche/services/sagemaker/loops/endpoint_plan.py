@@ -24,7 +24,9 @@ STEADY_S = 60.0  # ready for so long: the next death is the first of its kind ag
 FIRST_BACKOFF_S, LAST_BACKOFF_S = 1.0, 60.0
 CAPACITY_WAIT_S = 1800.0  # that a new deployment waits for memory to become free
 DRAIN_S = 65.0  # that a replica on its way out gets for the request it is at
-SOON_S, STEADY_PAUSE_S = 0.1, 0.5  # until the next look: on its way, settled
+# Until the next look: on its way; waiting for capacity; settled, but nothing would tell of an end;
+# settled, when an end would be told.
+SOON_S, CAPACITY_PAUSE_S, POLL_PAUSE_S, CALM_PAUSE_S = 0.1, 1.0, 0.5, 15.0
 
 NO_CAPACITY = (
     "Unable to provision requested ML compute capacity due to InsufficientInstanceCapacity error."
@@ -37,12 +39,13 @@ class Sight:
     """What is seen of one replica now.
 
     `healthy`: it answered the last ping. `silent_s`: seconds since it last did (or since this
-    server first asked). `trace`: the last line of what it left when it failed. `busy`: it is at a
-    request.
+    server first asked). `watched`: its end will be told. `trace`: the last line of what it left
+    when it failed. `busy`: it is at a request.
     """
 
     process: Literal["absent", "running", "exited", "lost"]
     healthy: bool = False
+    watched: bool = False
     silent_s: float = 0.0
     exit_code: int | None = None
     trace: str = ""
@@ -108,10 +111,24 @@ def decide(endpoint: Endpoint, look: Look) -> Plan:
         state = replace(state, serving=serving, leaving=state.leaving + dead)
         if state.coming is None and not state.leaving and complete(serving, look):
             status = E.IN_SERVICE if status in (E.UPDATING, E.ROLLING_BACK) else status
+    waiting = look.no_capacity if any(r.launched_ms is None for r in state.replicas) else None
+    state = replace(state, waiting=waiting)
     plan = clear(Plan(status=status, state=state, launch=tuple(launch)), look)
-    settled = status is E.IN_SERVICE and not plan.state.leaving and not launch
-    steady = settled and state.serving is not None and complete(state.serving, look)
-    return replace(plan, pause_s=STEADY_PAUSE_S if steady else SOON_S)
+    return replace(plan, pause_s=pause_s(plan, look))
+
+
+def pause_s(plan: Plan, look: Look) -> float:
+    """Return seconds until the next look, if nothing is told before."""
+    state = plan.state
+    if state.waiting is not None and state.coming is not None and not state.leaving:
+        return CAPACITY_PAUSE_S
+    settled = plan.status is E.IN_SERVICE and not state.leaving and not plan.launch
+    if not settled or state.serving is None or not complete(state.serving, look):
+        return SOON_S
+    sights = [look.of(replica) for replica in state.serving.replicas]
+    if not all(sight.healthy for sight in sights):
+        return SOON_S
+    return CALM_PAUSE_S if all(sight.watched for sight in sights) else POLL_PAUSE_S
 
 
 def wish_into(endpoint: Endpoint, state: State, now_ms: int) -> State:

@@ -62,13 +62,16 @@ def describe_endpoint(call: Call[SageMaker], *, EndpointName: str) -> dict[str, 
     shown = state.serving or found.wanted
     answer: dict[str, Any] = summary(resource) | {"EndpointConfigName": shown.config}
     if state.serving is not None:
-        answer["ProductionVariants"] = [described(state.serving, v) for v in shown.variants]
+        answer["ProductionVariants"] = [
+            described(state.serving, v, "Updating", state.waiting) for v in shown.variants
+        ]
     if state.coming is not None:
         answer["PendingDeploymentSummary"] = {
             "EndpointConfigName": state.coming.config,
             "StartTime": resource.created if state.serving is None else started(found),
             "ProductionVariants": [
-                described(state.coming, v) | {"InstanceType": v.instance_type}
+                described(state.coming, v, "Creating", state.waiting)
+                | {"InstanceType": v.instance_type}
                 for v in state.coming.variants
             ],
         }
@@ -267,15 +270,22 @@ def retained(new: Deployment, old: Deployment, names: Any) -> Deployment:
     return replace(new, variants=variants)
 
 
-def described(deployment: Deployment, of: Variant) -> dict[str, Any]:
-    """Return a variant as DescribeEndpoint gives it."""
+def described(
+    deployment: Deployment, of: Variant, status: str, waiting: str | None
+) -> dict[str, Any]:
+    """Return a variant as DescribeEndpoint gives it, with what its replicas wait for."""
     replicas = deployment.of(of.name)
     ready = [replica for replica in replicas if replica.ready_ms is not None]
     first = min((replica.created_ms for replica in replicas), default=None)
     image: dict[str, Any] = {"SpecifiedImage": of.image, "ResolvedImage": of.image}
     if first is not None:
         image["ResolutionTime"] = from_ms(first)
-    return {
+    waits = [replica.created_ms for replica in replicas if replica.launched_ms is None]
+    more: dict[str, Any] = {}
+    if waiting is not None and waits:
+        what = {"Status": status, "StatusMessage": f"Waiting for capacity: {waiting}"[:MAX_REASON]}
+        more["VariantStatus"] = [what | {"StartTime": from_ms(min(waits))}]
+    return more | {
         "VariantName": of.name,
         "DeployedImages": [image],
         "CurrentWeight": of.weight,
