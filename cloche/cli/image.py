@@ -1,10 +1,8 @@
 """`cloche image`: what stands behind framework images. It needs no server: it works on the home."""
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
@@ -15,6 +13,7 @@ from rich.table import Table
 from cloche.cli.options import HomeOption, home_of
 from cloche.cli.output import Stop, err, out, size
 from cloche.core import home as homes
+from cloche.core.beneath import disk_used
 from cloche.core.config import Home
 from cloche.environments import added, background
 from cloche.environments.ready import Ready, ready
@@ -187,15 +186,6 @@ def packages(framework: Framework, found: Ready | None) -> str:
 def versions(found: Ready) -> str:
     """Return `torch 2.9.0, numpy 2.4.0`."""
     return ", ".join(f"{name} {number}" for name, number in found.versions.items())
-
-
-def disk_used(folder: Path) -> int:
-    """Return the bytes of a folder's files on the disk."""
-    return sum(
-        os.lstat(os.path.join(place, name)).st_blocks * 512
-        for place, _folders, files in os.walk(folder)
-        for name in files
-    )
 
 
 def read(what: Callable[[], T]) -> T:

@@ -1,6 +1,5 @@
 """`cloche status`."""
 
-import os
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,6 +10,7 @@ from rich.table import Table
 from cloche.cli.client import Client
 from cloche.cli.output import Stop, count, out, size
 from cloche.core import home as homes
+from cloche.core.beneath import disk_used
 from cloche.core.config import Home
 
 
@@ -50,7 +50,7 @@ def rows(
         ("capacity", f"{cpus}, {memory}"),
         *warm(told["fork_servers_mib"]),
         ("isolation", told["isolation"]),
-        ("home", f"{told['home']} ({size(disk_used(client.home))} on disk)"),
+        ("home", f"{told['home']} ({size(disk_used(client.home.path))} on disk)"),
         *([("log", client.server.log)] if client.server.log else []),
         *(failure if told["failure"] else []),
     ]
@@ -103,20 +103,3 @@ def endpoint_states(client: Client) -> Counter[str]:
     return Counter(
         endpoint["EndpointStatus"] for page in pages.paginate() for endpoint in page["Endpoints"]
     )
-
-
-def disk_used(home: Home) -> int:
-    """Return the bytes on disk of the home folder; a file with several names counts once."""
-    seen: set[tuple[int, int]] = set()
-    total = 0
-    for folder, _, files in os.walk(home.path, onerror=lambda _error: None):
-        for name in files:
-            try:
-                found = os.lstat(os.path.join(folder, name))
-            except OSError:
-                continue  # removed in between
-            if (found.st_dev, found.st_ino) not in seen:
-                if found.st_nlink > 1:
-                    seen.add((found.st_dev, found.st_ino))
-                total += found.st_blocks * 512
-    return total

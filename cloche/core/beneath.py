@@ -316,6 +316,23 @@ def own(descriptor: int, user: int) -> None:
         raise OSError(error, os.strerror(error))
 
 
+def disk_used(path: Path) -> int:
+    """Return the bytes on disk of all that can be seen in a folder; a file with several names
+    counts once.
+    """
+    seen: set[tuple[int, int]] = set()
+    total = 0
+    with suppress(OSError), folder(path) as root:
+        for entry in walk(root, Bounds(entries=1 << 40), paths=False):
+            status = entry.status
+            if stat.S_ISDIR(status.st_mode) or (status.st_dev, status.st_ino) in seen:
+                continue
+            if status.st_nlink > 1:
+                seen.add((status.st_dev, status.st_ino))
+            total += status.st_blocks * 512
+    return total
+
+
 def remove(path: Path) -> None:
     """Remove a folder and all in it, or a file; twice is fine. OSError when something stays.
 

@@ -12,13 +12,19 @@ from pathlib import Path
 
 from cloche.datacheck.folder import check_files, pictures
 
+LARGEST = 64 << 20  # bytes of a picture: what is larger is passed over
+
 
 def main(root: Path) -> None:
     """Print the findings."""
     os.nice(19)
     if hasattr(os, "SCHED_IDLE"):
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    files = ((path.relative_to(root).as_posix(), path.read_bytes()) for path in pictures(root))
+    files = (
+        (path.relative_to(root).as_posix(), path.read_bytes())
+        for path in pictures(root)
+        if path.stat().st_size <= LARGEST
+    )
     for finding in check_files(files):
         print(json.dumps(asdict(finding)))
 

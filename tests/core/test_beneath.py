@@ -275,3 +275,11 @@ def test_nothing_outside_is_listed_or_changed_while_folders_and_links_are_swappe
     assert swaps > 100 and "mine" in seen and "secret" not in seen
     for path in (outside, outside / "inner", outside / "inner/secret"):
         assert path.stat().st_uid == os.getuid()
+
+
+def test_the_disk_that_a_tree_takes(deep_tree: Path, tmp_path: Path) -> None:
+    (deep_tree / "one").write_bytes(bytes(100_000))
+    os.link(deep_tree / "one", deep_tree / "two")
+    (deep_tree / "outside").symlink_to("/")
+    assert 100_000 <= beneath.disk_used(deep_tree) < 120_000
+    assert beneath.disk_used(tmp_path / "none") == 0

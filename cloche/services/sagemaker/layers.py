@@ -24,7 +24,7 @@ from cloche.core.config import Config
 from cloche.core.home import write_json
 from cloche.core.identity import Doorkeeper
 from cloche.engine import Engine, EngineError, GangSpec, Mount, ProcessSpec, Seen
-from cloche.engine.folders import hand_over, remove_tree
+from cloche.engine.folders import clear_away, hand_over, remove_tree
 from cloche.services.sagemaker.instance import base_environment, base_mounts
 from cloche.services.sagemaker.requirements import NAME, Wanted
 
@@ -152,7 +152,7 @@ class Layers:
                 whole = (folder / MANIFEST).exists()
                 old = folder.stat().st_mtime < oldest and folder.name not in used
                 if not whole or old:
-                    remove_tree(folder)
+                    clear_away([folder])
             elif seen[HOST].state != "running":
                 self.settle(folder.name, seen[HOST])
 
