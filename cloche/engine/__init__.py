@@ -98,9 +98,13 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class InsufficientCapacity:
-    """The machine is taken; `message` says by how much. Nothing was started."""
+    """The machine is taken; `message` says by how much. Nothing was started.
+
+    `holders` are the gangs that hold what there is.
+    """
 
     message: str
+    holders: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

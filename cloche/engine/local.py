@@ -97,7 +97,7 @@ class LocalEngine:
                 return Placed()
             refusal = self.accounts.refusal(claim, self._claims())
             if refusal is not None:
-                return InsufficientCapacity(f"{gang.name} {refusal}")
+                return InsufficientCapacity(f"{gang.name} {refusal}", tuple(self.claims))
             lock = self._make_folder(folder)
             self.claims[gang.name] = claim
         try:

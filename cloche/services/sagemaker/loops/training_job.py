@@ -6,7 +6,7 @@ Every step may be cut off and made again: what is written last is the record.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,6 +18,7 @@ from cloche.engine import EngineError, InsufficientCapacity, Seen
 from cloche.engine.folders import remove_tree
 from cloche.records.store import Change, Resource, StorageFull
 from cloche.services.sagemaker.environments import NotBuilt
+from cloche.services.sagemaker.holders import holders
 from cloche.services.sagemaker.instance import INSTANCE_TYPES
 from cloche.services.sagemaker.layers import Asker, Installing, Layer
 from cloche.services.sagemaker.records import (
@@ -55,6 +56,7 @@ from cloche.services.sagemaker.training.decide import (
     Watch,
 )
 from cloche.services.sagemaker.training.harvest import Harvest
+from cloche.services.sagemaker.training.line import FAR_S, NEAR, NEAR_S, Line
 from cloche.services.sagemaker.training.outcome import (
     REASON_LIMIT,
     archive,
@@ -101,15 +103,20 @@ class TrainingJobs:
     sagemaker: SageMaker
     kind: str = TRAINING_JOB
     remembered: dict[str, Remembered] = field(default_factory=dict)
+    woken: list[Callable[[str], None]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         sagemaker = self.sagemaker
         self.data = DataWarnings(sagemaker.config.home.data_checks, sagemaker.store.clock)
         self.checkpoints = Checkpoints(sagemaker.s3)
+        self.line = Line(self.woken)
 
     def load(self) -> Sequence[Resource]:
         """Return the jobs that have not ended."""
-        return self.sagemaker.store.each(TRAINING_JOB, UNSETTLED)
+        found = self.sagemaker.store.each(TRAINING_JOB, UNSETTLED)
+        if not self.line.filled:
+            self.line.fill(r for r in found if training_job(r).secondary is S.PENDING)
+        return found
 
     def unsettled(self, resource: Resource) -> bool:
         """Tell whether `load` returns a resource that is as this one."""
@@ -118,6 +125,8 @@ class TrainingJobs:
     async def step(self, resource: Resource) -> float | None:
         """Do what is next for one job."""
         job = training_job(resource)
+        if job.secondary not in (S.DOWNLOADING, S.PENDING):
+            self.line.leave(resource)
         seen = await asyncio.to_thread(self.sagemaker.engine.see, h.gang_of(job))
         plan = attempts.plan(job, seen, self.sagemaker.store.clock.now())
         match plan:
@@ -161,6 +170,8 @@ class TrainingJobs:
     async def launch(self, job: TrainingJob) -> float:
         """Present the input and start the hosts; or write down what it waits for."""
         sagemaker, kept = self.sagemaker, self.kept(job)
+        if job.secondary is S.PENDING and self.line.waits(job.resource):
+            return await self.queue(job)
         try:
             if not kept.prepared:
                 await asyncio.to_thread(h.prepare, job, sagemaker.s3, sagemaker.config)
@@ -173,8 +184,8 @@ class TrainingJobs:
             layer = await self.layer(job)
             if isinstance(layer, Installing):
                 return await self.wait(job, job.secondary, "Installing requirements.txt")
-            if self.others_wait(job):
-                return await self.queue(job, "older training jobs are waiting")
+            if self.line.waits(job.resource):
+                return await self.queue(job)
             mls = h.mls_of(job, sagemaker.config)
             await asyncio.to_thread(checkpoints.restore, sagemaker.s3, h.synced(job), mls)
             logs = await self.logs(job)
@@ -189,15 +200,29 @@ class TrainingJobs:
         except EngineError as error:
             return await self.give_up(job, f"InternalServerError: The hosts did not start: {error}")
         if isinstance(placed, InsufficientCapacity):
-            return await self.queue(job, placed.message)
+            return await self.queue(job, placed)
         folder, log = h.ground_of(job, sagemaker.config).channels, logs[job.hosts[0]]
         warn = self.data.warn(job.request["InputDataConfig"], folder, log)
         kept.check = asyncio.create_task(warn)
         return await self.started(job)
 
-    async def queue(self, job: TrainingJob, reason: str) -> float:
-        """Write down that the job waits for capacity."""
-        return await self.wait(job, S.PENDING, f"Waiting for capacity: {reason}")
+    async def queue(self, job: TrainingJob, refused: InsufficientCapacity | None = None) -> float:
+        """Write down that the job waits for capacity, and who holds it; None: older ones wait."""
+        before = self.line.enter(job.resource)
+        if refused is not None:
+            reason = refused.message.removeprefix(f"{h.gang_of(job)} ")
+            if refused.holders != self.line.holders:
+                names = await asyncio.to_thread(holders, self.sagemaker.store, refused.holders)
+                self.line.hold(refused.holders, names)
+            text = f"Waiting for capacity: {reason}{self.line.held}"
+            return await self.wait(job, S.PENDING, text)
+        await self.wait(job, S.PENDING, f"Waiting for capacity: {self.line.reason(before)}")
+        pause_s = NEAR_S if before <= NEAR else FAR_S
+        wait_s: int | None = job.request["StoppingCondition"].get("MaxWaitTimeInSeconds")
+        if wait_s is None:
+            return pause_s
+        age_s = (self.sagemaker.store.clock.now() - job.resource.created).total_seconds()
+        return max(RETRY_S, min(pause_s, wait_s - age_s))
 
     async def wait(self, job: TrainingJob, status: SecondaryStatus, message: str) -> float:
         """Write down what the job waits for, if it is news."""
@@ -221,6 +246,7 @@ class TrainingJobs:
         """Write down that the job will fail although nothing ran, or that it is tried again."""
         if attempts.retried(job, failure):
             return await self.leave(job, attempts.Leave(S.RESTARTING, failure))
+        self.line.leave(job.resource)
         progress = replace(
             job.progress, ending=S.FAILED, failure=failure[:REASON_LIMIT], uploaded=True
         )
@@ -252,6 +278,7 @@ class TrainingJobs:
 
     async def started(self, job: TrainingJob) -> float:
         """Open the doors and write down that the hosts run."""
+        self.line.leave(job.resource)
         await self.open_doors(job)
         await self.write(job, job.progress.go(S.TRAINING, self.sagemaker.store.clock.now()))
         return FIRST_LOOK_S
@@ -354,13 +381,6 @@ class TrainingJobs:
         now = to_ms(self.sagemaker.store.clock.now())
         return (now - (job.progress.started_ms or now)) / 1000
 
-    def others_wait(self, job: TrainingJob) -> bool:
-        """Return whether an older job waits for capacity: it goes first."""
-        mine = (job.resource.created, job.resource.name)
-        jobs = self.sagemaker.store.each(TRAINING_JOB, (TrainingJobStatus.IN_PROGRESS,))
-        older = [training_job(r) for r in jobs if (r.created, r.name) < mine]
-        return any(other.secondary is S.PENDING for other in older)
-
     async def open_doors(self, job: TrainingJob) -> None:
         """Serve the platform to the hosts, unless the network is isolated."""
         if not job.request["EnableNetworkIsolation"]:
@@ -438,6 +458,7 @@ class TrainingJobs:
         if remembered is not None:
             remembered.harvest.close()
         self.checkpoints.forget(h.mls_of(job, sagemaker.config))
+        self.line.freed()
 
     async def put_artifacts(self, job: TrainingJob) -> None:
         """Archive `/opt/ml/model` and `/opt/ml/output/data` of all hosts and put them to S3.
