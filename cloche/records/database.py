@@ -1,14 +1,12 @@
 """Opening a database: connections, and the schema brought to the newest version."""
 
+import importlib
 import sqlite3
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 from sqlalchemy.engine import Connection, Engine
 
 from cloche.records.errors import NewerDatabase, NotADatabase
@@ -79,21 +77,11 @@ def upgrade(connection: Connection) -> None:
         (head,) = versions()[:1]
         if connection.exec_driver_sql("SELECT version_num FROM alembic_version").all() == [(head,)]:
             return
-    config = migrations()
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
+    importlib.import_module("cloche.records.migrate").run(connection)
 
 
 @cache
 def versions() -> tuple[str, ...]:
-    """Return the schema versions that this Cloche knows, newest first."""
-    script = ScriptDirectory.from_config(migrations())
-    return tuple(revision.revision for revision in script.walk_revisions())
-
-
-def migrations() -> Config:
-    """Return alembic's settings: where the migrations lie."""
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    config.set_main_option("path_separator", "os")
-    return config
+    """Return the schema versions that this Cloche knows, newest first: their files are numbered."""
+    found = (file.name.partition("_")[0] for file in (MIGRATIONS / "versions").glob("[0-9]*.py"))
+    return tuple(sorted(found, reverse=True))

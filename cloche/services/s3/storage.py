@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,7 @@ from cloche.services.s3.document import Document, Texts, dump
 from cloche.services.s3.errors import no_such_bucket, no_such_key
 
 T = TypeVar("T")
+logger = logging.getLogger("cloche.s3")
 PAGE = 1000  # objects read from the index at a time
 DEFAULT_TYPE = "binary/octet-stream"
 THREADS = 16
@@ -92,7 +94,15 @@ class S3:
         self.store = store
         self.blobs: BlobStore = LocalBlobs(blobs) if isinstance(blobs, Path) else blobs
         self.pool = ThreadPoolExecutor(THREADS, thread_name_prefix="s3")
-        self.blobs.sweep(rows.blobs(store.read()))
+        self.swept = self.pool.submit(self._sweep)
+
+    def _sweep(self) -> None:
+        """Clear away what a killed server left behind, while this one serves already."""
+        lost = self.blobs.sweep(rows.blobs(self.store.read()))
+        if lost:  # those that were removed since the rows were read are none
+            lost &= rows.blobs(self.store.read())
+        if lost:
+            logger.error("%d objects have lost their content, %s first", len(lost), min(lost))
 
     def close(self) -> None:
         """Wait for what is being written or removed."""

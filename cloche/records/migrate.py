@@ -1,0 +1,25 @@
+"""Bringing the schema to the newest version, by alembic.
+
+A module of its own, loaded where there is something to do: alembic takes a tenth of a start.
+"""
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy.engine import Connection
+
+from cloche.records.database import MIGRATIONS
+
+
+def run(connection: Connection) -> None:
+    """Make every change that is newer than the database, within the caller's transaction."""
+    config = migrations()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def migrations() -> Config:
+    """Return alembic's settings: where the migrations lie."""
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return config
