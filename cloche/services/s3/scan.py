@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
-from cloche.services.s3.storage import successor
+from cloche.records.prefix import successor
 
 FIRST_BATCH, LARGEST_BATCH = 64, 1001  # rows read at a time where there is a delimiter
 BEHIND = 1  # and behind a common prefix, where the next one may follow

@@ -20,6 +20,7 @@ from cloche.core.clock import from_ms, to_ms
 from cloche.core.errors import AwsError
 from cloche.records import objects as rows
 from cloche.records.objects import BucketRow, ObjectRow
+from cloche.records.prefix import successor
 from cloche.records.store import Store
 from cloche.services.s3.blobs import PIECE, BlobStore, LocalBlobs, link_or_copy
 from cloche.services.s3.document import Document, Texts, dump
@@ -295,16 +296,3 @@ class S3:
             return found or new, found is None
 
         return await self.store.write(change)
-
-
-def successor(prefix: str) -> str | None:
-    """Return the least text above all that begin with `prefix`; None: there is none.
-
-    Texts compare by code point, which is the order of their UTF-8 bytes.
-    """
-    while prefix:
-        code = ord(prefix[-1]) + 1
-        if code <= 0x10FFFF:
-            return prefix[:-1] + chr(0xE000 if 0xD800 <= code <= 0xDFFF else code)
-        prefix = prefix[:-1]
-    return None
