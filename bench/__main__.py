@@ -17,6 +17,7 @@ BENCHES = (
     "images",
     "gang",
     "tuning",
+    "scale",
 )
 
 

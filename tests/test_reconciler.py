@@ -152,7 +152,9 @@ async def test_what_a_change_costs_does_not_grow_with_the_number_of_resources() 
 
     async def settled(steps: int) -> None:
         async with asyncio.timeout(AT_ONCE_S):
-            while loop.steps.qsize() < steps or any(w.task for w in reconciler.watched.values()):
+            while loop.steps.qsize() < steps or any(  # noqa: ASYNC110
+                w.task for w in reconciler.watched.values()
+            ):
                 await asyncio.sleep(0)
 
     await settled(500)
@@ -176,7 +178,7 @@ async def test_a_settled_or_deleted_resource_is_let_go() -> None:
     del records.resources["b"]
     records.listeners[0]("thing", "b")
     async with asyncio.timeout(AT_ONCE_S):
-        while reconciler.watched:
+        while reconciler.watched:  # noqa: ASYNC110
             await asyncio.sleep(0)
     running.cancel()
 

@@ -21,7 +21,7 @@ def main() -> None:
     """Answer requests until there are no more."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    os.nice(10)
+    os.nice(5)
     warnings.simplefilter("ignore")
     for line in sys.stdin:
         request = json.loads(line)

@@ -27,7 +27,7 @@ HOUR_S, DAY_S = 3600, 86400
 # Datapoints of so many seconds are kept so many seconds, then folded into those of the next line.
 TIERS = ((1, 3 * HOUR_S), (60, 15 * DAY_S), (300, 63 * DAY_S), (3600, 455 * DAY_S))
 DISTINCT_VALUES = 256
-FOLD = 1000  # rows that one change folds at the most, so that others wait little
+FOLD = 1000  # rows of a tier that one change folds at the most, so that others wait little
 
 metric = sa.Table(
     "metric",
@@ -152,6 +152,7 @@ ADD_POINT = Prepared(datapoint.insert())
 SET_POINT = Prepared(
     datapoint.update().where(*PLACE).values({n: sa.bindparam(f"new_{n}") for n in NUMBERS})
 )
+DELETE_POINT = Prepared(datapoint.delete().where(*PLACE))
 POINTS = Prepared(
     sa.select(*POINT)
     .where(
@@ -309,29 +310,25 @@ def named(
 def age_in(connection: Connection, now_s: int) -> int:
     """Fold what has grown old into longer periods, drop what is too old; return the rows seen.
 
-    Does a bounded amount of work: call it again until it returns less than FOLD.
+    Each tier has a budget of its own, FOLD: none waits because another has much to do. While some
+    tier used all of it there may be more: FOLD or more are returned then.
     """
     d = datapoint.c
-    seen = 0
+    seen = most = 0
     for (period_s, kept_s), longer in zip(TIERS, [*TIERS[1:], None], strict=True):
         query = (
             sa.select(d.metric, *POINT)
             .where(d.period == period_s, d.at < now_s - kept_s)
             .order_by(d.at)
-            .limit(FOLD - seen)
+            .limit(FOLD)
         )
-        for row in connection.execute(query).fetchall():
-            seen += 1
-            point = from_row(row[1:])
+        rows = connection.execute(query).fetchall()
+        for row in rows:
             if longer is not None:
-                fold_in(connection, row.metric, longer[0], point)
-            connection.execute(
-                datapoint.delete().where(
-                    d.metric == row.metric,
-                    d.period == period_s,
-                    d.at == point.at_s,
-                    d.unit == point.unit,
-                )
-            )
-    connection.execute(metric.delete().where(c.last < now_s - TIERS[-1][1]))
-    return seen
+                fold_in(connection, row.metric, longer[0], from_row(row[1:]))
+            place = {"metric": row.metric, "period": period_s, "at": row.at, "unit": row.unit}
+            DELETE_POINT.run(connection, place)
+        seen, most = seen + len(rows), max(most, len(rows))
+        if longer is None and rows:
+            connection.execute(metric.delete().where(c.last < now_s - kept_s))
+    return seen if most == FOLD else min(seen, FOLD - 1)

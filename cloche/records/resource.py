@@ -14,6 +14,7 @@ from sqlalchemy.engine import Connection
 from cloche.core.clock import from_ms, to_ms
 from cloche.records import tables as t
 from cloche.records.errors import AlreadyExists, Conflict
+from cloche.records.prefix import successor
 from cloche.records.prepared import Prepared
 
 Document = Mapping[str, Any]
@@ -72,7 +73,8 @@ class Listing:
     account: str
     region: str
     name_contains: str | None = None
-    name_prefix: str | None = None
+    name_has: str | None = None  # as name_contains, but upper and lower case count
+    name_prefix: str | None = None  # upper and lower case count
     statuses: Sequence[str] | None = None
     document_has: tuple[tuple[str, ...], str] | None = None  # a path in the document, its text
     created_after: datetime | None = None
@@ -215,7 +217,12 @@ def page_query(listing: Listing) -> sa.Select[Any]:
     if listing.name_contains is not None:
         query = query.where(sa.func.instr(sa.func.lower(c.name), listing.name_contains.lower()) > 0)
     if listing.name_prefix is not None:
-        query = query.where(c.name.startswith(listing.name_prefix, autoescape=True))
+        query = query.where(c.name >= listing.name_prefix)  # a range, for the key's index
+        end = successor(listing.name_prefix)
+        if end is not None:
+            query = query.where(c.name < end)
+    if listing.name_has is not None:
+        query = query.where(sa.func.instr(c.name, listing.name_has) > 0)
     if listing.statuses is not None:
         query = query.where(c.status.in_(listing.statuses))
     if listing.document_has is not None:

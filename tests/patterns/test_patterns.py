@@ -40,7 +40,7 @@ def test_a_pattern_without_an_end_is_off_and_others_go_on(searches: list[Searche
     text = "a" * 60 + "!"
     assert wanted.numbers(0, [text]) == []  # linear
     begin = time.process_time()
-    with pytest.raises(Exceeded, match=r"took longer than 1\.0 s"):
+    with pytest.raises(Exceeded, match=r"took longer than 0\.5 s"):
         wanted.numbers(1, [text])
     assert time.process_time() - begin < 1  # another process did it
     assert wanted.numbers(2, ["loss 1"]) == [(0, 1.0)]

@@ -15,11 +15,13 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
 from cloche.core.clock import ManualClock
 from cloche.records import metrics, tables
 from cloche.records.database import connect, versions
 from cloche.records.errors import storage_full
+from cloche.records.migrate import migrations
 from cloche.records.store import NewerDatabase, NotADatabase, Resource, StorageFull, Store
 
 WRITE = Path(__file__).parent / "write.py"
@@ -44,6 +46,11 @@ def test_migrations_make_the_tables_that_the_code_has(tmp_path: Path) -> None:
         for name, sql in rows:
             # Alembic compares neither this, nor what of a column is in its definition alone.
             assert plain(sql) == plain(made[name]), name
+
+
+def test_files_are_numbered_as_alembic_orders_them() -> None:
+    revisions = ScriptDirectory.from_config(migrations()).walk_revisions()
+    assert versions() == tuple(revision.revision for revision in revisions)
 
 
 def plain(sql: str) -> str:

@@ -10,6 +10,7 @@ from cloche.records.metrics import Datapoint, Metric
 from cloche.records.store import Store
 
 AGE_EVERY = timedelta(minutes=1)
+MOST_FOLDS = 8  # changes that one writer makes to fold what is old
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ class CloudWatch:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.aged: datetime | None = None
+        self.owed = 0  # datapoints written since, each of which will grow old
 
     async def put(self, account: str, region: str, namespace: str, data: Sequence[Datum]) -> None:
         """Write values, durably, in one change."""
@@ -53,10 +55,21 @@ class CloudWatch:
         """Write datapoints with the period (1 or 60 s) that they are kept for, durably."""
         if data:
             await self.store.write(lambda c: kept.add_in(c, account, region, data))
+            self.owed += len(data)
         now = self.store.clock.now()
-        if self.aged is None or now - self.aged >= AGE_EVERY:
+        if self.aged is None or now - self.aged >= AGE_EVERY or self.owed >= kept.FOLD:
             self.aged = now
-            await self.store.write(lambda c: kept.age_in(c, int(now.timestamp())))
+            await self._age(int(now.timestamp()))
+
+    async def _age(self, now_s: int) -> None:
+        """Fold what is old: at least twice as much as was written, if there is so much."""
+        for _ in range(MOST_FOLDS):
+            seen = await self.store.write(lambda c: kept.age_in(c, now_s))
+            self.owed = max(0, self.owed - kept.FOLD // 2)
+            if seen < kept.FOLD:
+                self.owed = 0
+            if not self.owed:
+                break
 
     def points(
         self,

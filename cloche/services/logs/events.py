@@ -1,19 +1,23 @@
 """Reading and writing events: GetLogEvents, FilterLogEvents, PutLogEvents."""
 
+from __future__ import annotations
+
 import asyncio
 import hashlib
 import heapq
 import os
 import re
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from cloche.core.clock import to_ms
 from cloche.core.errors import unsupported
 from cloche.operation import Call, operation
+from cloche.records.resource import Resource
 from cloche.services.logs.files import LogFile, LogRecord, Placed, format_record
 from cloche.services.logs.logs import CLIENT, Logs, stream_name
 from cloche.services.logs.lookup import find_group, find_stream, invalid
@@ -26,6 +30,7 @@ NEWEST_MS, OLDEST_MS, SPAN_MS = 2 * HOUR_MS, 14 * 24 * HOUR_MS, 24 * HOUR_MS
 SCANNED = 200_000  # records that one FilterLogEvents looks at before it answers with a token
 CHUNK = 64 * 1024  # bytes that FilterLogEvents reads of a stream at once
 TOKEN = re.compile(r"([fb])/([0-9]{1,18})/s")
+Key = tuple[int, str, int]  # a record's time, stream and offset
 FILTER_TOKEN = re.compile(r"([fb])/([0-9]{1,18})/([0-9]{1,18})/(.*)", re.DOTALL)
 
 
@@ -144,7 +149,7 @@ async def filter_log_events(
     if logStreamNames is not None:
         streams = [find_stream(call, group, name) for name in dict.fromkeys(logStreamNames)]
     else:
-        streams = list(call.service.streams(group, logStreamNamePrefix or ""))
+        streams = None
     token = FILTER_TOKEN.fullmatch(nextToken) if nextToken is not None else None
     if nextToken is not None and token is None:
         raise invalid("The specified nextToken is invalid.")
@@ -156,22 +161,93 @@ async def filter_log_events(
         limit=limit,
         after=(int(token[2]), token[4], int(token[3])) if token else None,
     )
-    files = [(stream_name(stream), call.service.file(stream)) for stream in streams]
-    return await asyncio.to_thread(run_search, files, search)
+    prefix = logStreamNamePrefix or ""
+
+    def work() -> dict[str, Any]:
+        found = call.service.streams(group, prefix) if streams is None else streams
+        return run_search(sources(call.service, found, search), search)
+
+    return await asyncio.to_thread(work)
 
 
-def run_search(files: list[tuple[str, Path]], search: Search) -> dict[str, Any]:
-    """Look through the files; a token says where to go on when there may be more."""
+class Source(NamedTuple):
+    """A stream that has events in the time looked for; `bound_ms` is where they begin, from
+    where the search comes.
+    """
+
+    bound_ms: int
+    name: str
+    path: Path
+
+
+def sources(logs: Logs, streams: Iterable[Resource], search: Search) -> list[Source]:
+    """Return the streams that may have what is looked for, in the order in which they may.
+
+    What a stream holds is known unless it has changed: those that are out of the time looked for,
+    and those behind what is shown, are not opened.
+    """
+    start_ms, end_ms = search.start_ms, search.end_ms
+    if search.after is not None and search.forward:
+        start_ms = max(start_ms, search.after[0])
+    elif search.after is not None:
+        end_ms = min(end_ms, search.after[0])
+    found: list[Source] = []
+    for stream in streams:
+        extent = logs.extent(stream)
+        if extent.first_ms is None or extent.last_ms is None:
+            continue
+        if extent.first_ms <= end_ms and extent.last_ms >= start_ms:
+            bound_ms = extent.first_ms if search.forward else extent.last_ms
+            found.append(Source(bound_ms, stream_name(stream), logs.file(stream)))
+    return sorted(found, reverse=not search.forward)
+
+
+@dataclass(slots=True)
+class Waiting:
+    """A stream's next record, and those after it."""
+
+    key: Key
+    place: Placed
+    rest: Iterator[tuple[Key, Placed]]
+    forward: bool
+
+    def __lt__(self, other: Waiting) -> bool:
+        """Tell whether this record comes before the other's."""
+        return self.key < other.key if self.forward else other.key < self.key
+
+
+def merge(found: Iterable[Source], search: Search) -> Iterator[tuple[Key, Placed]]:
+    """Yield the records of all streams in the order of the search; each is opened in its time."""
+    unopened, heap = deque(found), list[Waiting]()
+    while True:
+        while unopened and (not heap or reached(unopened[0], heap[0])):
+            source = unopened.popleft()
+            records = scan(source.path, source.name, search)
+            if (first := next(records, None)) is not None:
+                heapq.heappush(heap, Waiting(*first, records, search.forward))
+        if not heap:
+            return
+        waiting = heap[0]
+        yield waiting.key, waiting.place
+        if (following := next(waiting.rest, None)) is not None:
+            heapq.heapreplace(heap, Waiting(*following, waiting.rest, search.forward))
+        else:
+            heapq.heappop(heap)
+
+
+def reached(source: Source, waiting: Waiting) -> bool:
+    """Tell whether a stream may have a record before the one that is next."""
+    at_ms = waiting.key[0]
+    return source.bound_ms <= at_ms if waiting.forward else source.bound_ms >= at_ms
+
+
+def run_search(found: Sequence[Source], search: Search) -> dict[str, Any]:
+    """Look through the streams; a token says where to go on when there may be more."""
     events: list[dict[str, Any]] = []
     size = seen = 0
     last: tuple[int, str, int] | None = None
     more = False
-    merged = heapq.merge(
-        *[scan(path, name, search) for name, path in files if path.exists()],
-        key=lambda found: found[0],
-        reverse=not search.forward,
-    )
-    for key, place in merged:
+    for key, place in merge(found, search):
         length = place.end - place.start + EVENT_BYTES
         full = len(events) == search.limit or (events and size + length > PAGE_BYTES)
         if full or seen == SCANNED:
@@ -188,7 +264,7 @@ def run_search(files: list[tuple[str, Path]], search: Search) -> dict[str, Any]:
     return result
 
 
-def scan(path: Path, name: str, search: Search) -> Iterator[tuple[tuple[int, str, int], Placed]]:
+def scan(path: Path, name: str, search: Search) -> Iterator[tuple[Key, Placed]]:
     """Yield a stream's records in the range, after the token's, with their place in the order.
 
     The file is closed between chunks: a group may have more streams than a process open files.

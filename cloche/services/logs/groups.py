@@ -1,5 +1,6 @@
 """Operations on groups and streams."""
 
+import asyncio
 import re
 from typing import Any
 
@@ -8,7 +9,7 @@ from cloche.core.errors import AwsError, unsupported
 from cloche.operation import Call, operation
 from cloche.records.errors import AlreadyExists, Conflict
 from cloche.records.resource import Resource
-from cloche.services.logs.logs import GROUP, Extent, Logs, stream_name
+from cloche.services.logs.logs import Extent, Logs, stream_name
 from cloche.services.logs.lookup import find_group, find_stream, invalid
 
 PAGE = 50
@@ -69,7 +70,7 @@ def aborted() -> AwsError:
 
 
 @operation(resource="log-group:*")
-def describe_log_groups(
+async def describe_log_groups(
     call: Call[Logs],
     *,
     logGroupNamePrefix: str | None = None,
@@ -80,26 +81,25 @@ def describe_log_groups(
     """Return the groups by name. `storedBytes` counts what their files hold now."""
     if logGroupNamePrefix is not None and logGroupNamePattern is not None:
         raise invalid("LogGroup name prefix and LogGroup name pattern are mutually exclusive")
-    names = sorted(
-        group.name
-        for group in call.service.store.each(GROUP)
-        if (group.account, group.region) == (call.account, call.region)
-        and group.name.startswith(logGroupNamePrefix or "")
-        and (logGroupNamePattern or "") in group.name
-        and (nextToken is None or group.name > nextToken)
+    found = call.service.groups(
+        call.account,
+        call.region,
+        logGroupNamePrefix or "",
+        logGroupNamePattern or "",
+        nextToken,
+        limit + 1,
     )
-    groups = [call.service.group(call.account, call.region, name) for name in names[:limit]]
-    result: dict[str, Any] = {
-        "logGroups": [described_group(call, group) for group in groups if group is not None]
-    }
-    if len(names) > limit:
-        result["nextToken"] = names[limit - 1]
+    shown = found[:limit]
+    sizes = await asyncio.to_thread(lambda: [call.service.stored_bytes(each) for each in shown])
+    groups = [described_group(each, size) for each, size in zip(shown, sizes, strict=True)]
+    result: dict[str, Any] = {"logGroups": groups}
+    if len(found) > limit:
+        result["nextToken"] = shown[-1].name
     return result
 
 
-def described_group(call: Call[Logs], group: Resource) -> dict[str, Any]:
+def described_group(group: Resource, stored: int) -> dict[str, Any]:
     """Return a group as the API shows it."""
-    stored = sum(call.service.extent(stream).stored_bytes for stream in call.service.streams(group))
     return {
         "logGroupName": group.name,
         "creationTime": to_ms(group.created),
@@ -112,7 +112,7 @@ def described_group(call: Call[Logs], group: Resource) -> dict[str, Any]:
 
 
 @operation(resource="log-group:{logGroupName}")
-def describe_log_streams(
+async def describe_log_streams(
     call: Call[Logs],
     *,
     logGroupName: str | None = None,
@@ -131,21 +131,39 @@ def describe_log_streams(
     by_time = orderBy == "LastEventTime"
     if by_time and logStreamNamePrefix:
         raise invalid("Cannot order by LastEventTime with a logStreamNamePrefix.")
-    entries: list[tuple[tuple[int, str], Resource]] = []
-    for stream in call.service.streams(group, logStreamNamePrefix):
-        last_ms = (call.service.extent(stream).last_ms or 0) if by_time else 0
-        entries.append(((last_ms, stream_name(stream)), stream))
-    entries.sort(key=lambda entry: entry[0], reverse=descending)
-    if nextToken is not None:
-        after = place_of(nextToken)
-        entries = [e for e in entries if (e[0] < after if descending else e[0] > after)]
-    page = entries[:limit]
+    after = None if nextToken is None else place_of(nextToken)
+    if by_time:
+        page, more = await asyncio.to_thread(newest, call.service, group, after, descending, limit)
+    else:
+        name = None if after is None else after[1]
+        found = call.service.page(group, logStreamNamePrefix, name, descending, limit + 1)
+        page = [((0, stream_name(each)), each) for each in found.resources[:limit]]
+        more = len(found.resources) > limit
+    streams = [stream for _, stream in page]
+    extents = await asyncio.to_thread(lambda: [call.service.extent(each) for each in streams])
     result: dict[str, Any] = {
-        "logStreams": [described_stream(stream, call.service.extent(stream)) for _, stream in page]
+        "logStreams": [described_stream(*each) for each in zip(streams, extents, strict=True)]
     }
-    if len(entries) > limit:
+    if more:
         result["nextToken"] = "{}/{}".format(*page[-1][0])
     return result
+
+
+def newest(
+    logs: Logs, group: Resource, after: tuple[int, str] | None, descending: bool, limit: int
+) -> tuple[list[tuple[tuple[int, str], Resource]], bool]:
+    """Return a page of streams by the time of their last events, and whether more remain.
+
+    All are looked at, each read only when it has changed. Blocks: call it from a thread.
+    """
+    entries = [
+        ((logs.extent(stream).last_ms or 0, stream_name(stream)), stream)
+        for stream in logs.streams(group)
+    ]
+    if after is not None:
+        entries = [e for e in entries if (e[0] < after if descending else e[0] > after)]
+    entries.sort(key=lambda entry: entry[0], reverse=descending)
+    return entries[:limit], len(entries) > limit
 
 
 def place_of(token: str) -> tuple[int, str]:

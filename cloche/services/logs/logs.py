@@ -7,19 +7,24 @@ colon).
 import asyncio
 import contextlib
 import hashlib
+import json
+import os
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
 
 from cloche.core.arn import Arn
 from cloche.records.errors import AlreadyExists, Conflict
-from cloche.records.resource import Listing, Resource
+from cloche.records.resource import Listing, Page, Resource
 from cloche.records.store import Store
 from cloche.services.logs.files import LogFile, LogRecord, read_from
 
 GROUP, STREAM = "log-group", "log-stream"
 CLIENT, PLATFORM = "client", "platform"  # who writes a stream: PutLogEvents, or the engine
+KNOWN = 50_000  # streams whose extent is remembered
+QUICK_S, REST = 0.01, 50  # a look at a group's files that is quick; times as long they rest after
 NAME_BYTES = 180  # a longer file name is cut, and told apart by its hash
 
 
@@ -33,12 +38,22 @@ class Extent:
     ingested_ms: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Size:
+    """What a group's files held; `until`, by the monotonic clock, that is near enough."""
+
+    total: int
+    until: float
+
+
 class Logs:
     """Knows every log group and stream, and the file behind each stream."""
 
     def __init__(self, store: Store, folder: Path) -> None:
         self.store, self.folder = store, folder
         self.locks: dict[str, asyncio.Lock] = {}
+        self.extents: dict[str, tuple[tuple[int, int, int], Extent]] = {}
+        self.sizes: dict[Path, Size] = {}
 
     async def open_stream(self, account: str, region: str, group: str, stream: str) -> Path:
         """Return the file that the stream's writer appends to; makes group and stream.
@@ -87,6 +102,22 @@ class Logs:
                 await self.delete_stream(stream)
         await self.store.delete(group)
 
+    def groups(
+        self, account: str, region: str, prefix: str, contains: str, after: str | None, limit: int
+    ) -> list[Resource]:
+        """Return groups by name, after a name: those that begin with, and have, a text."""
+        wanted = Listing(
+            kind=GROUP,
+            account=account,
+            region=region,
+            name_prefix=prefix or None,
+            name_has=contains or None,
+            sort_by="name",
+            limit=limit,
+            after=None if after is None else json.dumps([after]),
+        )
+        return list(self.store.page(wanted).resources)
+
     # ------------------------------------------------------------------ streams
 
     def stream(self, account: str, region: str, group: str, name: str) -> Resource | None:
@@ -110,15 +141,22 @@ class Logs:
         await self.store.delete(stream)
         self.file(stream).unlink(missing_ok=True)
         self.locks.pop(stream.arn, None)
+        self.extents.pop(stream.arn, None)
+
+    def page(
+        self, group: Resource, prefix: str, after: str | None, descending: bool, limit: int
+    ) -> Page:
+        """Return some of a group's streams by name, those after the stream `after`."""
+        token = None if after is None else json.dumps([f"{group.name}:{after}"])
+        wanted = listing(group, prefix, token)
+        return self.store.page(replace(wanted, descending=descending, limit=limit))
 
     def streams(self, group: Resource, prefix: str = "") -> Iterator[Resource]:
         """Yield a group's streams whose names begin with the prefix, by name."""
         after: str | None = None
         while True:
             page = self.store.page(listing(group, prefix, after))
-            for stream in page.resources:
-                if stream.name.startswith(f"{group.name}:{prefix}"):  # case counts, as on AWS
-                    yield stream
+            yield from page.resources
             if (after := page.next_token) is None:
                 return
 
@@ -128,14 +166,44 @@ class Logs:
 
     def extent(self, stream: Resource) -> Extent:
         """Return what a stream holds now."""
+        path = self.file(stream)
         try:
-            with LogFile(self.file(stream)) as log:
+            status = path.stat()
+            state = (status.st_ino, status.st_size, status.st_mtime_ns)
+            known = self.extents.get(stream.arn)
+            if known is not None and known[0] == state:
+                return known[1]
+            with LogFile(path) as log:
                 first, last = log.first(), log.last()
-                if first is None or last is None:
-                    return Extent()
-                return Extent(log.size, first.at_ms, last.at_ms, log.modified_ms)
+                found = Extent()
+                if first is not None and last is not None:
+                    found = Extent(log.size, first.at_ms, last.at_ms, log.modified_ms)
         except FileNotFoundError:
             return Extent()
+        if len(self.extents) >= KNOWN:
+            self.extents.clear()
+        self.extents[stream.arn] = (state, found)
+        return found
+
+    def stored_bytes(self, group: Resource) -> int:
+        """Return how much a group's files hold: looked at again the later the longer that takes.
+
+        Blocks: call it from a thread.
+        """
+        folder = self.folder / group.account / group.region / file_name(group.name)
+        begin = time.monotonic()
+        known = self.sizes.get(folder)
+        if known is not None and begin < known.until:
+            return known.total
+        try:
+            with os.scandir(folder) as entries:
+                total = sum(e.stat().st_size for e in entries if e.name.endswith(".log"))
+        except FileNotFoundError:
+            return 0
+        took_s = time.monotonic() - begin
+        if took_s > QUICK_S:
+            self.sizes[folder] = Size(total, begin + took_s * REST)
+        return total
 
     def lock(self, stream: Resource) -> asyncio.Lock:
         """Return the lock that PutLogEvents to one stream takes turns by."""

@@ -55,8 +55,11 @@ class BlobStore(Protocol):
     def delete(self, *blobs: str) -> None:
         """Remove blobs; those that are gone already are no error."""
 
-    def sweep(self, named: set[str]) -> None:
-        """Remove what a killed server left behind: blobs that no row names."""
+    def sweep(self, named: set[str]) -> set[str]:
+        """Remove what a killed server left behind: blobs that no row names, nor this store made.
+
+        Returns those that have a name and are not there. Others may write meanwhile.
+        """
 
 
 class LocalBlobs:
@@ -76,6 +79,8 @@ class LocalBlobs:
             sync_folder(folder)
         # Not flock: a lock of that kind would live on in processes forked from this one.
         self.lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+        self.made: set[str] = set()  # until it is swept: these may get their rows yet
+        self.swept = False
 
     def _make(self, name: str) -> bool:
         try:
@@ -90,11 +95,17 @@ class LocalBlobs:
 
     def create(self) -> LocalWriter:
         """Return a writer of a new blob."""
-        return LocalWriter(self, blob_id())
+        return LocalWriter(self, self._new())
+
+    def _new(self) -> str:
+        blob = blob_id()
+        if not self.swept:
+            self.made.add(blob)
+        return blob
 
     def copy(self, blob: str) -> str:
         """Return a new blob with the same content: a hard link, or a copy where links run out."""
-        new = blob_id()
+        new = self._new()
         try:
             os.link(self.path(blob), self.path(new))
         except OSError as error:
@@ -122,25 +133,26 @@ class LocalBlobs:
             with contextlib.suppress(FileNotFoundError):
                 self.path(blob).unlink()
 
-    def sweep(self, named: set[str]) -> None:
+    def sweep(self, named: set[str]) -> set[str]:
         """Remove the files that no row names, unless another process has the folder open.
 
-        Call it before anything is written: a file that has no row then can never get one.
+        A file that has no row and was not made by this process can never get one.
         """
         try:
             fcntl.lockf(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             logger.warning("%s is in use by another process: not swept", self.folder)
-            return
-        found = {
-            entry.name: entry.path
-            for name in self.names
-            for entry in os.scandir(self.folder / name)
-        }
-        for name in found.keys() - named:
-            os.unlink(found[name])
-        if lost := named - found.keys():
-            logger.error("%d objects have lost their content, %s first", len(lost), min(lost))
+            return set()
+        missing = set(named)
+        for name in self.names:
+            here = {entry.name: entry.path for entry in os.scandir(self.folder / name)}
+            missing -= here.keys()
+            for blob in here.keys() - named - self.made:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(here[blob])
+        self.swept = True
+        self.made.clear()
+        return missing
 
 
 class LocalWriter:

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
-from cloche.services.s3.storage import successor
+from cloche.records.prefix import successor
 
 FIRST_BATCH, LARGEST_BATCH = 64, 1001  # rows read at a time where there is a delimiter
+BEHIND = 1  # and behind a common prefix, where the next one may follow
 
 
 class Keyed(Protocol):
@@ -71,9 +72,12 @@ def scan(
     while place is not None and not found.truncated:
         rows = fetch(place[0], end, batch, place[1])
         place = add(found, rows, prefix, delimiter, limit)
-        if place is not None and not place[1] and len(rows) < batch:
+        if place is not None and place[1]:
+            batch = BEHIND
+        elif len(rows) < batch:
             break
-        batch = min(batch * 2, LARGEST_BATCH)
+        else:
+            batch = min(batch * 2, LARGEST_BATCH)
     return found
 
 

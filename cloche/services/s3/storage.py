@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,7 @@ from cloche.core.clock import from_ms, to_ms
 from cloche.core.errors import AwsError
 from cloche.records import objects as rows
 from cloche.records.objects import BucketRow, ObjectRow
+from cloche.records.prefix import successor
 from cloche.records.store import Store
 from cloche.services.s3.blobs import PIECE, BlobStore, LocalBlobs, link_or_copy
 from cloche.services.s3.document import Document, Texts, dump
@@ -26,6 +28,7 @@ from cloche.services.s3.errors import no_such_bucket, no_such_key
 from cloche.services.s3.verify import Verified
 
 T = TypeVar("T")
+logger = logging.getLogger("cloche.s3")
 PAGE = 1000  # objects read from the index at a time
 DEFAULT_TYPE = "binary/octet-stream"
 THREADS = 16
@@ -94,7 +97,15 @@ class S3:
         self.blobs: BlobStore = LocalBlobs(blobs) if isinstance(blobs, Path) else blobs
         self.verified = Verified()
         self.pool = ThreadPoolExecutor(THREADS, thread_name_prefix="s3")
-        self.blobs.sweep(rows.blobs(store.read()))
+        self.swept = self.pool.submit(self._sweep)
+
+    def _sweep(self) -> None:
+        """Clear away what a killed server left behind, while this one serves already."""
+        lost = self.blobs.sweep(rows.blobs(self.store.read()))
+        if lost:  # those that were removed since the rows were read are none
+            lost &= rows.blobs(self.store.read())
+        if lost:
+            logger.error("%d objects have lost their content, %s first", len(lost), min(lost))
 
     def close(self) -> None:
         """Wait for what is being written or removed."""
@@ -292,16 +303,3 @@ class S3:
             return found or new, found is None
 
         return await self.store.write(change)
-
-
-def successor(prefix: str) -> str | None:
-    """Return the least text above all that begin with `prefix`; None: there is none.
-
-    Texts compare by code point, which is the order of their UTF-8 bytes.
-    """
-    while prefix:
-        code = ord(prefix[-1]) + 1
-        if code <= 0x10FFFF:
-            return prefix[:-1] + chr(0xE000 if 0xD800 <= code <= 0xDFFF else code)
-        prefix = prefix[:-1]
-    return None

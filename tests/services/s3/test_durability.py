@@ -115,6 +115,7 @@ def test_kill_9_loses_no_acknowledged_object(tmp_path: Path) -> None:
         else:
             assert hashlib.md5(found.path.read_bytes()).hexdigest() == found.etag
             assert found.etag in allowed, key
+    s3.swept.result(60)
     named = {found.path for found in s3.list("kill-1")}
     assert set((tmp_path / "blobs").glob("??/*")) == named  # orphans are swept
     assert puts > ROUNDS * WRITERS
@@ -141,9 +142,22 @@ async def test_orphans_are_swept_at_start_only(home: tuple[Store, S3, Path]) -> 
     path = s3.blobs.path(orphan.blob)
     assert path.exists()
     again = S3(store, folder / "blobs")
+    again.swept.result(60)
     assert not path.exists()
     assert kept.path.read_bytes() == b"kept"
     again.close()
+
+
+def test_what_is_written_meanwhile_is_not_swept(tmp_path: Path) -> None:
+    blobs = blobs_module.LocalBlobs(tmp_path / "blobs")
+    before, lost = blobs_module.LocalBlobs(tmp_path / "blobs").create(), "0" * 32
+    before.keep()
+    mine = blobs.create()
+    mine.keep()
+    copied = blobs.copy(mine.blob)
+    assert blobs.sweep({lost}) == {lost}
+    assert not blobs.path(before.blob).exists()
+    assert blobs.path(mine.blob).exists() and blobs.path(copied).exists()
 
 
 def test_a_store_in_use_by_another_process_is_not_swept(

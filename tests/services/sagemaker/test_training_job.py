@@ -96,7 +96,8 @@ def test_job_waits_for_its_turn(trainer: Trainer) -> None:
     second = trainer.start("import time; print('AT', time.time())", ResourceConfig=everything)
     wait_for(lambda: trainer.describe(second)["SecondaryStatus"] == "Pending")
     message = trainer.describe(second)["SecondaryStatusTransitions"][-1]["StatusMessage"]
-    assert message.startswith("Waiting for capacity: ") and " of " in message
+    assert message.startswith("Waiting for capacity: needs ") and " of " in message
+    assert message.endswith(f" are free; held by training job {first}")
     ends = [trainer.ended(name) for name in (first, second)]
     assert [job["TrainingJobStatus"] for job in ends] == ["Completed", "Completed"]
     assert ends[1]["SecondaryStatusTransitions"][3]["Status"] == "Training"

@@ -246,7 +246,7 @@ async def test_older_job_goes_first(world: World) -> None:
     await world.loop.step(world.job("younger").resource)
     assert world.job("younger").secondary is S.PENDING
     assert world.job("younger").progress.transitions[-1].message == (
-        "Waiting for capacity: older training jobs are waiting"
+        "Waiting for capacity: older training jobs are waiting: older"
     )
     await world.loop.step(older)
     await world.until(S.TRAINING, "younger")

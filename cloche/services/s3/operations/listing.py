@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import Mapping
 from functools import partial
@@ -11,6 +12,7 @@ from cloche.core.clock import from_ms
 from cloche.operation import Call, Result, operation
 from cloche.records import objects as rows
 from cloche.records.objects import ObjectRow, UploadRow
+from cloche.records.store import Store
 from cloche.services.s3.document import load
 from cloche.services.s3.errors import invalid_argument
 from cloche.services.s3.requests import Owner, bucket_of, owner_of
@@ -55,16 +57,27 @@ def entry(row: ObjectRow, write: partial[str], owner: Owner | None) -> dict[str,
     return shown
 
 
-def scan_objects(
+async def scan_objects(
     call: Call[S3], bucket: str, prefix: str, delimiter: str, after: str, limit: int
 ) -> Entries[ObjectRow]:
     """Return one page of a bucket's objects."""
-    connection = call.store.read()
 
     def fetch(start: str, end: str | None, limit: int, inclusive: bool) -> list[ObjectRow]:
-        return rows.objects(connection, bucket, start, end, limit, inclusive)
+        return rows.objects(call.store.read(), bucket, start, end, limit, inclusive)
 
-    return scan(fetch, prefix, delimiter, after, limit)
+    return await asyncio.to_thread(scan, fetch, prefix, delimiter, after, limit)
+
+
+def fetch_uploads(
+    store: Store, bucket: str, start: str, end: str | None, limit: int, inclusive: bool
+) -> list[UploadRow]:
+    """Return uploads by key, as many as `limit` or more: all of a key are together."""
+    found = rows.uploads(store.read(), bucket, start, end, limit, inclusive)
+    if len(found) < limit:
+        return found
+    last = found[-1].key
+    whole = rows.uploads(store.read(), bucket, last, last + "\0", ALL, True)
+    return [row for row in found if row.key != last] + whole
 
 
 def contents(
@@ -85,7 +98,7 @@ def given(members: Mapping[str, object | None]) -> dict[str, object]:
 
 
 @operation(resource="{Bucket}")
-def list_objects(
+async def list_objects(
     call: Call[S3],
     *,
     Bucket: str,
@@ -99,7 +112,7 @@ def list_objects(
     """Return the objects after `Marker`; NextMarker only where there is a delimiter."""
     bucket = bucket_of(call, Bucket, ExpectedBucketOwner)
     limit, write = checked_limit("max-keys", MaxKeys), encoder(EncodingType)
-    found = scan_objects(call, Bucket, Prefix or "", Delimiter or "", Marker or "", limit)
+    found = await scan_objects(call, Bucket, Prefix or "", Delimiter or "", Marker or "", limit)
     return {
         "Name": Bucket,
         "Prefix": write(Prefix or ""),
@@ -117,7 +130,7 @@ def list_objects(
 
 
 @operation(resource="{Bucket}")
-def list_objects_v2(
+async def list_objects_v2(
     call: Call[S3],
     *,
     Bucket: str,
@@ -134,7 +147,7 @@ def list_objects_v2(
     bucket = bucket_of(call, Bucket, ExpectedBucketOwner)
     limit, write = checked_limit("max-keys", MaxKeys), encoder(EncodingType)
     after = StartAfter or "" if ContinuationToken is None else place(ContinuationToken)
-    found = scan_objects(call, Bucket, Prefix or "", Delimiter or "", after, limit)
+    found = await scan_objects(call, Bucket, Prefix or "", Delimiter or "", after, limit)
     return {
         "Name": Bucket,
         "Prefix": write(Prefix or ""),
@@ -171,7 +184,7 @@ def place(token: str) -> str:
 
 
 @operation(resource="{Bucket}")
-def list_multipart_uploads(
+async def list_multipart_uploads(
     call: Call[S3],
     *,
     Bucket: str,
@@ -186,16 +199,16 @@ def list_multipart_uploads(
     """Return the uploads under way by key and start, after the markers."""
     bucket_of(call, Bucket, ExpectedBucketOwner)
     limit, write = checked_limit("max-uploads", MaxUploads), encoder(EncodingType)
-    connection = call.store.read()
     prefix, key, id = Prefix or "", KeyMarker or "", UploadIdMarker or ""
+    fetch = partial(fetch_uploads, call.store, Bucket)
 
-    def fetch(start: str, end: str | None, _limit: int, inclusive: bool) -> list[UploadRow]:
-        return rows.uploads(connection, Bucket, start, end, ALL, inclusive)
+    def page() -> Entries[UploadRow]:
+        # Further uploads of the key that the page before ended with.
+        same = fetch(key, key + "\0", ALL, True) if key and id else []
+        resumed = [row for row in same if row.id > id]
+        return scan(fetch, prefix, Delimiter or "", key, limit, resumed)
 
-    # Further uploads of the key that the page before ended with.
-    same = fetch(key, key + "\0", ALL, True) if key and id else []
-    resumed = [row for row in same if row.id > id]
-    found = scan(fetch, prefix, Delimiter or "", key, limit, resumed)
+    found = await asyncio.to_thread(page)
     last = found.rows[-1] if found.rows else None
     ends_in_prefix = last is None or (found.prefixes and found.prefixes[-1] > last.key)
     result: dict[str, object] = {

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,7 +19,8 @@ from cloche.engine import InsufficientCapacity, Seen
 from cloche.engine.folders import remove_tree
 from cloche.records.errors import Conflict, StorageFull
 from cloche.records.store import Change, Resource
-from cloche.services.sagemaker.instance import INSTANCE_TYPES, open_doors
+from cloche.services.sagemaker.holders import holders
+from cloche.services.sagemaker.instance import open_doors
 from cloche.services.sagemaker.layers import Asker, Installing, Layer
 from cloche.services.sagemaker.records import (
     ENDINGS,
@@ -38,6 +39,7 @@ from cloche.services.sagemaker.training import (
     checkpoints,
     image,
     rule_run,
+    sampling,
     staged,
     trouble,
     warm_pool_record,
@@ -58,11 +60,11 @@ from cloche.services.sagemaker.training.decide import (
     Watch,
 )
 from cloche.services.sagemaker.training.harvest import Harvest
+from cloche.services.sagemaker.training.line import FAR_S, NEAR, NEAR_S, Line
 from cloche.services.sagemaker.training.outcome import REASON_LIMIT, failure_reason
-from cloche.services.sagemaker.training.watch import NAMESPACE, Sample, usage_data
+from cloche.services.sagemaker.training.watch import Sample
 
 if TYPE_CHECKING:
-    from cloche.services.cloudwatch import Datum
     from cloche.services.sagemaker import SageMaker
 
 logger = logging.getLogger("cloche.sagemaker")
@@ -73,9 +75,7 @@ NO_SPACE = "Insufficient disk space"
 RETRY_S = 0.5  # between two tries for capacity
 FULL_RETRY_S = 5.0  # between two tries for space on the disk
 TRIES = 3  # to prepare a job, where the reason is none of its own
-# Between two looks at a running job, and two samples of what it uses: soon while it is young.
-FIRST_LOOK_S, LAST_LOOK_S = 0.1, 1.0
-FIRST_SAMPLE_S, LAST_SAMPLE_S = 1.0, 5.0
+FIRST_LOOK_S, LAST_LOOK_S = 0.1, 1.0  # between two looks at a running job: soon while it is young
 
 S = SecondaryStatus
 
@@ -101,15 +101,20 @@ class TrainingJobs:
     sagemaker: SageMaker
     kind: str = TRAINING_JOB
     remembered: dict[str, Remembered] = field(default_factory=dict)
+    woken: list[Callable[[str], None]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         sagemaker = self.sagemaker
         self.data = DataWarnings(sagemaker.config.home.data_checks, sagemaker.store.clock)
         self.checkpoints = Checkpoints(sagemaker.s3)
+        self.line = Line(self.woken)
 
     def load(self) -> Sequence[Resource]:
         """Return the jobs that have not ended."""
-        return self.sagemaker.store.each(TRAINING_JOB, UNSETTLED)
+        found = self.sagemaker.store.each(TRAINING_JOB, UNSETTLED)
+        if not self.line.filled:
+            self.line.fill(r for r in found if training_job(r).secondary is S.PENDING)
+        return found
 
     def unsettled(self, resource: Resource) -> bool:
         """Tell whether `load` returns a resource that is as this one."""
@@ -131,6 +136,8 @@ class TrainingJobs:
 
     async def act(self, job: TrainingJob) -> float | None:
         """Do what is next for one job."""
+        if job.secondary not in (S.DOWNLOADING, S.PENDING):
+            self.line.leave(job.resource)
         seen = await asyncio.to_thread(self.sagemaker.engine.see, h.gang_of(job))
         plan = attempts.plan(job, seen, self.sagemaker.store.clock.now())
         match plan:
@@ -174,6 +181,8 @@ class TrainingJobs:
     async def launch(self, job: TrainingJob) -> float:
         """Present the input and start the hosts; or write down what it waits for."""
         sagemaker, kept = self.sagemaker, self.kept(job)
+        if job.secondary is S.PENDING and self.line.waits(job.resource):
+            return await self.queue(job)
         try:
             if not kept.prepared:
                 await asyncio.to_thread(h.prepare, job, sagemaker.s3, sagemaker.config)
@@ -186,8 +195,8 @@ class TrainingJobs:
             layer = await self.layer(job)
             if isinstance(layer, Installing):
                 return await self.wait(job, job.secondary, "Installing requirements.txt")
-            if self.others_wait(job):
-                return await self.queue(job, "older training jobs are waiting")
+            if self.line.waits(job.resource):
+                return await self.queue(job)
             mls = h.mls_of(job, sagemaker.config)
             await asyncio.to_thread(checkpoints.restore, sagemaker.s3, h.synced(job), mls)
             logs = await self.logs(job)
@@ -200,7 +209,7 @@ class TrainingJobs:
         except Exception as error:
             return await self.unprepared(job, error)
         if isinstance(placed, InsufficientCapacity):
-            return await self.queue(job, placed.message)
+            return await self.queue(job, placed)
         folder, log = h.ground_of(job, sagemaker.config).channels, logs[job.hosts[0]]
         warn = self.data.warn(job.request["InputDataConfig"], folder, log)
         kept.check = asyncio.create_task(warn)
@@ -221,9 +230,23 @@ class TrainingJobs:
             failure = f"InternalServerError: The job could not be prepared: {told}"
         return await self.give_up(job, failure)
 
-    async def queue(self, job: TrainingJob, reason: str) -> float:
-        """Write down that the job waits for capacity."""
-        return await self.wait(job, S.PENDING, f"Waiting for capacity: {reason}")
+    async def queue(self, job: TrainingJob, refused: InsufficientCapacity | None = None) -> float:
+        """Write down that the job waits for capacity, and who holds it; None: older ones wait."""
+        before = self.line.enter(job.resource)
+        if refused is not None:
+            reason = refused.message.removeprefix(f"{h.gang_of(job)} ")
+            if refused.holders != self.line.holders:
+                names = await asyncio.to_thread(holders, self.sagemaker.store, refused.holders)
+                self.line.hold(refused.holders, names)
+            text = f"Waiting for capacity: {reason}{self.line.held}"
+            return await self.wait(job, S.PENDING, text)
+        await self.wait(job, S.PENDING, f"Waiting for capacity: {self.line.reason(before)}")
+        pause_s = NEAR_S if before <= NEAR else FAR_S
+        wait_s: int | None = job.request["StoppingCondition"].get("MaxWaitTimeInSeconds")
+        if wait_s is None:
+            return pause_s
+        age_s = (self.sagemaker.store.clock.now() - job.resource.created).total_seconds()
+        return max(RETRY_S, min(pause_s, wait_s - age_s))
 
     async def wait(self, job: TrainingJob, status: SecondaryStatus, message: str) -> float:
         """Write down what the job waits for, if it is news."""
@@ -247,6 +270,7 @@ class TrainingJobs:
         """Write down that the job will fail although nothing ran, or that it is tried again."""
         if attempts.retried(job, failure):
             return await self.leave(job, attempts.Leave(S.RESTARTING, failure))
+        self.line.leave(job.resource)
         progress = replace(
             job.progress, ending=S.FAILED, failure=failure[:REASON_LIMIT], uploaded=True
         )
@@ -278,6 +302,7 @@ class TrainingJobs:
 
     async def started(self, job: TrainingJob) -> float:
         """Open the doors and write down that the hosts run."""
+        self.line.leave(job.resource)
         await self.open_doors(job)
         await self.write(job, job.progress.go(S.TRAINING, self.sagemaker.store.clock.now()))
         return FIRST_LOOK_S
@@ -402,13 +427,6 @@ class TrainingJobs:
         now = to_ms(self.sagemaker.store.clock.now())
         return (now - (job.progress.started_ms or now)) / 1000
 
-    def others_wait(self, job: TrainingJob) -> bool:
-        """Return whether an older job waits for capacity: it goes first."""
-        mine = (job.resource.created, job.resource.name)
-        jobs = self.sagemaker.store.each(TRAINING_JOB, (TrainingJobStatus.IN_PROGRESS,))
-        older = [training_job(r) for r in jobs if (r.created, r.name) < mine]
-        return any(other.secondary is S.PENDING for other in older)
-
     async def open_doors(self, job: TrainingJob) -> None:
         """Serve the platform to the hosts, unless the network is isolated."""
         await open_doors(
@@ -449,26 +467,8 @@ class TrainingJobs:
 
     async def sample(self, job: TrainingJob) -> None:
         """Put what the hosts use to CloudWatch, when it is time."""
-        kept, now = self.kept(job), self.sagemaker.store.clock.now()
-        before = kept.sample
-        pause_s = min(LAST_SAMPLE_S, max(FIRST_SAMPLE_S, self.age_s(job) / 10))
-        if before is not None and (now - before.at).total_seconds() < pause_s:
-            return
-        usage = await asyncio.to_thread(self.sagemaker.engine.usage, h.gang_of(job))
-        kept.sample = Sample(now, usage)
-        if before is not None:
-            capacity = await asyncio.to_thread(self.sagemaker.engine.capacity)
-            memory_mib = {
-                host: max(1, min(INSTANCE_TYPES[g.instance_type].memory_mib, capacity.memory_mib))
-                for g in job.groups
-                for host in g.hosts
-            }
-            await self.put_data(job, usage_data(job.resource.name, before, kept.sample, memory_mib))
-
-    async def put_data(self, job: TrainingJob, data: Sequence[Datum]) -> None:
-        """Put data points of the job to CloudWatch."""
-        r = job.resource
-        await self.sagemaker.cloudwatch.put(r.account, r.region, NAMESPACE, data)
+        kept = self.kept(job)
+        kept.sample = await sampling.sample(job, kept.sample, self.age_s(job), self.sagemaker)
 
     async def put_checkpoints(self, job: TrainingJob, *, strict: bool) -> None:
         """Put what is left of the checkpoints to S3; the hosts have ended.
@@ -492,6 +492,7 @@ class TrainingJobs:
         if remembered is not None:
             remembered.harvest.close()
         self.checkpoints.forget(h.mls_of(job, sagemaker.config))
+        self.line.freed()
 
     async def clear_sandboxes(self, job: TrainingJob) -> None:
         """Let go of the hosts and their private folders."""
