@@ -271,10 +271,8 @@ class TrainingJobs:
         if attempts.retried(job, failure):
             return await self.leave(job, attempts.Leave(S.RESTARTING, failure))
         self.line.leave(job.resource)
-        progress = replace(
-            job.progress, ending=S.FAILED, failure=failure[:REASON_LIMIT], uploaded=True
-        )
-        await self.write(job, progress)
+        failed = {"ending": S.FAILED, "failure": failure[:REASON_LIMIT], "uploaded": True}
+        await self.write(job, replace(job.progress, **failed))
         return 0.0
 
     async def leave(self, job: TrainingJob, plan: attempts.Leave) -> float:
