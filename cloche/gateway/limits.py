@@ -19,7 +19,8 @@ FORM_BYTES = 4 * 1024 * 1024
 
 # ------------------------------------------------------------ what is parsed
 # PutMetricData takes 1,000 metrics of 150 values and 150 counts.
-NODES = 500_000  # values of a document: JSON, CBOR, XML
+NODES = 500_000  # values of a document: JSON, CBOR
+ELEMENTS = 100_000  # of XML: CompleteMultipartUpload takes 10,000 parts of several each
 DEPTH = 64
 FORM_FIELDS = 100_000
 FORM_NODES = 250_000  # parts of all names of a form

@@ -7,7 +7,7 @@ from typing import Any
 from xml.etree.ElementTree import Element, ParseError, TreeBuilder, XMLParser
 from xml.sax.saxutils import escape, quoteattr
 
-from cloche.gateway.limits import DEPTH, NODES
+from cloche.gateway.limits import DEPTH, ELEMENTS
 from cloche.gateway.scalars import Malformed, read_text, write_text
 from cloche.gateway.shapes import Field, Shape
 
@@ -47,8 +47,8 @@ class Builder(TreeBuilder):
         self.count += 1
         if self.depth > DEPTH:
             raise Malformed(f"nested more than {DEPTH} deep")
-        if self.count > NODES:
-            raise Malformed(f"more than {NODES} elements")
+        if self.count > ELEMENTS:
+            raise Malformed(f"more than {ELEMENTS} elements")
         return super().start(tag.rpartition("}")[2], attributes)
 
     def end(self, tag: str, /) -> Element:

@@ -7,6 +7,7 @@ client gets meanwhile; never how long the attacker's own request took.
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import resource
 import socket
@@ -27,13 +28,18 @@ from cloche.gateway.limits import NODES
 from cloche.testing.platform import Platform
 
 MIB = 1024 * 1024
+ROUNDS = 8
 FORM = {"content-type": "application/x-www-form-urlencoded"}
 
 
 @pytest.fixture(scope="module")
-def keys(platform: Platform) -> Keys:
+def keys(platform: Platform) -> Iterator[Keys]:
     platform.client("s3").create_bucket(Bucket="load")
-    return keys_of(platform)
+    # The tests' own heap is none of the server's: its collection is not what is measured.
+    gc.collect()
+    gc.freeze()
+    yield keys_of(platform)
+    gc.unfreeze()
 
 
 def cpu(platform: Platform, what: Callable[[], Any]) -> tuple[float, Any]:
@@ -50,11 +56,17 @@ def cpu(platform: Platform, what: Callable[[], Any]) -> tuple[float, Any]:
 def linear(platform: Platform, attempt: Callable[[int], Answer], size: int) -> list[Answer]:
     """Send an attempt of a size and of twice the size; its cost at most 2.5 times as much."""
     attempt(size // 10)  # what is made once
-    tries = [[cpu(platform, lambda n=n: attempt(n)) for _ in range(3)] for n in (size, 2 * size)]
-    once, twice = (min(cost for cost, _ in these) for these in tries)
-    # Below that the clock's own noise, and the server's other work, is greater.
-    assert twice <= max(0.2, 2.5 * once), (once, twice)
-    return [answer for these in tries for _, answer in these]
+    once = twice = float("inf")
+    answers: list[Answer] = []
+    # The least of several: what the machine's other work adds, it does not add each time.
+    for _ in range(ROUNDS):
+        for count in (size, 2 * size):
+            spent, answer = cpu(platform, lambda n=count: attempt(n))
+            answers.append(answer)
+            once, twice = (min(once, spent), twice) if count == size else (once, min(twice, spent))
+        if twice <= 2.5 * once:
+            return answers
+    raise AssertionError(f"{once:.3f} s for {size}, {twice:.3f} s for twice as much")
 
 
 def connected(keys: Keys) -> socket.socket:
@@ -308,9 +320,10 @@ def test_wide_xml(platform: Platform, keys: Keys) -> None:
     def attempt(count: int) -> Answer:
         return xml_call(keys, b"<Delete>" + b"<a/>" * count + b"</Delete>")
 
-    linear(platform, attempt, 100_000)
-    spent, answer = cpu(platform, lambda: attempt(4_000_000))
-    assert answer.status in (0, 413) and spent < 0.5, (answer.status, spent)
+    linear(platform, attempt, 45_000)
+    for count in (1_000_000, 4_000_000):
+        spent, answer = cpu(platform, lambda n=count: attempt(n))
+        assert answer.status in (0, 400, 413) and spent < 0.5, (answer.status, spent)
 
 
 def form_call(keys: Keys, form: bytes) -> Answer:

@@ -9,7 +9,7 @@ import pytest
 from cloche.core.errors import AwsError
 from cloche.gateway import cbor_values, json_values, query, xml_values
 from cloche.gateway.crowd import Crowd
-from cloche.gateway.limits import DEPTH, FORM_FIELDS, FORM_NAME_PARTS, FORM_NODES, NODES
+from cloche.gateway.limits import DEPTH, ELEMENTS, FORM_FIELDS, FORM_NAME_PARTS, FORM_NODES, NODES
 from cloche.gateway.message import Request
 from cloche.gateway.scalars import Malformed
 
@@ -75,8 +75,9 @@ def test_xml() -> None:
     assert xml_values.load(deep(DEPTH)).tag == "a"
     with pytest.raises(Malformed, match="nested more than 64 deep"):
         xml_values.load(deep(DEPTH + 1))
-    with pytest.raises(Malformed, match=f"more than {NODES} elements"):
-        xml_values.load(b"<a>" + b"<b/>" * NODES + b"</a>")
+    with pytest.raises(Malformed, match=f"more than {ELEMENTS} elements"):
+        xml_values.load(b"<a>" + b"<b/>" * ELEMENTS + b"</a>")
+    assert len(xml_values.load(b"<a>" + b"<b/>" * (ELEMENTS - 1) + b"</a>")) == ELEMENTS - 1
     found = xml_values.load(b'<a xmlns="urn:x"><b>1</b><!-- c --><b>2</b></a>')
     assert [one.text for one in found.findall("b")] == ["1", "2"]
 
