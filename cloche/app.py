@@ -231,9 +231,10 @@ class Platform:
             now=self.clock.now(),
         )
         token = ids.secret_access_key()
-        owner, local = Owner(self.identity, self.clock, made.role_arn), self.gateway.local
+        self.owner = Owner(self.identity, self.clock, made.role_arn)
+        local = self.gateway.local
         local.token = token
-        local.add(SESSION_PATH, owner.session, access="owner", method="POST")
+        local.add(SESSION_PATH, self.owner.session, access="owner", method="POST")
         local.add(END_PATH, self.end_processes, access="owner", method="POST")
         homes.write_json(
             config.home.credentials,
