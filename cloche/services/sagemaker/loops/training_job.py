@@ -271,8 +271,9 @@ class TrainingJobs:
         if attempts.retried(job, failure):
             return await self.leave(job, attempts.Leave(S.RESTARTING, failure))
         self.line.leave(job.resource)
-        failed = {"ending": S.FAILED, "failure": failure[:REASON_LIMIT], "uploaded": True}
-        await self.write(job, replace(job.progress, **failed))
+        text = failure[:REASON_LIMIT]
+        failed = replace(job.progress, ending=S.FAILED, failure=text, uploaded=True)
+        await self.write(job, failed)
         return 0.0
 
     async def leave(self, job: TrainingJob, plan: attempts.Leave) -> float:
