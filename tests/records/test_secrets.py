@@ -15,7 +15,7 @@ from alembic import command
 
 from cloche.core.clock import ManualClock
 from cloche.core.private import NotPrivate
-from cloche.records import database
+from cloche.records import database, migrate
 from cloche.records.errors import NewerDatabase, NotADatabase
 from cloche.records.secrets import Secrets
 from cloche.records.store import Store
@@ -44,7 +44,7 @@ def older(path: Path) -> None:
     """Make a database as it was before secrets were apart, with keys that came and went."""
     engine = database.connect(f"sqlite:///{path}", "secure_delete=OFF")
     with engine.begin() as connection:
-        config = database.migrations()
+        config = migrate.migrations()
         config.attributes["connection"] = connection
         command.upgrade(config, "0001")
         for (kind, name), document in DOCUMENTS.items():
