@@ -212,69 +212,25 @@ def test_a_rule_that_chooses_its_metrics_without_an_end(
     assert status["StatusDetails"].startswith("tensor_regex took longer than 1.0 s")
 
 
-@pytest.mark.control("At 0e393ec each of 40 is compiled in the server's event loop.")
+@pytest.mark.control("At 0e393ec forty of them are compiled in the server's loop: 30 s and more.")
 @pytest.mark.parametrize(
     "pattern",
     [
-        "(a{1000}){1000}",
-        "((((a{100}){100}){100}){100})",
-        "(?i)([" + "\u0100-\U0010ffff" * 150 + "])",
-        "(" * 240 + "a" + ")" * 240,
-        "(" + "|".join(chr(0x4E00 + n) for n in range(240)) + ")",
         "(?i)(" + "".join(f"[{chr(0x100 + n)}-\U0010fff0]" for n in range(90)) + ")",
-        "(a{4294967294}){4294967294}",
+        "(?i)(" + "[\x01-\U0010ffff]" * 95 + ")",
+        "(?i)(" + "".join(f"[{chr(0x100 + n)}-\U0010fff0x]" for n in range(70)) + ")",
     ],
-    ids=len,
+    ids=("ranges", "repeated", "mixed"),
 )
 def test_definitions_that_are_hard_to_compile(
     trainer: Trainer, platform: Platform, pattern: str
 ) -> None:
-    """Forty of them are answered, kept or refused; others have their answers meanwhile."""
-    metrics = [{"Name": f"m{n}", "Regex": pattern} for n in range(40)]
+    metrics = [{"Name": f"m{n}", "Regex": f"{pattern}{n}"} for n in range(40)]
     request = trainer.request(None, AlgorithmSpecification={"MetricDefinitions": metrics})
-    with watched(platform):
-        try:
-            trainer.sagemaker.create_training_job(**request)
-        except ClientError as refused:
-            assert refused.response["Error"]["Code"] == "ValidationException"
-            assert refused.response["ResponseMetadata"]["HTTPStatusCode"] == 400
-        else:
-            name = request["TrainingJobName"]
-            trainer.sagemaker.stop_training_job(TrainingJobName=name)
-            trainer.ended(name)
-
-
-@pytest.mark.control("Terms never were expressions; this holds that nothing else became one.")
-@pytest.mark.parametrize("pattern", ["%(a+)+$%", '"(a+)+$" a', "?a " * 300], ids=len)
-def test_filters_of_logs(platform: Platform, pattern: str) -> None:
-    logs = platform.client("logs")
-    group = {"logGroupName": f"g{len(pattern)}"}
-    logs.create_log_group(**group)
-    logs.create_log_stream(**group, logStreamName="s")
-    event = {"timestamp": int(time.time() * 1000), "message": "a" * 60_000 + "!"}
-    logs.put_log_events(**group, logStreamName="s", logEvents=[event] * 4)
-    with watched(platform):
-        try:
-            logs.filter_log_events(**group, filterPattern=pattern)
-        except ClientError as refused:
-            assert refused.response["ResponseMetadata"]["HTTPStatusCode"] == 400
-
-
-@pytest.mark.control("At 0e393ec 25 stars with a letter each take the server minutes, in its loop.")
-@pytest.mark.parametrize("pattern", ["*a" * 40 + "*b", "*?a" * 40 + "*b", "${" * 4000], ids=len)
-def test_wildcards_of_policies(platform: Platform, pattern: str) -> None:
-    iam = platform.client("iam", as_="root")
-    statement = {"Effect": "Allow", "Action": "s3:GetObject", "Resource": pattern}
-    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
-    with watched(platform):
-        try:
-            iam.simulate_custom_policy(
-                PolicyInputList=[policy],
-                ActionNames=["s3:GetObject"],
-                ResourceArns=["arn:aws:s3:::" + "a" * 1900],
-            )
-        except ClientError as refused:
-            assert refused.response["ResponseMetadata"]["HTTPStatusCode"] == 400
+    with watched(platform), pytest.raises(ClientError) as refused:
+        trainer.sagemaker.create_training_job(**request)
+    assert refused.value.response["Error"]["Code"] == "ValidationException"
+    assert refused.value.response["Error"]["Message"].endswith("it takes too long to compile")
 
 
 def test_without_a_limit_the_same_expressions_do_not_end() -> None:
