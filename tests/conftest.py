@@ -2,10 +2,10 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import pytest
 
+from cloche.testing.extent import Extent
 from cloche.testing.platform import Platform, start
 
 
@@ -14,18 +14,6 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """A whole platform, one for a module's tests."""
     with start(tmp_path_factory.mktemp("home")) as running:
         yield running
-
-
-@dataclass(frozen=True)
-class Extent:
-    """How far a long check goes: a seeded sample in `make test`, all of it in `make soak`."""
-
-    soak: bool
-    seed: int
-
-    def of(self, sample: int, full: int) -> int:
-        """Return how many: `sample` in `make test`, `full` in `make soak`."""
-        return full if self.soak else sample
 
 
 SOAK = os.environ.get("CLOCHE_SOAK") == "1"

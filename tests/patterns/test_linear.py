@@ -14,7 +14,7 @@ from cloche.patterns import fits
 from cloche.patterns.linear import Unsure, compiled, translate
 
 if TYPE_CHECKING:
-    from conftest import Extent
+    from cloche.testing.extent import Extent
 
 TOKENS = [
     *"abkKsS01_ .:=-,%^$|*+?(){}[]\\/éſ\u212aß٣\x1c\x0b\u00a0",

@@ -21,9 +21,10 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
-from conftest import Extent
 from killed_server import REGISTRY, Server, archive, end_all, until
 from ledger import ADDRESS, Ledger
+
+from cloche.testing.extent import Extent
 
 ROOMY = Path(__file__).with_name("roomy.py")
 BUCKET, ENDPOINT = "ledger-bucket", "steady"
