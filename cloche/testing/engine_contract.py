@@ -3,14 +3,17 @@
 import os
 import shutil
 import signal
+import socket
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cloche.engine import (
+    LISTENING_FD,
     EngineError,
     GangSpec,
     InsufficientCapacity,
@@ -277,6 +280,33 @@ class EngineContract:
         assert outcomes(lab.finished()) == {"h": (0, None)}
         assert lab.log("h") == ["answer 42"]
         wait_until(lambda: lab.engine.doors("gang") is None)
+
+    def test_a_socket_is_handed_in(self, lab: Lab) -> None:
+        """Who connects to it reaches the process, after a restart too; nobody once it has ended."""
+        script = f"""
+            import socket
+            server = socket.socket(fileno={LISTENING_FD})
+            for _ in range(2):
+                line, _ = server.accept()
+                line.sendall(line.recv(10) + b" heard")
+                line.close()
+        """
+        path = lab.folder / "handed" / "s"
+        path.parent.mkdir()
+        process = replace(lab.python("h", script), listening=path)
+        gang = GangSpec(name="gang", processes=(process,))
+        lab.place(gang)
+        for _ in range(2):
+            with socket.socket(socket.AF_UNIX) as line:
+                line.settimeout(30)
+                line.connect(str(path))
+                line.sendall(b"hello")
+                assert line.recv(20) == b"hello heard"
+            lab.engine = lab.make()
+            lab.place(gang)  # it runs already: the socket stays as it is
+        assert outcomes(lab.finished()) == {"h": (0, None)}
+        with socket.socket(socket.AF_UNIX) as line, pytest.raises(ConnectionRefusedError):
+            line.connect(str(path))
 
     def test_usage(self, lab: Lab) -> None:
         """CPU time and memory count children, too; an ended gang uses nothing."""

@@ -260,36 +260,35 @@ def test_failure_that_is_no_failure(attacker: Attacker, leave: str, canary: Path
 
 
 HIJACK = """
-import os, select, signal, socket
+import os, socket, sys
 def model_fn(model_dir):
+    if sys.argv[0] != __file__:  # another program takes the honest one's place
+        if "CLOCHE_SOCKET_FD" in os.environ:
+            os.set_inheritable(int(os.environ["CLOCHE_SOCKET_FD"]), True)
+        os.execv(sys.executable, [sys.executable, __file__])
     if "CLOCHE_SOCKET_FD" in os.environ:
-        server = socket.socket(fileno=os.dup(int(os.environ["CLOCHE_SOCKET_FD"])))
+        server = socket.socket(fileno=int(os.environ["CLOCHE_SOCKET_FD"]))
     else:  # as it was at 0e393ec
         os.unlink("/run/cloche/serve.sock")
         server = socket.socket(socket.AF_UNIX)
         server.bind("/run/cloche/serve.sock")
         server.listen()
-    pid = os.fork()
-    if pid == 0:
-        while True:
-            select.select([server], [], [])
-            try:
-                line, _ = server.accept()
-            except BlockingIOError:
-                continue
-            line.setblocking(True)
-            asked = line.recv(65536)
-            if b"/ping" in asked:
-                line.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 0\\r\\n\\r\\n")
-            else:
-                try:
-                    line.sendall(b"HTTP/1.1 200 OK\\r\\nX-Endless: ")
-                    while True:
-                        line.sendall(b"a" * 1000000)
-                except OSError:
-                    pass
+    server.setblocking(True)
+    while True:
+        line, _ = server.accept()
+        line.setblocking(True)
+        if b"/ping" in line.recv(65536):
+            line.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 0\\r\\n\\r\\n")
             line.close()
-    signal.pause()
+            continue
+        try:
+            line.sendall(b"HTTP/1.1 200 OK\\r\\nX-Endless: ")
+            while True:
+                line.sendall(b"a" * 1000000)
+        except OSError:
+            line.close()
+if __name__ == "__main__":
+    model_fn(None)
 """
 
 
@@ -298,8 +297,7 @@ def test_replica_with_an_endless_header(attacker: Attacker) -> None:
     name = attacker.deploy(HIJACK)
     wait_for(lambda: attacker_status(attacker, name) == "InService", 60)
     with grown() as memory, pytest.raises(attacker.runtime.exceptions.ModelError):
-        while True:  # the honest thread of the model server may have the connection first
-            attacker.invoke(name)
+        attacker.invoke(name)
     assert memory[0] < 48 * MIB
     attacker.delete(name)
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 MIB = 1 << 20
 LOOK_S = 0.5
+CALM_S = 30.0  # between walks of a gang that adds nothing while others do
 SLICE_S = 0.004
 PART = 200  # files
 AT_MOST = 20  # the walk's part of the time is one of so many
@@ -166,9 +167,11 @@ class DiskWatch:
         self.look_at = 0.0  # monotonic
         self.walk_at = 0.0
         self.begun = self.spent = 0.0
+        self.calm_s = LOOK_S  # between walks; longer each time that one finds nothing new
         self.walking: list[Tree] = []
         self.changed_at: tuple[int, int] | None = None  # what was free when the last walk began
         self.scarce_since: float | None = None
+        self.weight = 0  # as of the last whole walk
         self.measured_at: float | None = None  # the last whole walk's begin
         self.told = os.open("used", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._tell(0)
@@ -206,9 +209,12 @@ class DiskWatch:
         else:
             for tree in self.trees:
                 tree.count_nameless()
-            self.walk_at = now + max(LOOK_S, self.spent * AT_MOST)
+            weight = sum(tree.weight for tree in self.trees)
+            self.calm_s = min(CALM_S, self.calm_s * 2) if weight == self.weight else LOOK_S
+            self.weight = weight
+            self.walk_at = now + max(self.calm_s, self.spent * AT_MOST)
             self.measured_at = self.begun
-            self._tell(sum(tree.weight for tree in self.trees))
+            self._tell(weight)
 
     def _tell(self, weight: int) -> None:
         with contextlib.suppress(OSError):

@@ -178,7 +178,7 @@ class EndpointLoop:
             gang = self.sagemaker.engine.see(replica.gang)
             found = seen[replica.id] = gang.get(HOST) if gang else None
             if found is not None and found.state == "exited":
-                traces[replica.id] = last_line(folders.run(replica))
+                traces[replica.id] = found.detail or last_line(folders.run(replica))
         return seen, traces
 
     async def _open_doors(self, found: Endpoint, replica: Replica) -> None:

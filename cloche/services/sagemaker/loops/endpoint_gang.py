@@ -110,6 +110,7 @@ def gang_spec(
         log=log,
         cpus=kind.vcpu,
         memory_mib=kind.memory_mib,
+        disk_mib=variant.volume_gb * 1024,
         listening=folders.replica(replica) / SOCKET,
     )
     return GangSpec(
