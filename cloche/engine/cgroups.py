@@ -8,6 +8,7 @@ and time to go on. Where the kernel or the server's rights give none, the superv
 
 import hashlib
 import os
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ WEIGHT = 100  # version 2: the same
 # What all sandboxes together weigh against any other process of the machine: as that many times
 # their CPUs. A quiet machine is theirs; a server beside busy ones gets its part.
 TOGETHER = 4
+STALE_AFTER_S = 60.0
 OWN_LEAF = "cloche-server"  # version 2: a group with controllers holds groups or processes
 
 
@@ -149,6 +151,19 @@ class Groups:
                     with suppress(OSError):
                         folder.rmdir()
         self.remove_top()
+        self.sweep_others()
+
+    def sweep_others(self) -> None:
+        """Remove what engines have left that nobody starts any more: a home that was removed.
+
+        A group with processes can't be removed, and one that waits for its first is young.
+        """
+        before = time.time() - STALE_AFTER_S
+        for parent in {top.parent for top in self.tops.values()}:
+            for folder in (*parent.glob("cloche-*/*/"), *parent.glob("cloche-*/")):
+                with suppress(OSError):
+                    if folder.name != OWN_LEAF and folder.stat().st_mtime < before:
+                        folder.rmdir()
 
     def remove_top(self) -> None:
         """Remove the group of all sandboxes together, if there are none."""

@@ -1,5 +1,6 @@
 """Bounds of memory, processes, disk and log: by control groups and by watching."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -64,6 +65,22 @@ class TestByControlGroups(BoundsContract):
         lab.engine.groups.make("never started", "h", Bounds(100, 10), 1)
         lab.make()
         assert not any(top.exists() for top in lab.engine.groups.tops.values())
+
+    def test_what_an_engine_left_that_is_gone(self, lab: Lab, tmp_path: Path) -> None:
+        """Its home was removed while something ran: groups without processes go, when old."""
+        assert isinstance(lab.engine, LocalEngine) and lab.engine.groups is not None
+        most, cpus = Bounds(100, 10), 1
+        other = Groups.found(tmp_path / "other", most, cpus)
+        assert other is not None
+        left = other.make("gang", "h", Bounds(100, 10), 1)
+        tops = dict.fromkeys(map(str, other.tops.values()))
+        folders = [Path(path) for path in (*dict.fromkeys(left.values()), *tops)]
+        lab.engine.groups.sweep_others()
+        assert all(folder.is_dir() for folder in folders), "one may be about to start"
+        for folder in folders:  # the lower ones first: they make the upper ones young again
+            os.utime(folder, (1, 1))
+            lab.engine.groups.sweep_others()
+            assert not folder.exists()
 
 
 @full
