@@ -14,6 +14,7 @@ from pathlib import Path
 from cloche.engine import EngineError, GangSpec, ProcessSpec
 from cloche.engine.folders import in_place
 from cloche.engine.sandbox import (
+    BY_DESCRIPTOR,
     Bounds,
     Claim,
     Plan,
@@ -23,6 +24,7 @@ from cloche.engine.sandbox import (
     environment,
     host_folder,
     planned_bounds,
+    settings,
 )
 
 
@@ -77,6 +79,7 @@ def bare(
         name=process.name,
         argv=command(argv, env),
         env={"PATH": env["PATH"]},
+        environ=settings(env) if BY_DESCRIPTOR else [],
         cwd=translate(process.workdir, real),
         log=str(process.log),
         sandboxed=False,

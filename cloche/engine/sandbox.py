@@ -1,5 +1,6 @@
 """From a gang's spec to the plan that its supervisor carries out; pure, and it can be printed."""
 
+import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -8,7 +9,7 @@ from typing import Literal, TypedDict
 
 from cloche.engine import EngineError, GangSpec, ProcessSpec
 from cloche.engine.supervisor import filter as system_calls
-from cloche.engine.supervisor.process import FILTER_FD, READY, STATUS_FD, USERNS_FD
+from cloche.engine.supervisor.process import ENVIRON_FD, FILTER_FD, READY, STATUS_FD, USERNS_FD
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,61}[A-Za-z0-9])?")
@@ -27,9 +28,25 @@ CAPABILITIES = (
 )
 # The sandbox's first step: says that it stands, waits for the word, leaves no trace of itself
 # (descriptors, shell variables) and becomes the command. $0 is the command's name.
-STARTER = (
+STANDS = (
     'command -v "$0" >/dev/null || { echo "$0: command not found" >&2; exit 127; }; '
-    f'echo "{READY.decode()}"; read -r word || exit 125; exec "$@" </dev/null {USERNS_FD}<&-'
+    f'echo "{READY.decode()}"; read -r word || exit 125; '
+)
+STARTER = STANDS + f'exec "$@" </dev/null {USERNS_FD}<&-'
+# The same in bash, which takes the environment from a descriptor: everybody on the machine can
+# read a command line. What bash would not take as it is, or act on, goes by env(1).
+BASH = "/bin/bash"
+BY_DESCRIPTOR = Path(BASH).exists() and hasattr(os, "memfd_create")
+OWN = (  # patterns of bash's own variables, the loader's, the locale's, and of the starter's
+    "_|__cloche_*|BASH*|COLUMNS|DIRSTACK|EPOCH*|EUID|FUNCNAME|GROUPS|HISTCMD|IFS|LANG*|LC_*|LD_*|"
+    "LINENO|LINES|MAPFILE|OLDPWD|OPT*|PIPESTATUS|POSIX*|PPID|PWD|RANDOM|REPLY|SECONDS|SHELLOPTS|"
+    "SHLVL|SRANDOM|TMOUT|UID|[!A-Za-z_]*|*[!A-Za-z0-9_]*"
+)
+BASH_STARTER = STANDS + (
+    "unset word PWD OLDPWD; LC_ALL=C; __cloche_odd=(-u _ -u SHLVL); "
+    f'while IFS= read -r -d "" __cloche_next <&{ENVIRON_FD}; do case "${{__cloche_next%%=*}}" in '
+    f'{OWN}) __cloche_odd+=("$__cloche_next");; *) export "$__cloche_next";; esac; done; '
+    f'exec /usr/bin/env "${{__cloche_odd[@]}}" "$@" </dev/null {USERNS_FD}<&- {ENVIRON_FD}<&-'
 )
 FILES_PER_MIB = 64  # as many inodes as ext4 makes on a disk of that size
 PASSWD = """root:x:0:0:root:/root:/bin/bash
@@ -58,6 +75,7 @@ class PlannedProcess(PlannedBounds):
     name: str
     argv: list[str]
     env: dict[str, str]
+    environ: list[str]  # NAME=VALUE of the command's, handed in by a descriptor
     cwd: str  # of the first program in argv, outside the sandbox
     log: str
     sandboxed: bool
@@ -241,6 +259,7 @@ def sandboxed(
         name=process.name,
         argv=argv,
         env={},
+        environ=settings(env) if BY_DESCRIPTOR else [],
         cwd="/",
         log=str(process.log),
         sandboxed=True,
@@ -285,10 +304,16 @@ def overlays(process: ProcessSpec) -> list[str]:
 def command(argv: tuple[str, ...], env: Mapping[str, str]) -> list[str]:
     """Return what runs in the sandbox: the command behind the starter, with exactly `env`.
 
-    By env(1), for a shell drops variables whose names it can't spell (SM_HP_LEARNING-RATE).
+    Never by a plain shell alone: it drops variables that it can't spell (SM_HP_LEARNING-RATE).
     """
-    settings = [f"{name}={value}" for name, value in sorted(env.items())]
-    return ["/bin/sh", "-c", STARTER, argv[0], "/usr/bin/env", "-i", *settings, *argv]
+    if BY_DESCRIPTOR:
+        return [BASH, "-p", "-c", BASH_STARTER, argv[0], *argv]
+    return ["/bin/sh", "-c", STARTER, argv[0], "/usr/bin/env", "-i", *settings(env), *argv]
+
+
+def settings(env: Mapping[str, str]) -> list[str]:
+    """Return an environment as env(1) takes it."""
+    return [f"{name}={value}" for name, value in sorted(env.items())]
 
 
 def environment(process: ProcessSpec) -> dict[str, str]:

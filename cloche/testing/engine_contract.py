@@ -1,5 +1,6 @@
 """What every engine must do: subclass `EngineContract` in a test module and give it a `lab`."""
 
+import json
 import os
 import shutil
 import signal
@@ -70,6 +71,21 @@ class EngineContract:
         assert (seen.state, seen.exit_code, seen.reason) == ("exited", code, None)
         assert seen.started is not None and seen.ended is not None
         assert before - 1 <= seen.started.timestamp() <= seen.ended.timestamp() <= time.time() + 1
+
+    def test_environment_of_any_names(self, lab: Lab) -> None:
+        """Also names that no shell can spell, or that shells take for their own."""
+        names = (
+            "A-B", "c.d", "1st", "name", "word", "IFS", "RANDOM", "UID", "BASH_ENV", "ENV", "SHLVL",
+            "PS4", "LANG", "LC_ALL", "TMOUT", "_", "PWD", "__cloche_next", "__cloche_odd", "REPLY",
+        )  # fmt: skip
+        values = ("1", "", " two  words ", "a\nb", "'\"$(id)`id`\\", "=é", "*")
+        wanted = {name: values[n % len(values)] for n, name in enumerate(names)}
+        script = "import json, os; print(json.dumps(dict(os.environ)))"
+        host = replace(lab.python("h", script), env=wanted)
+        assert outcomes(lab.run(host)) == {"h": (0, None)}
+        found = json.loads(lab.log("h")[-1])
+        assert {name: found.get(name) for name in wanted} == wanted
+        assert found.keys() - wanted.keys() <= {"PATH", "HOME", "HOSTNAME", "TMPDIR", "LC_CTYPE"}
 
     def test_environment_is_what_the_spec_says(self, lab: Lab) -> None:
         """Nothing is inherited; names that a shell can't spell arrive."""

@@ -245,3 +245,34 @@ def test_a_home_below_a_folder_that_everybody_writes_is_refused() -> None:
         loose.chmod(0o1777)
         with start(loose / "home") as platform:
             assert platform.client("s3").list_buckets()["Buckets"] == []
+
+
+PASSWORDS = """
+import os
+for number in filter(str.isdigit, os.listdir("/proc")):
+    for name in ("cmdline", "environ"):
+        try:
+            loot.write(open(f"/proc/{number}/{name}", "rb").read())
+        except OSError:
+            pass
+"""
+CANARY, PLAIN = "kept-from-the-neighbours", "what-everybody-may-see"
+
+
+@pytest.mark.control(
+    "At 0e393ec bubblewrap's command line held the environment of the job while it ran; here the "
+    "job's own arguments are read in the same way."
+)
+def test_the_environment_of_a_job(scene: Scene) -> None:
+    engine = scene.platform.app.engine
+    process = ProcessSpec(
+        name="host",
+        argv=("/bin/sh", "-c", "sleep 600", PLAIN),
+        env={"PASSWORD": CANARY},
+        log=scene.home / "passwords.log",
+    )
+    assert engine.launch(GangSpec(name="passwords", processes=(process,))) == Placed()
+    loot = scene.other.tries(PASSWORDS)
+    engine.stop("passwords")
+    assert PLAIN.encode() in loot
+    assert CANARY.encode() not in loot

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cloche.engine import EngineError, GangSpec, Mount, ProcessSpec
+from cloche.engine import EngineError, GangSpec, Mount, ProcessSpec, sandbox
 from cloche.engine.reduced import plan_reduced, translate
 from cloche.engine.sandbox import Bounds, Claim, Machine, Plan, environment, etc_files, plan
 
@@ -68,15 +68,22 @@ def test_without_egress_there_is_no_door() -> None:
         ("--chdir", "/opt/ml/code", "--clearenv"),
         ("--dev", "/dev", "--perms", "1777", "--size", str(256 << 20), "--tmpfs", "/dev/shm"),
         ("--seccomp", "8"),
-        ("env", "-i"),
     ],
 )
 def test_bubblewrap_arguments(words: tuple[str, ...]) -> None:
     argv = planned(USER, host(workdir="/opt/ml/code"))["processes"][0]["argv"]
-    if words[0] == "env":
-        words = ("/usr/bin/env", "-i", "HOME=/root", "HOSTNAME=algo-1")
-        assert argv[-2:] == ["python", "-u"]
     assert has(argv, *words), argv
+
+
+def test_the_environment_is_on_no_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    process = planned(USER, host(env={"A": "b"}))["processes"][0]
+    assert process["environ"][:3] == ["A=b", "HOME=/root", "HOSTNAME=algo-1"]
+    assert process["argv"][-2:] == ["python", "-u"]
+    assert not any("A=b" in word for word in process["argv"])
+    monkeypatch.setattr(sandbox, "BY_DESCRIPTOR", False)  # a machine without bash
+    process = planned(USER, host(env={"A": "b"}))["processes"][0]
+    assert process["environ"] == []
+    assert has(process["argv"], "/usr/bin/env", "-i", "A=b", "HOME=/root", "HOSTNAME=algo-1")
 
 
 def test_mounts_in_order_of_depth() -> None:
@@ -165,4 +172,4 @@ def test_a_reduced_plan() -> None:
     made = plan_reduced(gang, Path("/runs/g"), {4599: 5}, Claim(1, 1), {"h": BOUNDS})
     process = made["processes"][0]
     assert (made["sandboxed"], process["sandboxed"], process["cwd"]) == (False, False, "/tmp")
-    assert {"MASTER_ADDR=127.0.0.1", "M=/tmp/m"} <= set(process["argv"])
+    assert {"MASTER_ADDR=127.0.0.1", "M=/tmp/m"} <= set(process["environ"])

@@ -159,9 +159,10 @@ def install(code: bytes) -> None:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
-def in_memory(code: bytes) -> int:
-    """Return a descriptor from which bubblewrap reads the filter."""
-    descriptor = os.memfd_create("filter")
-    os.write(descriptor, code)
+def in_memory(data: bytes) -> int:
+    """Return a descriptor from which another program reads the bytes."""
+    descriptor = os.memfd_create("cloche")
+    with open(descriptor, "wb", closefd=False) as file:
+        file.write(data)
     os.lseek(descriptor, 0, os.SEEK_SET)
     return descriptor

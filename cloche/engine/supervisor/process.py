@@ -27,6 +27,7 @@ USERNS_FD, STATUS_FD = 4, 5  # where the sandbox's arguments expect them
 UNDERSTUDY_FD = 6  # where the process finds its conversation with a fork server
 LISTENING_FD = 7  # where it finds the socket that it is to serve
 FILTER_FD = 8  # where bubblewrap finds the filter of system calls
+ENVIRON_FD = 9  # where the sandbox's first step finds the command's environment
 CHUNK = 256 * 1024
 DRAIN_S = 2.0  # for output that others still hold open after a process ended
 SIGNALS = frozenset(int(number) for number in signal.valid_signals())
@@ -249,6 +250,9 @@ def become(
         os.dup2(output, 2)
         if plan["sandboxed"]:
             os.dup2(status, STATUS_FD)
+        if plan["environ"]:
+            settings = b"".join(os.fsencode(setting) + b"\0" for setting in plan["environ"])
+            hand(settings, ENVIRON_FD)
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         signal.signal(signal.SIGHUP, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -286,6 +290,13 @@ def bound(plan: PlannedProcess) -> None:
         resource.setrlimit(resource.RLIMIT_NPROC, (most, most))
     code = system_calls.program()
     if code is not None:
-        descriptor = system_calls.in_memory(code)
-        os.dup2(descriptor, FILTER_FD)
-        os.close(descriptor)
+        hand(code, FILTER_FD)
+
+
+def hand(data: bytes, target: int) -> None:
+    """Have a program that this process becomes read some bytes from a descriptor."""
+    descriptor = system_calls.in_memory(data)
+    kept = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 10)  # it may be the target already
+    os.close(descriptor)
+    os.dup2(kept, target)
+    os.close(kept)
