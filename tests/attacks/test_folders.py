@@ -6,7 +6,10 @@ import io
 import os
 import resource
 import shutil
+import subprocess
+import sys
 import tarfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -66,7 +69,7 @@ def nothing_is_left(platform: Platform, trainer: Trainer) -> Iterator[None]:
     """After each attempt the server answers, and the job's folders are gone."""
     yield
     assert trainer.s3.list_buckets()["Buckets"]
-    wait_for(lambda: not list(platform.home.instances.iterdir()))
+    wait_for(lambda: not list(platform.home.instances.glob("*")))
     wait_for(lambda: not list(platform.home.runs.glob(".gone-*")))
 
 
@@ -163,7 +166,9 @@ def test_a_deep_tree_that_a_killed_server_left_stops_no_start(tmp_path: Path) ->
     wait_for(lambda: not list(tmp_path.iterdir()))
 
 
-@pytest.mark.control("test_beneath.test_a_walk_knows_every_name: what it does by names, fails.")
+@pytest.mark.control(
+    "Held at 0e393ec, but for FIFOs; `test_without_descriptors` shows what a FIFO does."
+)
 def test_odd_names_modes_links_and_fifos_everywhere(trainer: Trainer) -> None:
     job = trainer.train(ODD, **checkpoints(trainer))
     assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
@@ -175,7 +180,9 @@ def test_odd_names_modes_links_and_fifos_everywhere(trainer: Trainer) -> None:
 # ------------------------------------------------------------------ links, FIFOs, sockets
 
 
-@pytest.mark.control("`test_without_descriptors` shows it; replicas' failure file at 0e393ec did.")
+@pytest.mark.control(
+    "Held at 0e393ec (replicas' did not); `test_without_descriptors` shows what it leads to."
+)
 def test_the_failure_file_is_a_link(trainer: Trainer, secret: Path) -> None:
     job = trainer.train(f"""
 import os, sys
@@ -185,7 +192,9 @@ sys.exit(1)""")
     kept_out(trainer, job)
 
 
-@pytest.mark.control("`test_without_descriptors` shows what the server read at 0e393ec.")
+@pytest.mark.control(
+    "Held at 0e393ec while nothing raced; `test_without_descriptors` shows what it leads to."
+)
 def test_the_folder_of_the_failure_file_is_a_link(trainer: Trainer, secret: Path) -> None:
     (secret / "failure").write_text(SECRET)
     job = trainer.train(f"""
@@ -196,7 +205,9 @@ sys.exit(1)""")
     kept_out(trainer, job)
 
 
-@pytest.mark.control("Opened without O_NONBLOCK a FIFO holds its reader up for ever: endpoints.")
+@pytest.mark.control(
+    "Held at 0e393ec (replicas' froze the server); `test_without_descriptors` shows it."
+)
 @pytest.mark.parametrize("kind", ["os.mkfifo(p)", "socket.socket(socket.AF_UNIX).bind(p)"])
 def test_the_failure_file_is_a_fifo_or_a_socket(trainer: Trainer, kind: str) -> None:
     job = trainer.train(
@@ -205,7 +216,9 @@ def test_the_failure_file_is_a_fifo_or_a_socket(trainer: Trainer, kind: str) -> 
     assert job["FailureReason"].startswith("AlgorithmError: ")
 
 
-@pytest.mark.control("Path.iterdir and open follow links: `test_without_descriptors`.")
+@pytest.mark.control(
+    "Held at 0e393ec while nothing raced; `test_without_descriptors` shows what it leads to."
+)
 @pytest.mark.parametrize("compression", ["GZIP", "NONE"])
 @pytest.mark.parametrize("name", ["model", "output/data", "output"])
 def test_an_artifact_folder_is_a_link(
@@ -242,7 +255,9 @@ time.sleep(7)""",
     kept_out(trainer, job)
 
 
-@pytest.mark.control("A path that is looked up twice loses this race: tests/core/test_beneath.py.")
+@pytest.mark.control(
+    "Held at 0e393ec; by its path the file is read: `test_without_descriptors_a_race_is_lost`."
+)
 def test_the_checkpoints_folder_and_a_link_change_places(trainer: Trainer, secret: Path) -> None:
     job = trainer.train(
         f"""{SWAP}
@@ -255,7 +270,9 @@ swap('/opt/ml/checkpoints', '/opt/ml/other', 8)""",
     kept_out(trainer, job)
 
 
-@pytest.mark.control("A path that is looked up twice loses this race: tests/core/test_beneath.py.")
+@pytest.mark.control(
+    "Held at 0e393ec; by its path the file is read: `test_without_descriptors_a_race_is_lost`."
+)
 def test_a_checkpoint_a_folder_and_links_change_places(trainer: Trainer, secret: Path) -> None:
     job = trainer.train(
         f"""{SWAP}
@@ -279,7 +296,7 @@ threads = [
 
 
 @pytest.mark.control(
-    "chown by path follows a folder that became a link: tests/core/test_beneath.py."
+    "At 0e393ec the second job never started: RecursionError in the folder's removal and chown."
 )
 def test_links_in_a_warm_pool_that_the_next_job_gets(
     trainer: Trainer, secret: Path, platform: Platform
@@ -314,7 +331,7 @@ nest('{cache}/deep', ['d'] * 1200)""",
     wait_for(lambda: not list(platform.home.warm_pools.iterdir()))
 
 
-@pytest.mark.control("Without the overlay a hard link would be the object: tests/engine.")
+@pytest.mark.control("Held at 0e393ec; `test_without_an_overlay` shows what a hard link does.")
 def test_hard_links_to_the_input_change_no_object(trainer: Trainer, platform: Platform) -> None:
     trainer.put("linked/object", "as it was put")
     source = {"S3DataType": "S3Prefix", "S3Uri": f"s3://{BUCKET}/linked/"}
@@ -422,3 +439,40 @@ def test_without_descriptors(secret: Path, tmp_path: Path) -> None:
     assert [path.name for path in sorted((ml / "output").iterdir())] == ["data", "key", "tensors"]
     with beneath.folder(ml) as root:
         assert [entry.path for entry in beneath.walk(root)] == ["output"]
+    os.mkfifo(ml / "failure")
+    reader = subprocess.Popen([sys.executable, "-c", "open('failure').read()"], cwd=ml)
+    with pytest.raises(subprocess.TimeoutExpired):
+        reader.wait(0.5)
+    reader.kill()
+    reader.wait()
+    assert beneath.read(ml, "failure", 100) is None
+
+
+def test_without_descriptors_a_race_is_lost(secret: Path, tmp_path: Path) -> None:
+    """The control: a check by path, and then an open by path, read what is outside."""
+    root = tmp_path / "root"
+    (root / "mine").mkdir(parents=True)
+    (root / "mine/key").write_text("mine")
+    (root / "link").symlink_to(secret)
+    script = f"{SWAP}\nswap('mine', 'link', 60)"
+    swapping = subprocess.Popen([sys.executable, "-c", script], cwd=root)
+    read, safe = set[str](), set[bytes | None]()
+    try:
+        until = time.monotonic() + 30
+        while SECRET not in read and time.monotonic() < until:
+            if not (root / "mine").is_symlink():
+                read.add((root / "mine/key").read_text())
+            safe.add(beneath.read(root, "mine/key", 100))
+    finally:
+        swapping.kill()
+        swapping.wait()
+    assert SECRET in read and safe <= {b"mine", None}
+
+
+def test_without_an_overlay(tmp_path: Path) -> None:
+    """The control: what is written to a hard link is written to the object."""
+    (tmp_path / "object").write_text("as it was put")
+    os.link(tmp_path / "object", tmp_path / "x")
+    with (tmp_path / "x").open("a") as file:
+        file.write("HACKED")
+    assert (tmp_path / "object").read_text() == "as it was putHACKED"

@@ -130,7 +130,7 @@ class TrainingJobs:
         except Conflict:
             raise
         except Exception as error:
-            with suppress(Conflict, AwsError):
+            with suppress(Exception):  # what it is about is raised, and logged
                 await self.wait(job, job.secondary, trouble.message(error))
             raise
 
