@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -90,12 +90,12 @@ class Gateway:
 
 def read_head(scope: Scope) -> Request:
     """Return the request without its body."""
-    several: dict[str, list[str]] = {}
-    for raw_name, raw_value in scope["headers"]:
-        several.setdefault(raw_name.decode("latin-1"), []).append(raw_value.decode("latin-1"))
-    headers = {name: ",".join(values) for name, values in several.items()}
+    sent = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"]]
+    headers = dict(sent)
+    if len(headers) < len(sent):
+        headers = joined(sent)
     query_string = scope["query_string"].decode("latin-1")
-    pairs = parse_qsl(query_string, keep_blank_values=True)
+    pairs = parse_qsl(query_string, keep_blank_values=True) if query_string else ()
     return Request(
         method=scope["method"],
         path=scope["raw_path"].decode("latin-1").partition("?")[0] or "/",
@@ -104,6 +104,14 @@ def read_head(scope: Scope) -> Request:
         headers=headers,
         scheme=scope.get("scheme", "http"),
     )
+
+
+def joined(sent: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return headers of which some were sent several times, in time linear in their size."""
+    several: dict[str, list[str]] = {}
+    for name, value in sent:
+        several.setdefault(name, []).append(value)
+    return {name: ",".join(values) for name, values in several.items()}
 
 
 def declared_length(request: Request) -> tuple[int | None, bool]:

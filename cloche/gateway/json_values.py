@@ -43,7 +43,7 @@ def load(body: bytes) -> Any:
     try:
         if len(body) > NODES and not few(body):
             raise ValueError(f"it has more than {NODES} values")
-        value = json.loads(body.decode(), parse_constant=no_number)
+        value = DECODER.decode(body.decode())
     except (ValueError, RecursionError) as error:
         raise AwsError("SerializationException", f"The body is not JSON: {error}") from error
     if body.count(b"[") + body.count(b"{") > DEPTH and not shallow(value):
@@ -81,6 +81,9 @@ def shallow(value: Any) -> bool:
 def no_number(text: str) -> float:
     """Refuse `NaN`, `Infinity` and `-Infinity`, which Python reads as numbers and JSON has not."""
     raise ValueError(f"{text} is not a JSON value")
+
+
+DECODER = json.JSONDecoder(parse_constant=no_number)
 
 
 def dump(value: object) -> bytes:
