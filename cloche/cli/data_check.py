@@ -12,7 +12,8 @@ from cloche.cli.client import Client
 from cloche.cli.output import Stop, count, err, out
 from cloche.core.config import Home
 from cloche.datacheck.findings import Finding
-from cloche.datacheck.folder import check_files, class_folders, file_paths
+from cloche.datacheck.folder import check_files, class_folders
+from cloche.datacheck.names import file_paths
 
 COLOURS = {"error": "red", "warning": "yellow"}
 

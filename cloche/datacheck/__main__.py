@@ -10,7 +10,8 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from cloche.datacheck.folder import check_files, pictures
+from cloche.datacheck.folder import check_files
+from cloche.datacheck.names import pictures
 
 LARGEST = 64 << 20  # bytes of a picture: what is larger is passed over
 

@@ -7,10 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from cloche.datacheck.names import SPLITS, split_named
 from cloche.datacheck.pictures import Look, alike_pairs
 
-SPLITS = ("train", "valid", "test")
-OTHER_NAMES = {"training": "train", "validation": "valid", "val": "valid", "testing": "test"}
 UNEVEN = 10  # the largest class has so many times the pictures of the smallest
 SHOWN = 3  # examples in a finding
 
@@ -49,12 +48,6 @@ class Finding:
 
     severity: str
     text: str
-
-
-def split_named(folder: str) -> str:
-    """Return the split that a folder (or channel) of this name holds; "" where it tells none."""
-    name = OTHER_NAMES.get(folder.lower(), folder.lower())
-    return name if name in SPLITS else ""
 
 
 def find(files: Sequence[Seen], folders: Iterable[str] = ()) -> list[Finding]:

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from cloche.datacheck.findings import Finding, Seen, find
+from cloche.datacheck.names import file_paths, visible
 from cloche.datacheck.pictures import look
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 Progress = Callable[[int], None]  # files looked at so far
 
 
@@ -52,26 +52,7 @@ def class_folders(root: Path) -> list[str]:
     return found
 
 
-def file_paths(root: Path) -> list[Path]:
-    """Return all files below `root` but hidden ones, in order."""
-    found = []
-    for folder, below, names in os.walk(root, followlinks=True):
-        below[:] = sorted(visible(below))
-        found += [Path(folder, name) for name in sorted(visible(names))]
-    return found
-
-
-def pictures(root: Path) -> list[Path]:
-    """Return all files below `root` that are named like pictures, in order."""
-    return [path for path in file_paths(root) if path.suffix.lower() in SUFFIXES]
-
-
 def read(root: Path) -> Iterator[tuple[str, bytes]]:
     """Yield all files below `root`."""
     for path in file_paths(root):
         yield path.relative_to(root).as_posix(), path.read_bytes()
-
-
-def visible(names: Iterable[str]) -> list[str]:
-    """Return the names that do not begin with a dot."""
-    return [name for name in names if not name.startswith(".")]

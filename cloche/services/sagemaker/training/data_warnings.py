@@ -17,8 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cloche.core.clock import Clock, to_ms
-from cloche.datacheck.findings import split_named
-from cloche.datacheck.folder import pictures
+from cloche.datacheck.names import pictures, split_named
 from cloche.services.sagemaker.records import Request
 
 MOST = 20_000  # pictures; pairs of more would take minutes

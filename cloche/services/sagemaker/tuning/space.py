@@ -1,4 +1,4 @@
-"""What a tuning job searches: ParameterRanges as sent, and as Optuna's distributions.
+"""What a tuning job searches: ParameterRanges as sent.
 
 A value travels as text, as AWS keeps it: integers as digits, continuous ones as Python prints a
 float, categorical ones exactly as sent (the SDK 2.x sends them JSON-quoted, and expects them so).
@@ -10,13 +10,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 from typing import Any, Literal
-
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
 
 from cloche.core import numbers
 from cloche.core.errors import AwsError
@@ -37,17 +30,6 @@ class Range:
     high: float = 0.0
     values: tuple[str, ...] = ()
     scaling: Literal["Linear", "Logarithmic", "ReverseLogarithmic"] = "Linear"
-
-    def distribution(self) -> BaseDistribution:
-        """Return what Optuna samples from."""
-        log = self.scaling != "Linear"
-        if self.kind == "Categorical":
-            return CategoricalDistribution(self.values)
-        if self.kind == "Integer":
-            return IntDistribution(int(self.low), int(self.high), log=log)
-        if self.scaling == "ReverseLogarithmic":
-            return FloatDistribution(1 - self.high, 1 - self.low, log=True)
-        return FloatDistribution(self.low, self.high, log=log)
 
     def to_text(self, sampled: Any) -> str:
         """Return a sampled value as the training job gets it."""
@@ -95,10 +77,6 @@ class SearchSpace:
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise invalid(f"The hyperparameters {twice} are named in more than one range.")
         return cls(tuple(ranges))
-
-    def distributions(self) -> dict[str, BaseDistribution]:
-        """Return Optuna's distributions by hyperparameter."""
-        return {each.name: each.distribution() for each in self.ranges}
 
     def to_text(self, sampled: Mapping[str, Any]) -> dict[str, str]:
         """Return sampled values as text."""
