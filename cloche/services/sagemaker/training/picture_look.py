@@ -146,15 +146,17 @@ def library(name: str) -> Path:
 
 def findings(said: bytes) -> list[str]:
     """Return the findings in a log, as sentences. Whatever else is there is passed over."""
-    found = []
+    found: list[str] = []
     for record in said.splitlines():
+        if len(found) == MOST:
+            break
         try:
             each = json.loads(record.partition(b" ")[2])
         except (ValueError, RecursionError):
             continue
         if isinstance(each, dict) and each.get("severity") in SEVERITIES:
             found.append(printed(f"{each['severity']}: {each.get('text')}"[:LONGEST]))
-    return found[:MOST]
+    return found
 
 
 def end(engine: Engine, gang: str) -> None:
