@@ -199,6 +199,7 @@ class Platform:
             doors=self.doors,
             config=config,
         )
+        self.closing.push_async_callback(self.sagemaker.close)
         services: tuple[Service, ...] = (
             s3.service(self.s3),
             logs.service(self.logs),

@@ -12,8 +12,15 @@ from cloche.cli.client import Client
 from cloche.cli.output import Stop, count, err, out
 from cloche.core.config import Home
 from cloche.datacheck.findings import Finding
-from cloche.datacheck.folder import check_files, class_folders
-from cloche.datacheck.names import file_paths
+from cloche.datacheck.folder import (
+    LARGEST,
+    MOST,
+    TooMany,
+    check_files,
+    class_folders,
+    content,
+    file_paths,
+)
 
 COLOURS = {"error": "red", "warning": "yellow"}
 
@@ -46,17 +53,20 @@ def report(target: str, total: int, findings: list[Finding]) -> None:
     out.print(f"{target}: {count(total, 'file')} looked at{warnings}.", markup=False)
 
 
-def local(target: str) -> tuple[Iterator[tuple[str, bytes]], list[str], int]:
+def local(target: str) -> tuple[Iterator[tuple[str, bytes | None]], list[str], int]:
     """Return a folder's files, its class folders and the number of files."""
     root = Path(target).expanduser()
     if not root.is_dir():
         raise Stop(f"{target} is neither a folder nor an S3 URI (s3://BUCKET/PREFIX).")
-    paths = file_paths(root)
-    files = ((path.relative_to(root).as_posix(), path.read_bytes()) for path in paths)
-    return files, class_folders(root), len(paths)
+    try:
+        paths, folders = file_paths(root), class_folders(root)
+    except TooMany:
+        raise Stop(f"{target} has more than {MOST:,} files.") from None
+    files = ((path.relative_to(root).as_posix(), content(path)) for path in paths)
+    return files, folders, len(paths)
 
 
-def objects(uri: str, home: Home) -> tuple[Iterator[tuple[str, bytes]], list[str], int]:
+def objects(uri: str, home: Home) -> tuple[Iterator[tuple[str, bytes | None]], list[str], int]:
     """Return the objects beneath an S3 URI as files; Stop when they can't be listed."""
     bucket, _, prefix = uri.removeprefix("s3://").partition("/")
     prefix = f"{prefix.rstrip('/')}/" if prefix else ""
@@ -70,10 +80,12 @@ def objects(uri: str, home: Home) -> tuple[Iterator[tuple[str, bytes]], list[str
     return fetch(s3, bucket, prefix, keys), [], len(keys)
 
 
-def fetch(s3: Any, bucket: str, prefix: str, keys: list[str]) -> Iterator[tuple[str, bytes]]:
-    """Yield each object's key below the prefix and its bytes."""
+def fetch(s3: Any, bucket: str, prefix: str, keys: list[str]) -> Iterator[tuple[str, bytes | None]]:
+    """Yield each object's key below the prefix and its bytes; None for what is too large."""
     for key in keys:
-        yield key.removeprefix(prefix), s3.get_object(Bucket=bucket, Key=key)["Body"].read()
+        with s3.get_object(Bucket=bucket, Key=key)["Body"] as body:
+            data: bytes = body.read(LARGEST + 1)
+        yield key.removeprefix(prefix), data if len(data) <= LARGEST else None
 
 
 if __name__ == "__main__":

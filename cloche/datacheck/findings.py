@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from cloche.datacheck.names import SPLITS, split_named
+from cloche.datacheck.names import SPLITS, printed, split_named
 from cloche.datacheck.pictures import Look, alike_pairs
 
 UNEVEN = 10  # the largest class has so many times the pictures of the smallest
@@ -18,7 +18,7 @@ SHOWN = 3  # examples in a finding
 class Seen:
     """One file: its path below the root, what its bytes are, what it looks like.
 
-    look: None where it can't be read; `trouble` says why then.
+    look: None where it can't be read; `trouble` says why then. Without: it was not looked at.
     """
 
     path: str
@@ -52,7 +52,7 @@ class Finding:
 
 def find(files: Sequence[Seen], folders: Iterable[str] = ()) -> list[Finding]:
     """Return all findings, the worst first. `folders` are paths of class folders, empty or not."""
-    return [
+    found = [
         *twice(files),
         *alike(files),
         *unreadable(files),
@@ -60,6 +60,7 @@ def find(files: Sequence[Seen], folders: Iterable[str] = ()) -> list[Finding]:
         *missing(files),
         *uneven(files),
     ]
+    return [Finding(each.severity, printed(each.text)) for each in found]
 
 
 def twice(files: Sequence[Seen]) -> list[Finding]:
@@ -110,7 +111,7 @@ def overlaps(pairs: Sequence[tuple[Seen, Seen]], text: str) -> list[Finding]:
 
 def unreadable(files: Sequence[Seen]) -> list[Finding]:
     """Return files that are no pictures, or end too early."""
-    bad = [f"{each.path} {each.trouble}" for each in files if each.look is None]
+    bad = [f"{each.path} {each.trouble}" for each in files if each.trouble]
     if not bad:
         return []
     count = "1 file" if len(bad) == 1 else f"{len(bad):,} files"

@@ -8,7 +8,26 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.PpmImagePlugin import PpmImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 
+# What training reads (torchvision's, and GIF), and no more: Pillow knows 40 formats by what is in a
+# file, whatever it is named, and starts a PostScript interpreter for one of them.
+KINDS = (
+    JpegImageFile,
+    PngImageFile,
+    BmpImageFile,
+    GifImageFile,
+    PpmImageFile,
+    TiffImageFile,
+    WebPImageFile,
+)
+FORMATS = tuple(str(kind.format) for kind in KINDS)
 SIDE = 16  # the difference hash has SIDE x SIDE bits
 ALIKE_BITS = 28  # of 256: a photograph that was scaled or compressed again differs in fewer
 ALIKE_GREY = 3.0  # of 255: and its small grey version by less than this on average
@@ -36,7 +55,7 @@ class Look:
 def look(data: bytes) -> Look:
     """Return what a picture looks like; ValueError says why it can't be read to its end."""
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             width, height = image.size
             image.draft("L", (8 * SIDE, 8 * SIDE))  # a JPEG is decoded no larger than needed
             small = image.convert("L").resize((SIDE + 1, SIDE), Image.Resampling.BOX)

@@ -80,6 +80,9 @@ class GangSpec:
     stop_grace_s: float = 120.0  # from SIGTERM to SIGKILL
     egress: bool = True
     background: bool = False  # waits for no CPU share: serves requests, idle in between
+    # False: the platform's own short work. It takes no capacity from anybody, is refused for none
+    # and named to nobody, and gets the CPUs that others leave.
+    counted: bool = True
 
 
 Exceeded = Literal["OutOfMemory", "DiskFull", "TooManyProcesses"]

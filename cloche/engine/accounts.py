@@ -68,6 +68,8 @@ class Accounts:
 
     def claim(self, gang: GangSpec) -> Claim:
         """Return what the gang counts for while it runs."""
+        if not gang.counted:
+            return Claim(0, 0, background=True)
         if gang.background:
             most = self.has.memory_mib // BACKGROUND_PARTS
             memory = sum(min(process.memory_mib, most) for process in gang.processes)

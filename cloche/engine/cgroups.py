@@ -20,7 +20,7 @@ from cloche.engine.sandbox import Bounds
 CONTROLLERS = ("memory", "pids", "cpu", "cpuacct")
 KEPT = {"memory": "memory", "pids": "processes"}  # what a controller bounds
 MIB = 2**20
-SHARES = 1024  # version 1: of one CPU
+SHARES, LEAST_SHARES = 1024, 2  # version 1: of one CPU; the kernel's least
 WEIGHT = 100  # version 2: the same
 # What all sandboxes together weigh against any other process of the machine: as that many times
 # their CPUs. A quiet machine is theirs; a server beside busy ones gets its part.
@@ -114,7 +114,10 @@ class Groups:
         self.bound(self.tops, self.machine, self.cpus * TOGETHER)
 
     def make(self, gang: str, name: str, bounds: Bounds, cpus: int) -> dict[str, str]:
-        """Make the group of one process; return its folders by controller."""
+        """Make the group of one process; return its folders by controller.
+
+        cpus: 0 gives it what others leave.
+        """
         self.make_top()
         folders = {k: top / f"{digest(gang)}-{name}" for k, top in self.tops.items()}
         for folder in set(folders.values()):
@@ -138,9 +141,9 @@ class Groups:
         if pids is not None and bounds.processes:
             write(pids / "pids.max", bounds.processes)
         if cpu is not None and self.version == 2:
-            write(cpu / "cpu.weight", min(10_000, WEIGHT * cpus))
+            write(cpu / "cpu.weight", min(10_000, max(1, WEIGHT * cpus)))
         elif cpu is not None:
-            write(cpu / "cpu.shares", SHARES * cpus)
+            write(cpu / "cpu.shares", max(LEAST_SHARES, SHARES * cpus))
 
     def sweep(self, gangs: Iterable[str]) -> None:
         """Remove what is left of gangs that do not run; `gangs`: those that do."""

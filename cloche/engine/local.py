@@ -113,7 +113,8 @@ class LocalEngine:
                 return Placed()
             refusal = self.accounts.refusal(claim, self._claims()) or self.reserve.refusal()
             if refusal is not None:
-                return InsufficientCapacity(f"{gang.name} {refusal}", tuple(self.claims))
+                holders = tuple(n for n, c in self.claims.items() if c.cpus or c.memory_mib)
+                return InsufficientCapacity(f"{gang.name} {refusal}", holders)
             lock = self._make_folder(folder)
             self.claims[gang.name] = claim
         try:
@@ -275,7 +276,7 @@ class LocalEngine:
             for process in gang.processes:
                 bounds = self.accounts.bounds(process)
                 if self.groups is not None:
-                    cpus = self.accounts.share(process.cpus)
+                    cpus = self.accounts.share(process.cpus) if gang.counted else 0
                     with suppress(OSError):  # no more groups are to be had: it is watched
                         made = self.groups.make(gang.name, process.name, bounds, cpus)
                         bounds = replace(bounds, groups=made)

@@ -379,6 +379,22 @@ class EngineContract:
         lab.place(gang("beside it", 1, 1024))
         assert isinstance(lab.engine.launch(gang("third", 1, 1024)), InsufficientCapacity)
 
+    def test_what_is_not_counted(self, lab: Lab) -> None:
+        """The platform's own short work takes no capacity, is never refused, and never named."""
+        process = lab.process("own", "sleep 99")
+        own = GangSpec(
+            name="own", processes=(process,), background=True, counted=False, stop_grace_s=0.1
+        )
+        lab.place(own)
+        lab.engine = lab.make()
+        taken = lab.engine.capacity()
+        assert (taken.cpus_taken, taken.memory_mib_taken) == (0, 0)
+        big = replace(lab.process("big", "sleep 99"), cpus=8, memory_mib=32768)
+        lab.place(GangSpec(name="big", processes=(big,), stop_grace_s=0.1))
+        refused = lab.engine.launch(GangSpec(name="next", processes=(process,)))
+        assert isinstance(refused, InsufficientCapacity) and refused.holders == ("big",)
+        lab.place(replace(own, name="own, too"))
+
     def test_input_can_not_be_changed(self, lab: Lab) -> None:
         """A script may write, chmod and delete its input; the source never changes."""
         blob = lab.folder / "blob"

@@ -1,5 +1,6 @@
 """`cloche data check`, on a folder and on S3."""
 
+import os
 from pathlib import Path
 
 from cli_command import Cloche
@@ -60,3 +61,19 @@ def test_what_is_no_folder_is_told(cloche: Cloche, tmp_path: Path) -> None:
     )
     empty = cloche("data", "check", str(tmp_path), code=1)
     assert empty.stderr == f"{tmp_path} has no files.\n"
+
+
+def test_what_is_no_file_and_folders_that_lead_into_themselves(
+    cloche: Cloche, tmp_path: Path
+) -> None:
+    root = folder(tmp_path / "pictures")
+    (root / "train/a/loop").symlink_to("..")
+    os.mkfifo(root / "train/a/2.png")
+    with (root / "train/a/3.png").open("wb") as file:
+        file.truncate(1 << 40)
+    (root / "train/a/\x1b[2J.png").write_bytes(b"")
+    done = cloche("data", "check", str(root), code=1)
+    assert (
+        "error: 3 files can't be used: train/a/\\x1b[2J.png is not a picture; "
+        "train/a/2.png is not a picture; train/a/3.png has more than 256 MiB\n"
+    ) in done.stdout

@@ -11,12 +11,14 @@ from cloche.engine.sandbox import Claim
 ACCOUNTS = Accounts(Resources(cpus=2, memory_mib=16000))
 
 
-def gang(count: int, cpus: float, memory_mib: int, background: bool = False) -> GangSpec:
+def gang(
+    count: int, cpus: float, memory_mib: int, background: bool = False, counted: bool = True
+) -> GangSpec:
     hosts = tuple(
         ProcessSpec(name=f"h{i}", argv=("x",), log=Path("/l"), cpus=cpus, memory_mib=memory_mib)
         for i in range(count)
     )
-    return GangSpec(name="g", processes=hosts, background=background)
+    return GangSpec(name="g", processes=hosts, background=background, counted=counted)
 
 
 @pytest.mark.parametrize(
@@ -34,6 +36,7 @@ def test_share(declared: float, share: int) -> None:
         (gang(2, 0.5, 100), Claim(2, 200)),
         (gang(1, 8, 32768, background=True), Claim(0, 1000, background=True)),
         (gang(2, 8, 500, background=True), Claim(0, 1000, background=True)),
+        (gang(2, 8, 500, background=True, counted=False), Claim(0, 0, background=True)),
     ],
 )
 def test_claims(asked: GangSpec, claim: Claim) -> None:

@@ -100,6 +100,15 @@ def test_what_is_written(tmp_path: Path, version: int, written: dict[str, str]) 
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == written
 
 
+@pytest.mark.parametrize(("version", "name", "least"), [(1, "shares", "2"), (2, "weight", "1")])
+def test_what_gets_the_cpus_that_others_leave(
+    tmp_path: Path, version: int, name: str, least: str
+) -> None:
+    tops = {"cpu": tmp_path}
+    Groups(tops, version, Bounds(), 2).bound(tops, Bounds(), 0)
+    assert (tmp_path / f"cpu.{name}").read_text() == least
+
+
 def test_usage_of_both_versions(tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     one.mkdir()

@@ -37,6 +37,7 @@ from cloche.services.sagemaker.router import (
     UnknownEndpoint,
     UnknownVariant,
 )
+from cloche.services.sagemaker.training.data_warnings import DataWarnings
 
 if TYPE_CHECKING:
     from cloche.services.cloudwatch import CloudWatch
@@ -87,9 +88,14 @@ class SageMaker:
 
     def __post_init__(self) -> None:
         self.layers = Layers(self.engine, self.doors, self.config, self.store.clock)
+        self.data = DataWarnings(self.config.home.data_checks, self.engine, self.store.clock)
         endpoints = (records_serving.endpoint(resource) for resource in self.store.each(ENDPOINT))
         replicas = (replica for each in endpoints for replica in each.state.replicas)
         self.layers.clear({replica.layer for replica in replicas if replica.layer is not None})
+
+    async def close(self) -> None:
+        """End what is of use to this server alone. Jobs and endpoints go on."""
+        await self.data.close()
 
     async def invoke(
         self,

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-import io
+import asyncio
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
+from hostile_pictures import leak, picture, slow
 from training_client import BUCKET, Trainer, channel
 
-from cloche.testing.platform import Platform
+from cloche.core.clock import SystemClock
+from cloche.engine.probe import probe
+from cloche.services.sagemaker.training.data_warnings import MOST_KEPT, DataWarnings
+from cloche.services.sagemaker.training.picture_look import PREFIX, Look, spec
+from cloche.testing.engine_lab import Lab, wait_until
+from cloche.testing.local_engine import local_lab
+from cloche.testing.platform import Platform, start
 
 SAID = "Cloche's data check: "
+LEAK = "error: the same file is in train and test 1 time: train/a/1.jpg = test/a/1.jpg"
 
 
 @pytest.fixture(scope="module")
 def trainer(platform: Platform) -> Trainer:
     return Trainer(platform)
-
-
-def picture(seed: int) -> bytes:
-    rough = np.random.default_rng(seed).integers(0, 255, (6, 6, 3), dtype=np.uint8)
-    data = io.BytesIO()
-    Image.fromarray(rough).resize((64, 64), Image.Resampling.BICUBIC).save(data, "JPEG")
-    return data.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -74,3 +76,125 @@ def test_a_leak_inside_one_channel_is_told_to_every_job_and_looked_for_once(
     files = sorted(kept.iterdir())
     assert said(trainer.completed("print('two')", InputDataConfig=inputs)) == expected
     assert sorted(kept.iterdir()) == files
+
+
+# ---------------------------------------------------------------- looks that go on
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    with local_lab(tmp_path, probe()) as lab:
+        yield lab
+
+
+@dataclass
+class Checked:
+    """A job whose pictures take long, and its server's part that looks at them."""
+
+    lab: Lab
+    log: Path
+
+    def __post_init__(self) -> None:
+        self.folder, self.kept = self.lab.folder / "channels", self.lab.folder / "kept"
+        slow(self.folder)
+        self.log.touch()
+        self.warnings = self.start()
+
+    def start(self) -> DataWarnings:
+        return DataWarnings(self.kept, self.lab.engine, SystemClock())
+
+    async def begin(self) -> asyncio.Task[None]:
+        """Return the check of the job, at work."""
+        task = asyncio.create_task(self.warnings.warn([], self.folder, self.log))
+        await self.until(lambda: self.runs() and self.lab.engine.adopt() != ())
+        return task
+
+    def runs(self) -> bool:
+        seen = [self.lab.engine.see(gang) or {} for gang in self.lab.engine.adopt()]
+        return any(each.state == "running" for gang in seen for each in gang.values())
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        await asyncio.to_thread(wait_until, condition)
+
+    def nothing_left(self) -> bool:
+        left = list(self.kept.iterdir()) if self.kept.exists() else []
+        return self.lab.engine.adopt() == () and left == [] and self.log.read_text() == ""
+
+
+async def test_a_job_that_ended_ends_its_look(lab: Lab, tmp_path: Path) -> None:
+    checked = Checked(lab, tmp_path / "log")
+    task = await checked.begin()
+    task.cancel()
+    await checked.until(checked.nothing_left)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert checked.warnings.turns == {} and checked.warnings.looks == set()
+    await checked.warnings.close()
+
+
+async def test_a_server_that_goes_down_ends_its_looks(lab: Lab, tmp_path: Path) -> None:
+    checked = Checked(lab, tmp_path / "log")
+    task = await checked.begin()
+    await checked.warnings.close()
+    assert checked.nothing_left()
+    await task
+    await checked.warnings.warn([], checked.folder, checked.log)
+    assert checked.nothing_left()
+
+
+async def test_looks_of_a_killed_server_are_ended_at_the_next_start(
+    lab: Lab, tmp_path: Path
+) -> None:
+    checked = Checked(lab, tmp_path / "log")
+    look = Look(lab.engine, checked.folder, checked.kept)
+    lab.place(spec(look))  # whose server is gone
+    for number in range(MOST_KEPT + 1):
+        (checked.kept / f"{number}.json").write_text("[]")
+    (checked.kept / "cut off.unfinished").write_text("[")
+    os.utime(checked.kept / "7.json", (0, 0))
+    again = checked.start()
+    await checked.until(lambda: lab.engine.adopt() == ())
+    await again.close()
+    assert {each.name for each in checked.kept.iterdir()} == {
+        f"{number}.json" for number in range(MOST_KEPT + 1) if number != 7
+    }
+    await checked.warnings.close()
+
+
+async def test_jobs_of_one_content_share_a_look(lab: Lab, tmp_path: Path) -> None:
+    leak(tmp_path / "channels")
+    logs = [tmp_path / f"log-{number}" for number in range(3)]
+    warnings = DataWarnings(tmp_path / "kept", lab.engine, SystemClock())
+    for log in logs:
+        log.touch()
+    await asyncio.gather(*(warnings.warn([], tmp_path / "channels", log) for log in logs))
+    assert [said(log.read_text()) for log in logs] == [[LEAK]] * 3
+    assert len(list((tmp_path / "kept").iterdir())) == 1 and warnings.turns == {}
+    await warnings.close()
+
+
+def test_the_gang_takes_nothing_from_jobs(lab: Lab, tmp_path: Path) -> None:
+    gang = spec(Look(lab.engine, tmp_path, tmp_path / "kept"))
+    assert (gang.egress, gang.background, gang.counted) == (False, True, False)
+    (process,) = gang.processes
+    assert {mount.mode for mount in process.mounts} == {"ro"}
+    assert not any(Path.home().is_relative_to(mount.source) for mount in process.mounts)
+
+
+def test_a_platform_that_goes_down_leaves_the_job_and_not_the_look(tmp_path: Path) -> None:
+    slow(tmp_path / "pictures")
+    with start(tmp_path / "home") as platform:
+        trainer, engine = Trainer(platform), platform.app.engine
+        for path in (tmp_path / "pictures").rglob("*.png"):
+            trainer.put(f"slow/train/{path.name}", path.read_bytes())
+        inputs = [channel("training", f"s3://{BUCKET}/slow")]
+        trainer.start("import time; time.sleep(99)", InputDataConfig=inputs)
+        wait_until(lambda: any(gang.startswith(PREFIX) for gang in engine.adopt()))
+        platform.stop(end_gangs=False)
+        try:
+            (job,) = engine.adopt()
+            assert job.startswith("job-1-")
+            assert [each.state for each in (engine.see(job) or {}).values()] == ["running"]
+        finally:
+            for gang in engine.adopt():
+                engine.stop(gang)

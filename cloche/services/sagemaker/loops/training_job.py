@@ -47,7 +47,6 @@ from cloche.services.sagemaker.training import (
 )
 from cloche.services.sagemaker.training import hosts as h
 from cloche.services.sagemaker.training.checkpoints import Checkpoints
-from cloche.services.sagemaker.training.data_warnings import DataWarnings
 from cloche.services.sagemaker.training.decide import (
     Begin,
     End,
@@ -104,9 +103,7 @@ class TrainingJobs:
     woken: list[Callable[[str], None]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        sagemaker = self.sagemaker
-        self.data = DataWarnings(sagemaker.config.home.data_checks, sagemaker.store.clock)
-        self.checkpoints = Checkpoints(sagemaker.s3)
+        self.checkpoints = Checkpoints(self.sagemaker.s3)
         self.line = Line(self.woken)
 
     def load(self) -> Sequence[Resource]:
@@ -211,7 +208,7 @@ class TrainingJobs:
         if isinstance(placed, InsufficientCapacity):
             return await self.queue(job, placed)
         folder, log = h.ground_of(job, sagemaker.config).channels, logs[job.hosts[0]]
-        warn = self.data.warn(job.request["InputDataConfig"], folder, log)
+        warn = sagemaker.data.warn(job.request["InputDataConfig"], folder, log)
         kept.check = asyncio.create_task(warn)
         return await self.started(job)
 
@@ -388,7 +385,6 @@ class TrainingJobs:
         check = self.kept(job).check
         if check is not None:
             await asyncio.wait({check}, timeout=CHECK_S)
-            check.cancel()
         await self.let_go(job)
         now, ending = self.sagemaker.store.clock.now(), job.progress.ending
         assert ending is not None and ending in ENDINGS
@@ -490,6 +486,8 @@ class TrainingJobs:
         remembered = self.remembered.pop(gang, None)
         if remembered is not None:
             remembered.harvest.close()
+            if remembered.check is not None:
+                remembered.check.cancel()
         self.checkpoints.forget(h.mls_of(job, sagemaker.config))
         self.line.freed()
 

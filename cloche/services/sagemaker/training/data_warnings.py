@@ -9,18 +9,34 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import logging
 import os
-import sys
-from collections import defaultdict
+import stat
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from cloche.core import beneath
 from cloche.core.clock import Clock, to_ms
-from cloche.datacheck.names import pictures, split_named
+from cloche.datacheck.names import hidden, picture_named, printed, split_named
+from cloche.engine import Engine
 from cloche.services.sagemaker.records import Request
+from cloche.services.sagemaker.training.picture_look import PREFIX, Look, end
 
+logger = logging.getLogger("cloche.sagemaker")
 MOST = 20_000  # pictures; pairs of more would take minutes
+AT_ONCE = 2  # looks; others wait
+MOST_KEPT = 1000  # contents whose findings are kept
+UNFINISHED = ".unfinished"
+
+
+@dataclass
+class Turn:
+    """One content: its jobs look one after the other."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    jobs: int = 0
 
 
 @dataclass
@@ -28,39 +44,83 @@ class DataWarnings:
     """Checks the channels of jobs, each content once. `kept` is the folder of what was found."""
 
     kept: Path
+    engine: Engine
     clock: Clock
-    locks: dict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
+    turns: dict[str, Turn] = field(default_factory=dict)
+    looks: set[Look] = field(default_factory=set)
+    closed: bool = False
+
+    def __post_init__(self) -> None:
+        self.threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="data-check")
+        left = [gang for gang in self.engine.adopt() if gang.startswith(PREFIX)]
+        self.threads.submit(self.clear, left)
+
+    async def close(self) -> None:
+        """End the looks that are under way."""
+        self.closed = True
+        for look in self.looks:
+            look.stop()
+        await asyncio.to_thread(self.threads.shutdown)
 
     async def warn(self, channels: Sequence[Request], folder: Path, log: Path) -> None:
         """Append what is wrong with the channels' links below `folder` to a job's log."""
         lines = misnamed(channels)
-        digest, count = await asyncio.to_thread(contents, folder)
-        if 0 < count <= MOST:
-            async with self.locks[digest]:
+        try:
+            digest, count = await asyncio.to_thread(contents, folder)
+            if 0 < count <= MOST:
                 lines += await self.findings(digest, folder)
-        elif count:
-            lines.append(f"{count:,} pictures are too many to look at; {MOST:,} are not.")
-        if lines:
-            await asyncio.to_thread(append, log, lines, self.clock)
+            elif count:
+                lines.append(f"{count:,} pictures are too many to look at; {MOST:,} are not.")
+            if lines:
+                await asyncio.to_thread(append, log, lines, self.clock)
+        except OSError as error:
+            logger.warning("%s: no data check: %s", log.name, error)
 
     async def findings(self, digest: str, folder: Path) -> list[str]:
-        """Return the findings of these contents, as sentences."""
-        kept = self.kept / f"{digest}.json"
-        if not kept.exists():
-            command = (sys.executable, "-P", "-m", "cloche.datacheck", str(folder))
-            process = await asyncio.create_subprocess_exec(
-                *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE
-            )
-            try:
-                out, _ = await process.communicate()
-            finally:
-                if process.returncode is None:
-                    process.kill()
-            if process.returncode != 0:
-                return []
-            found = [json.loads(line) for line in out.splitlines()]
-            await asyncio.to_thread(write, kept, json.dumps(found))
-        return [f"{each['severity']}: {each['text']}" for each in json.loads(kept.read_text())]
+        """Return the findings of these contents, as sentences; none where the look failed."""
+        turn = self.turns.setdefault(digest, Turn())
+        turn.jobs += 1
+        try:
+            async with turn.lock:
+                kept = self.kept / f"{digest}.json"
+                found = await asyncio.to_thread(read, kept)
+                if found is None:
+                    found = await self.look(folder)
+                    if found is not None:
+                        await asyncio.to_thread(write, kept, found)
+                return found or []
+        finally:
+            turn.jobs -= 1
+            if not turn.jobs:
+                del self.turns[digest]
+
+    async def look(self, folder: Path) -> list[str] | None:
+        """Return what a look finds; who is cancelled ends it."""
+        if self.closed:
+            return None
+        look = Look(self.engine, folder, self.kept)
+        self.looks.add(look)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self.threads, look.run)
+        finally:
+            look.stop()
+            self.looks.discard(look)
+
+    def clear(self, gangs: Sequence[str]) -> None:
+        """End the looks of a server that was killed; let go of what is old. Blocks."""
+        for gang in gangs:
+            end(self.engine, gang)
+        files = [each for each in self.kept.glob("*") if each.is_file()]
+        left = {f"{gang}.log" for gang in gangs}
+        whole = []
+        for each in files:
+            if each.name in left or each.suffix == UNFINISHED:
+                each.unlink(missing_ok=True)
+            elif each.suffix == ".json":
+                whole.append(each)
+        whole.sort(key=lambda each: each.stat().st_mtime, reverse=True)
+        for each in whole[MOST_KEPT:]:
+            each.unlink(missing_ok=True)
 
 
 def misnamed(channels: Sequence[Request]) -> list[str]:
@@ -77,29 +137,45 @@ def misnamed(channels: Sequence[Request]) -> list[str]:
 def contents(folder: Path) -> tuple[str, int]:
     """Return a digest of the pictures' paths and files, and how many there are.
 
-    A link's inode is the object's: the same objects give the same digest.
+    A link's inode is the object's: the same objects give the same digest. OSError when there are
+    too many files to look for pictures.
     """
-    digest, found = hashlib.sha256(), pictures(folder)
-    for path in found:
-        stat = path.stat()
-        digest.update(f"{path.relative_to(folder)} {stat.st_ino} {stat.st_size}\n".encode())
-    return digest.hexdigest(), len(found)
+    digest, count = hashlib.sha256(), 0
+    with beneath.folder(folder) as root:
+        for entry in beneath.walk(root):
+            status = entry.status
+            if not (stat.S_ISREG(status.st_mode) and picture_named(entry.name)):
+                continue
+            if any(map(hidden, entry.path.split("/"))):
+                continue
+            line = f"{entry.path} {status.st_ino} {status.st_size} {status.st_mtime_ns}\n"
+            digest.update(os.fsencode(line))
+            count += 1
+    return digest.hexdigest(), count
 
 
 def append(log: Path, lines: Sequence[str], clock: Clock) -> None:
     """Add records to a log that the engine appends to as well: one write, never within a line."""
     now_ms = to_ms(clock.now())
-    text = "".join(f"{now_ms} Cloche's data check: {line}\n" for line in lines)
-    descriptor = os.open(log, os.O_WRONLY | os.O_APPEND)
+    text = "".join(f"{now_ms} Cloche's data check: {printed(line)}\n" for line in lines)
+    descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
     try:
         os.write(descriptor, text.encode())
     finally:
         os.close(descriptor)
 
 
-def write(path: Path, text: str) -> None:
+def read(path: Path) -> list[str] | None:
+    """Return what was found before; None: nothing was looked for."""
+    try:
+        found: list[str] = json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+    return found
+
+
+def write(path: Path, found: Sequence[str]) -> None:
     """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(f".{os.getpid()}.unfinished")
-    unfinished.write_text(text)
+    unfinished = path.with_suffix(UNFINISHED)
+    unfinished.write_text(json.dumps(found))
     unfinished.rename(path)
