@@ -1,15 +1,18 @@
 """Default decoders and encoders of a model server's bodies: json, csv, npy, npz.
 
 They answer as AWS's inference toolkit does (`sagemaker_inference.decoder` and `.encoder`), whose
-behaviour user code relies on. numpy and torch are imported only when a body needs them.
+behaviour user code relies on; `decode_cells` and `encode_cells` as the older toolkit of its
+scikit-learn image (`sagemaker_containers.encoders`), which reads CSV otherwise. numpy and torch
+are imported only when a body needs them.
 """
 
+import csv
 import importlib
 import importlib.util
 import io
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -53,8 +56,14 @@ def from_json(body: str) -> Any:
 
 
 def from_csv(body: str) -> Any:
-    """Return comma-separated numbers as an array."""
-    return numpy().genfromtxt(io.StringIO(body), dtype=float, delimiter=",")
+    """Return comma-separated values as an array; each column of the type that its values have."""
+    return numpy().genfromtxt(io.StringIO(body), dtype=None, delimiter=",")
+
+
+def from_csv_cells(body: str) -> Any:
+    """Return comma-separated values, quoted or not, as an array of text."""
+    rows = csv.reader(io.StringIO(body), delimiter=",", quotechar='"', strict=True)
+    return numpy().array(list(rows)).squeeze()
 
 
 def from_npy(body: bytes) -> Any:
@@ -78,6 +87,16 @@ def to_csv(value: Any) -> bytes:
     """Return rows of comma-separated values."""
     stream = io.StringIO()
     numpy().savetxt(stream, value, delimiter=",", fmt="%s")
+    return stream.getvalue().encode()
+
+
+def to_csv_cells(value: Any) -> bytes:
+    """Return rows of comma-separated values, quoted where they must be; one a row of a vector."""
+    array = numpy().array(value)
+    if array.ndim == 1:
+        array = array.reshape(-1, 1)
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n", strict=True).writerows(array)
     return stream.getvalue().encode()
 
 
@@ -107,11 +126,25 @@ ENCODERS: dict[str, Callable[[Any], bytes]] = {
     NPY: to_npy,
     NPZ: to_npz,
 }
+CELL_DECODERS = {**DECODERS, CSV: from_csv_cells}
+CELL_ENCODERS = {**ENCODERS, CSV: to_csv_cells}
 
 
 def decode(body: str | bytes, content_type: str) -> Any:
     """Return a request body as an array; UnsupportedFormat for a type that has no decoder."""
-    decoder = DECODERS.get(media_type(content_type))
+    return decode_by(DECODERS, body, content_type)
+
+
+def decode_cells(body: str | bytes, content_type: str) -> Any:
+    """Return a request body as an array, of text if it is CSV; UnsupportedFormat."""
+    return decode_by(CELL_DECODERS, body, content_type)
+
+
+def decode_by(
+    decoders: Mapping[str, Callable[[Any], Any]], body: str | bytes, content_type: str
+) -> Any:
+    """Return what the type's decoder makes of a body; UnsupportedFormat."""
+    decoder = decoders.get(media_type(content_type))
     if decoder is None:
         raise UnsupportedFormat(content_type)
     return decoder(body)
@@ -122,8 +155,20 @@ def encode(value: Any, accept: str) -> tuple[bytes, str]:
     torch = sys.modules.get("torch")  # a tensor exists only where torch was imported
     if torch is not None and isinstance(value, torch.Tensor):
         value = value.detach().cpu().numpy().tolist()
+    return encode_by(ENCODERS, value, accept)
+
+
+def encode_cells(value: Any, accept: str) -> tuple[bytes, str]:
+    """Return the same, with CSV's values quoted where they must be."""
+    return encode_by(CELL_ENCODERS, value, accept)
+
+
+def encode_by(
+    encoders: Mapping[str, Callable[[Any], bytes]], value: Any, accept: str
+) -> tuple[bytes, str]:
+    """Return a value by the encoder of the first accepted type that has one, and that type."""
     for wanted in accept.split(","):
         content_type = media_type(wanted)
-        if content_type in ENCODERS:
-            return ENCODERS[content_type](value), content_type
+        if content_type in encoders:
+            return encoders[content_type](value), content_type
     raise UnsupportedFormat(accept)

@@ -205,7 +205,7 @@ def load(settings: Settings) -> Model:
         model,
         own[0] or defaults.input_fn,
         own[1] or defaults.predict_fn,
-        own[2] or default_output_fn,
+        own[2] or defaults.output_fn,
         transform_fn,
     )
 
@@ -295,16 +295,21 @@ def no_model_fn(_model_dir: str) -> Any:
 
 
 def array_input_fn(body: str | bytes, content_type: str) -> Any:
-    """Decode json, csv, npy or npz to an array; of float32 unless it came as text."""
-    array = formats.decode(body, content_type)
+    """Decode json, csv, npy or npz to an array; of float32 if it came as text, else as it is."""
+    array = formats.decode_cells(body, content_type)
     if formats.media_type(content_type) in formats.TEXT_TYPES:
-        return array
-    return array.astype("float32")
+        return array.astype("float32")
+    return array
 
 
 def estimator_predict_fn(data: Any, model: Any) -> Any:
     """Call the estimator's `predict`."""
     return model.predict(data)
+
+
+def cells_output_fn(prediction: Any, accept: str) -> tuple[bytes, str]:
+    """Encode the prediction in the first accepted type that has an encoder."""
+    return formats.encode_cells(prediction, accept)
 
 
 # ---------------------------------------------------------------------- Hugging Face's
@@ -343,11 +348,14 @@ class Defaults:
     input_fn: Handler
     predict_fn: Handler
     library: str  # what they import
+    output_fn: Handler = default_output_fn
 
 
 DEFAULTS: Mapping[str, Defaults] = {
     "pytorch": Defaults(default_model_fn, default_input_fn, default_predict_fn, "torch"),
-    "scikit-learn": Defaults(no_model_fn, array_input_fn, estimator_predict_fn, "numpy"),
+    "scikit-learn": Defaults(
+        no_model_fn, array_input_fn, estimator_predict_fn, "numpy", cells_output_fn
+    ),
     "huggingface": Defaults(
         pipeline_model_fn, object_input_fn, pipeline_predict_fn, "transformers"
     ),

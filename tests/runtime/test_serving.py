@@ -14,6 +14,7 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -305,7 +306,7 @@ async def test_default_formats(replicas: list[Replica]) -> None:
     """
     replica = await make(replicas, code).ready()
     csv = await replica.invoke(b"1,2\n3,4\n", Content_Type="text/csv", Accept="text/csv")
-    assert (csv.body, csv.headers["content-type"]) == (b"2.0,4.0\n6.0,8.0\n", "text/csv")
+    assert (csv.body, csv.headers["content-type"]) == (b"2,4\n6,8\n", "text/csv")
     plain = await replica.invoke(b"[[1, 2]]", Content_Type="application/json")
     assert plain.body == b"[[2, 4]]"
     npy = await replica.invoke(
@@ -317,10 +318,55 @@ async def test_default_formats(replicas: list[Replica]) -> None:
     assert odd.body.startswith(b"Content type image/png is not supported by this framework.")
 
 
-def plain_npy(numpy: ModuleType, values: list[int]) -> bytes:
+def plain_npy(numpy: ModuleType, values: Any) -> bytes:
     stream = io.BytesIO()
     numpy.save(stream, values)
     return stream.getvalue()
+
+
+async def test_scikit_learn_defaults(replicas: list[Replica]) -> None:
+    """Text is cast to float32, and fails where it is no number; arrays are taken as they are."""
+    numpy = pytest.importorskip("numpy")
+    code = """
+    class Echo:
+        def predict(self, x): return [str(x.dtype), x.tolist()]
+    def model_fn(model_dir): return Echo()
+    """
+    replica = await make(replicas, code, CLOCHE_HANDLERS="scikit-learn").ready()
+    for values in ([["red", "S"]], [[1700000123]], [[0.1]], [[True]]):
+        array = numpy.array(values)
+        answer = await replica.invoke(plain_npy(numpy, array), Content_Type="application/x-npy")
+        assert json.loads(answer.body) == [str(array.dtype), values]
+    for body, kind, values in (
+        (b"[[1, 2]]", "application/json", [[1.0, 2.0]]),
+        (b"1,2\n3,4\n", "text/csv", [[1.0, 2.0], [3.0, 4.0]]),
+        (b'"1",2', "text/csv; charset=utf-8", [1.0, 2.0]),
+    ):
+        answer = await replica.invoke(body, Content_Type=kind)
+        assert json.loads(answer.body) == ["float32", values]
+    for body, cell in ((b"red,S", "red"), (b"x,y\n1,2", "x"), (b"1,", "")):
+        answer = await replica.invoke(body, Content_Type="text/csv")
+        assert answer.status == 500
+        assert answer.body.startswith(b"could not convert string to float: ")
+        assert repr(cell).encode() in answer.body.splitlines()[0]
+
+
+async def test_scikit_learn_quotes_csv(replicas: list[Replica]) -> None:
+    numpy = pytest.importorskip("numpy")
+    code = """
+    class Echo:
+        def predict(self, x): return x
+    def model_fn(model_dir): return Echo()
+    """
+    replica = await make(replicas, code, CLOCHE_HANDLERS="scikit-learn").ready()
+    for values, said in (
+        ([["a,b", "c"]], b'"a,b",c\n'),
+        ([0.1, 2.0], b"0.1\n2.0\n"),
+        (numpy.array([0.1], dtype="float32"), b"0.1\n"),
+    ):
+        sent = plain_npy(numpy, values)
+        answer = await replica.invoke(sent, Content_Type="application/x-npy", Accept="text/csv")
+        assert (answer.body, answer.headers["content-type"]) == (said, "text/csv")
 
 
 @pytest.mark.torch
@@ -335,6 +381,10 @@ async def test_pytorch_defaults(replicas: list[Replica]) -> None:
     assert json.loads(answer.body) == [pytest.approx(expected[0])]
     csv = await replica.invoke(b"1.0,2.0\n1.0,2.0\n", Content_Type="text/csv")
     assert json.loads(csv.body) == [pytest.approx(expected[0])] * 2
+    for text, kind in ((b"red,S", "str_"), (b"x,y\n1,2", "str_"), (b"1,red\n2,blue", "void")):
+        refused = await replica.invoke(text, Content_Type="text/csv")
+        assert refused.status == 500
+        assert refused.body.startswith(f"can't convert np.ndarray of type numpy.{kind}.".encode())
 
 
 @pytest.mark.torch
