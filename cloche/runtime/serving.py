@@ -40,14 +40,16 @@ class Answer:
     body: bytes
     content_type: str = "application/json"
     headers: tuple[tuple[str, str], ...] = ()
+    phrase: str = ""
 
     def encode(self, keep_alive: bool) -> bytes:
         """Return the response as it goes over the wire."""
+        phrase = self.phrase or REASONS.get(self.status, "Status")
         lines = [
-            f"HTTP/1.1 {self.status} {REASONS.get(self.status, 'Status')}",
+            f"HTTP/1.1 {self.status} {one_line(phrase)}",
             f"Content-Length: {len(self.body)}",
             *(
-                f"{name}: {one_line(value)}"
+                f"{one_line(name)}: {one_line(value)}"
                 for name, value in (("Content-Type", self.content_type), *self.headers)
             ),
         ]
@@ -60,14 +62,14 @@ class Answer:
 class Work:
     """A request that waits for the main thread."""
 
-    headers: Mapping[str, str]
+    headers: Mapping[str, str]  # named as they were sent
     body: bytes
     done: "asyncio.Future[Answer]"
 
 
 def one_line(value: str) -> str:
     """Return a header's value without line breaks: user code sets it."""
-    return value.replace("\r", " ").replace("\n", " ")
+    return str(value).replace("\r", " ").replace("\n", " ")
 
 
 def error(status: int, kind: str, message: str) -> Answer:
@@ -139,10 +141,11 @@ class Server:
         parts = first.split(" ")
         if len(parts) != 3:
             return error(400, "BadRequestException", f"not HTTP: {first!r}"), False
-        headers = {}
+        sent = {}
         for line in lines:
             name, _, value = line.partition(":")
-            headers[name.strip().lower()] = value.strip()
+            sent[name.strip()] = value.strip()
+        headers = {name.lower(): value for name, value in sent.items()}
         keep_alive = headers.get("connection", "").lower() != "close"
         length = headers.get("content-length", "0")
         if "transfer-encoding" in headers or not length.isdigit():
@@ -157,7 +160,7 @@ class Server:
             return error(405, "MethodNotAllowedException", "POST is required"), keep_alive
         if self.draining or not self.ready:
             return error(503, "ServiceUnavailableException", "the server is not ready"), False
-        return await self._invoke(headers, body), keep_alive
+        return await self._invoke(sent, body), keep_alive
 
     def _ping(self) -> Answer:
         if self.draining or not self.ready:
@@ -186,14 +189,12 @@ def serve(server: Server, model: handlers.Model) -> None:
 def invoke(model: handlers.Model, work: Work) -> Answer:
     """Return user code's answer, or its exception as AWS's toolkit words it: message, traceback."""
     try:
-        context, body = model.answer(work.headers, work.body)
+        made = model.answer(work.headers, work.body)
     except Exception as failure:
         trace = traceback.format_exc()
         print(trace, file=sys.stderr, flush=True)
         return Answer(500, f"{failure}\n{trace}".encode(), "text/plain")
-    content_type = context.response_type or "application/json"
-    headers = tuple((name, str(value)) for name, value in context.response_headers.items())
-    return Answer(context.status, body, content_type, headers)
+    return Answer(made.status, made.body, made.content_type, made.headers, made.phrase)
 
 
 def finish(done: "asyncio.Future[Answer]", answer: Answer) -> None:

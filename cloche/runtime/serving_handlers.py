@@ -17,63 +17,29 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from cloche.runtime import serving_formats as formats
+from cloche.runtime.serving_context import Context
 
 HANDLERS = "https://sagemaker.readthedocs.io/en/stable/"
 MODEL_DIR = Path("/opt/ml/model")  # in a sandbox, as in a container
+OWN_HEADERS = ("content-length", "connection", "transfer-encoding")  # the server's, of an answer
 Handler = Callable[..., Any]
 
 
-@dataclass
-class Context:
-    """What a handler may ask and set of the request it answers; index arguments are ignored."""
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What user code made of a request, with what it set of the response."""
 
-    model_dir: str
-    headers: Mapping[str, str] = field(default_factory=dict)  # of the request, lower case
-    response_headers: dict[str, str] = field(default_factory=dict)
-    response_type: str | None = None
+    body: bytes
+    content_type: str
     status: int = 200
-
-    @property
-    def system_properties(self) -> dict[str, object]:
-        """Where the model lies; no GPU."""
-        return {"model_dir": self.model_dir, "gpu_id": None}
-
-    @property
-    def request_processor(self) -> list["Context"]:
-        """The multi-model server's name for what answers `get_request_properties`."""
-        return [self]
-
-    def get_request_properties(self) -> Mapping[str, str]:
-        """Return the request's headers."""
-        return self.headers
-
-    def get_all_request_header(self, _index: int = 0) -> Mapping[str, str]:
-        """Return the request's headers."""
-        return self.headers
-
-    def get_request_header(self, _index: int, name: str) -> str | None:
-        """Return one header of the request, whatever the case of its name."""
-        return self.headers.get(name.lower())
-
-    def set_response_content_type(self, _index: int, value: str) -> None:
-        """Set the Content-Type of the answer."""
-        self.response_type = value
-
-    def set_response_header(self, _index: int, name: str, value: str) -> None:
-        """Set a header of the answer."""
-        self.response_headers[name] = value
-
-    def set_response_status(
-        self, code: int = 200, _phrase: str | None = None, _index: int = 0
-    ) -> None:
-        """Set the HTTP status of the answer."""
-        self.status = code
+    phrase: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,11 +120,15 @@ class Model:
     output_fn: Handler
     transform_fn: Handler | None
 
-    def answer(self, headers: Mapping[str, str], body: bytes) -> tuple[Context, bytes]:
-        """Return what user code makes of one request; raises what user code raises."""
-        context = Context(str(self.settings.model_dir), headers)
-        content_type = headers.get("content-type", formats.JSON)
-        accept = headers.get("accept", "")
+    def answer(self, headers: Mapping[str, str], body: bytes) -> Answered:
+        """Return what user code makes of one request; raises what user code raises.
+
+        headers: named as they were sent.
+        """
+        lower = {name.lower(): value for name, value in headers.items()}
+        content_type = lower.get("content-type", formats.JSON)
+        context = Context(str(self.settings.model_dir), headers, content_type)
+        accept = lower.get("accept", "")
         if not accept or accept == "*/*":
             accept = self.settings.default_accept
         text = formats.media_type(content_type) in formats.TEXT_TYPES
@@ -169,11 +139,23 @@ class Model:
             decoded = run(self.input_fn, (data, content_type), context)
             prediction = run(self.predict_fn, (decoded, self.model), context)
             result = run(self.output_fn, (prediction, accept), context)
-        response_type = context.response_type or accept
         if isinstance(result, tuple) and len(result) == 2:
             result, response_type = result
-        context.response_type = response_type
-        return context, as_bytes(result)
+        else:
+            response_type = None
+        return answered(context, as_bytes(result), response_type, accept)
+
+
+def answered(context: Context, body: bytes, named: str | None, accept: str) -> Answered:
+    """Return the response: its type is the one named with it, else what the context was told."""
+    status, phrase = context.get_response_status(0)
+    headers, response_type = [], named
+    for name, value in context.get_response_headers(0).items():
+        if name.lower() == "content-type":
+            response_type = response_type or str(value)
+        elif name.lower() not in OWN_HEADERS:
+            headers.append((str(name), str(value)))
+    return Answered(body, response_type or accept, status, phrase or "", tuple(headers))
 
 
 def load(settings: Settings) -> Model:

@@ -185,6 +185,91 @@ async def test_transform_fn_tuple_and_context(replicas: list[Replica]) -> None:
     assert answer.headers["x-amzn-sagemaker-custom-attributes"] == "a  b"
 
 
+CONTEXT = """
+import json
+def model_fn(model_dir, context):
+    context.set_response_status(code=500)  # there is no request yet
+    return [context.request_processor, context.get_request_id(0), context.model_name]
+def input_fn(body, content_type, context):
+    processor, name = context.request_processor[0], "X-Amzn-SageMaker-Custom-Attributes"
+    context.metrics.add_counter("n", 1)
+    context.metrics.add_time("t", 2.5)
+    context.metrics.add_size("s", 3, unit="GB")
+    context.metrics.add_percent("p", 4)
+    context.metrics.add_error("e", "bad")
+    context.metrics.add_metric("m", 5, unit="count", metric_type="gauge")
+    found = context.metrics.add_metric_to_cache("own", "ms", ["a"], "histogram")
+    context.metrics.get_metric("own", "histogram").add_or_update(6, ["b"])
+    found.add_or_update(7)
+    context.set_response_status(code=201, phrase="Well\\r\\nmade")
+    context.set_response_header(idx=0, key="x-one", value="1")
+    context.set_response_header(0, "Content-Length", "9")
+    processor.add_response_property("x-two", 2)
+    properties = processor.get_request_properties()
+    return [
+        properties["Content-Type"], properties.get("content-type"), properties["body"],
+        properties.get(name), processor.get_request_property(name),
+        context.get_all_request_header(0)[name], context.get_request_header(0, name),
+        context.get_request_header(0, name.lower()), context.get_request_header(0, "No"),
+        len(context.get_request_id()), context.manifest["model"]["modelName"],
+        context.system_properties["batch_size"], context.system_properties["gpu_id"],
+        list(context.get_response_status(0)), dict(context.get_response_headers(0)),
+        processor.get_response_header("x-one"), context.get_response_content_type(0),
+    ]
+def predict_fn(data, model): return [data, model]
+def output_fn(data, accept, context):
+    context.set_response_content_type(0, "text/x-own")
+    return json.dumps(data)
+"""
+
+
+async def test_context_is_the_model_servers(replicas: list[Replica]) -> None:
+    replica = await make(replicas, CONTEXT).ready()
+    sent = {"Content_Type": "application/json", "X_Amzn_SageMaker_Custom_Attributes": "threshold=1"}
+    answer = await replica.invoke(b"[1]", **sent)
+    assert answer.status == 201, answer.body
+    data, loaded = json.loads(answer.body)
+    assert loaded == [None, None, "model"]
+    assert data == [
+        "application/json", None, {"content-type": "application/json"},
+        "threshold=1", "threshold=1", "threshold=1", "threshold=1", None, None,
+        36, "model", 1, None, [201, "Well\r\nmade"],
+        {"x-one": "1", "Content-Length": "9", "x-two": 2}, "1", None,
+    ]  # fmt: skip
+    assert answer.headers["content-type"] == "text/x-own"
+    assert (answer.headers["x-one"], answer.headers["x-two"]) == ("1", "2")
+    lines = [line for line in replica.log.splitlines() if line.startswith("[METRICS]")]
+    model = "|#ModelName:model,Level:Model|#type:"
+    assert [line.split("|#hostname:")[0] for line in lines] == [
+        f"[METRICS]n.Count:1{model}COUNTER",
+        f"[METRICS]t.Milliseconds:2.5{model}GAUGE",
+        f"[METRICS]s.Gigabytes:3{model}GAUGE",
+        f"[METRICS]p.Percent:4{model}GAUGE",
+        "[METRICS]e.unit:bad|#Level:Error|#type:COUNTER",
+        f"[METRICS]m.Count:5{model}GAUGE",
+        "[METRICS]own.Milliseconds:6|#a:b|#type:HISTOGRAM",
+        "[METRICS]Failed to update metric with name:own and dimensions:  with value: 7: "
+        "Dimension values: [] should correspond to Dimension names: ['a']",
+    ]
+    # The next request's context is a new one.
+    again = await replica.invoke(b"[1]", **sent)
+    assert json.loads(again.body)[0][14] == data[14]
+
+
+async def test_status_is_of_the_request_that_set_it(replicas: list[Replica]) -> None:
+    code = """
+    def model_fn(model_dir): return None
+    def transform_fn(model, body, content_type, accept, context):
+        if body == b"bad":
+            context.request_processor[0].report_status(422, "Bad")
+        return context.get_response_status(0)[1] or "none"
+    """
+    replica = await make(replicas, code).ready()
+    for body, status, said in ((b"bad", 422, b"Bad"), (b"good", 200, b"none")):
+        answer = await replica.invoke(body, Content_Type="text/x")
+        assert (answer.status, answer.body) == (status, said)
+
+
 async def test_program_lib_and_warmup(replicas: list[Replica]) -> None:
     code = """
     import helper
