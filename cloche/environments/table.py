@@ -32,6 +32,9 @@ class Framework:
     tried: str = ""
     handlers: Handlers = "pytorch"  # whose default input_fn, predict_fn, output_fn serve
     training_module: str = "sagemaker_pytorch_container.training:main"  # SM_FRAMEWORK_MODULE
+    # AWS's image joins the script's command with spaces and gives it to a shell, which splits the
+    # hyperparameters into words (its toolkit captures errors).
+    shell: bool = False
     warm: tuple[str, ...] = ()  # modules that take long to import, kept in a fork server
     over: str = ""  # name of the environment that it stands on
     imported: str = ""  # the module by whose import a script asks for it
@@ -55,6 +58,7 @@ FRAMEWORKS: tuple[Framework, ...] = (
         packages=("torch>=2", "torchvision>=0.15", *DATA, "pillow>=9.4", "scikit-learn>=1.2"),
         enough=("torch",),
         tested=True,
+        shell=True,
         warm=TORCH,
     ),
     Framework(
@@ -83,6 +87,7 @@ FRAMEWORKS: tuple[Framework, ...] = (
         packages=("torch>=2", "transformers>=4.28", "datasets>=2.10", "accelerate>=0.20", *DATA),
         enough=("torch", "transformers", "datasets", "accelerate"),
         handlers="huggingface",
+        shell=True,
         tried="torch 2.14, transformers 5.24",
         note="Serves HF_TASK with the model's files, or your handlers; JSON; no HF_MODEL_ID.",
     ),
@@ -109,6 +114,7 @@ FRAMEWORKS: tuple[Framework, ...] = (
         over="pytorch",
         imported="smdebug",
         tested=True,
+        shell=True,
         warm=TORCH,
         note="For training scripts that import smdebug: its hooks collect tensors.",
     ),

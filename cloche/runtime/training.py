@@ -30,12 +30,14 @@ from typing import IO, Any
 
 sys.path.append(str(Path(__file__).resolve().parents[2]))  # where `cloche.runtime` is found
 
+from cloche.runtime.shell_words import by_shell
 from cloche.runtime.training_env import BASE, Layout, arguments, training_env, variables
 from cloche.runtime.understudy import Understudy, hired
 
 logger = logging.getLogger("sagemaker-training-toolkit")
 TORCHRUN = "sagemaker_torch_distributed_enabled"
 MASTER_PORT = "7777"
+SHELL = "CLOCHE_SHELL"  # set: the command goes to a shell, as in some of AWS's images
 TAIL_BYTES = 65_536  # of stderr, kept to tell why a script failed
 MESSAGE_LIMIT = 2000  # characters of ErrorMessage
 DRAIN_S = 5.0  # for the rest of stderr, which a left-over child may hold open
@@ -138,13 +140,14 @@ def wants_torchrun(env: Mapping[str, Any]) -> bool:
     return bool(enabled) and env["current_instance_group"] in env["distribution_instance_groups"]
 
 
-def command_line(kind: str, program: str, args: Sequence[str]) -> list[str]:
-    """Return how the entry point is started."""
+def command_line(kind: str, program: str, args: Sequence[str], *, shell: bool = False) -> list[str]:
+    """Return how the entry point is started; `shell`: before it goes to one, joined."""
     if kind == "package":
         return [sys.executable, "-m", re.sub(r"\.py$", "", program), *args]
     if kind == "program":
         return [sys.executable, program, *args]
-    return ["/bin/sh", "-c", " ".join([f"./{program}", *map(shlex.quote, args)])]
+    text = " ".join([f"./{program}", *map(shlex.quote, args)])
+    return ["/bin/sh", "-c", f'"{text}"' if shell else text]
 
 
 class Tail(threading.Thread):
@@ -184,11 +187,15 @@ class Signals:
 signals: Signals | None = None
 
 
-def run(command: Sequence[str], code: Path, kind: str, *, warm: bool = False) -> None:
+def run(
+    command: Sequence[str], code: Path, kind: str, *, warm: bool = False, shell: bool = False
+) -> None:
     """Run a command in the code folder; ScriptError when it fails.
 
     warm: an interpreter that has imported the environment's packages may run it.
+    shell: the command is joined, and a shell splits it.
     """
+    argv = by_shell(command, code) if shell else command
     sys.stdout.flush()
     reading, writing = os.pipe()
     tail = Tail(os.fdopen(reading, "rb"))
@@ -196,8 +203,8 @@ def run(command: Sequence[str], code: Path, kind: str, *, warm: bool = False) ->
     child: subprocess.Popen[bytes] | Understudy | None = None
     try:
         if warm:
-            child = hired(command, code, writing)
-        child = child or subprocess.Popen(command, cwd=code, stderr=writing)
+            child = hired(argv, code, writing)
+        child = child or subprocess.Popen(argv, cwd=code, stderr=writing)
     finally:
         os.close(writing)
     if signals is not None:
@@ -261,12 +268,13 @@ def train(layout: Layout, archive: Path | None, provided: Path | None) -> None:
     installed = install(layout, kind, program, provided)
     os.environ.update(exported)
     args = arguments(env["hyperparameters"])
+    shell = bool(os.environ.pop(SHELL, ""))
     if wants_torchrun(env):
         command = torchrun(kind, env, exported["MASTER_ADDR"], args)
     else:
-        command = command_line(kind, program, args)
+        command = command_line(kind, program, args, shell=shell)
     report_start(env, exported, command)
-    run(command, layout.code, "ExecuteUserScriptError", warm=not installed)
+    run(command, layout.code, "ExecuteUserScriptError", warm=not installed, shell=shell)
 
 
 def write_failure(layout: Layout, text: str) -> None:

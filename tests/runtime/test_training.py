@@ -247,6 +247,66 @@ def test_shell_script_runs_with_quoted_arguments(tmp_path: Path) -> None:
     assert "[--name]\n[two words]\n" in done.stdout
 
 
+SPLIT = [
+    ({"features": "age income height"}, ["--features", "age", "income", "height"]),
+    ({"layers": [64, 32]}, ["--layers", "[64,", "32]"]),
+    ({"verbose": ""}, ["--verbose"]),
+    ({"verbose": None}, ["--verbose"]),
+    ({"device": '"cpu"'}, ["--device", "cpu"]),
+    ({"title": "'two words'"}, ["--title", "two words"]),
+    ({"where": "$SM_MODEL_DIR"}, ["--where", "{model}"]),
+]
+
+
+@pytest.mark.parametrize(("sent", "words"), SPLIT)
+def test_command_goes_to_a_shell_where_the_image_says_so(
+    sent: dict[str, object], words: list[str], tmp_path: Path
+) -> None:
+    one = job(tmp_path, DUMP, **sent)
+    done = one.run(CLOCHE_SHELL="1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    argv, env, _ = dumped(done.stdout)
+    assert argv == ["hpo.py", *(each.format(model=env["SM_MODEL_DIR"]) for each in words)]
+    assert "CLOCHE_SHELL" not in env
+    given = training_env.arguments(sent)
+    assert json.loads(env["SM_USER_ARGS"]) == given, "as it was before a shell had it"
+    argv, _, _ = dumped(job(tmp_path / "other", DUMP, **sent).run().stdout)
+    assert argv == ["hpo.py", *given], "scikit-learn's and XGBoost's images: no shell"
+
+
+@pytest.mark.parametrize(("value", "plain"), [("64 32", True), ("$HOME", False)])
+def test_plain_words_may_go_to_an_understudy(
+    value: str, plain: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[list[str]] = []
+    monkeypatch.setattr(training, "hired", lambda argv, *_: asked.append(argv))
+    (tmp_path / "hpo.py").touch()
+    command = [sys.executable, "hpo.py", "--layers", value]
+    training.run(command, tmp_path, "ExecuteUserScriptError", warm=True, shell=True)
+    words = [sys.executable, "hpo.py", "--layers", *value.split()]
+    assert asked == [words if plain else ["/bin/sh", "-c", " ".join(command)]]
+
+
+def test_shell_that_refuses_fails_the_job(tmp_path: Path) -> None:
+    one = job(tmp_path, DUMP, name="it's")
+    assert one.run(CLOCHE_SHELL="1").returncode == 2
+    failure = one.failure()
+    assert failure.startswith("ExecuteUserScriptError:\nExitCode 2\n")
+    assert failure.endswith(f'Command "{sys.executable} hpo.py --name it\'s"')
+
+
+def test_shell_script_by_a_shell(tmp_path: Path) -> None:
+    """The toolkit quotes the values, puts all in double quotes, then joins it for a shell."""
+    one = Job(
+        tmp_path / "ml",
+        {"x.sh": '#!/bin/sh\nfor a in "$@"; do echo "[$a]"; done\n'},
+        {"sagemaker_program": '"x.sh"', "name": '"two words"', "quoted": '"\\"cpu\\""'},
+    )
+    done = one.run(CLOCHE_SHELL="1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "[--name]\n[two words]\n[--quoted]\n[cpu]\n" in done.stdout
+
+
 def test_requirements_are_installed_first(tmp_path: Path) -> None:
     path = write_wheel(tmp_path, "clochetestwheel", "1.0", "VALUE = 42\n")
     one = job(tmp_path, "import clochetestwheel; print('VALUE', clochetestwheel.VALUE)")

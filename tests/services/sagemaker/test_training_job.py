@@ -86,6 +86,35 @@ def test_script_with_literal_paths(trainer: Trainer) -> None:
     assert min(point["Minimum"] for point in statistics) == 0.25
 
 
+WORDS = (
+    "import json, os, sys; print('WORDS', json.dumps(sys.argv[1:]), 'CLOCHE_SHELL' in os.environ)"
+)
+REGISTRY = "763104351884.dkr.ecr.us-east-1.amazonaws.com"
+SPLIT = '["--device", "cpu", "--layers", "64", "32", "--verbose"]'
+EXACT = json.dumps(["--device", '"cpu"', "--layers", "64 32", "--verbose", ""])
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        (f"{REGISTRY}/pytorch-training:2.6-cpu-py312", SPLIT),
+        (
+            "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-scikit-learn:1.2-1-cpu-py3",
+            EXACT,
+        ),
+    ],
+)
+def test_hyperparameters_are_words_as_the_image_makes_them(
+    image: str, words: str, trainer: Trainer
+) -> None:
+    log = trainer.completed(
+        WORDS,
+        AlgorithmSpecification={"TrainingImage": image},
+        HyperParameters={"device": '"\\"cpu\\""', "layers": '"64 32"', "verbose": '""'},
+    )
+    assert f"WORDS {words} False" in log.splitlines()
+
+
 HOLD = "import time; print('READY', flush=True); time.sleep(1); print('AT', time.time())"
 
 

@@ -379,6 +379,9 @@ def variables(
         "MASTER_PORT": "7777",
         "SAGEMAKER_BASE_DIR": "/opt/ml",
     }
+    entrypoint = job.request["AlgorithmSpecification"].get("ContainerEntrypoint")
+    if environment.framework.shell and not entrypoint:
+        found["CLOCHE_SHELL"] = "1"
     if job.progress.pool is not None:
         found[warm_pools.CACHE_VARIABLE] = warm_pools.CACHE
     for channel in channels_of(job, host):
