@@ -24,7 +24,7 @@ from cloche.patterns.worker import number
 
 __all__ = ["LONGEST_TEXT", "BadPattern", "Exceeded", "Searches", "groups", "matched", "run"]
 
-LONGEST_TEXT = 4096  # characters of a line that are searched
+LONGEST_TEXT = 256 * 1024  # characters of a line that are searched: CloudWatch's largest event
 FIRST_S, MOST_S = 0.5, 2.0  # processor's time of one pattern: at first, and saved up
 PER_CHARACTER_S, PER_TEXT_S = 1e-6, 2e-5  # earned
 LEAST_S = 0.01  # the child's clock ticks

@@ -66,6 +66,52 @@ def test_an_unfinished_line_waits_a_moment(tmp_path: Path) -> None:
     assert records(tmp_path / "log") == ["half", " done", "last"]
 
 
+def marked(path: Path) -> list[tuple[str, str]]:
+    found = [line.split(" ", 1) for line in path.read_text().splitlines()]
+    return [(mark.lstrip("0123456789"), text) for mark, text in found]
+
+
+def pumped(path: Path, *parts: bytes) -> list[tuple[str, str]]:
+    """Return marks and texts of parts with a pause after each."""
+    pump, now = Pump(LogFile(str(path))), 100.0
+    for part in parts:
+        pump.feed(part, now)
+        now += PARTIAL_AFTER_S
+        pump.tick(now)
+    pump.finish()
+    return marked(path)
+
+
+@pytest.mark.parametrize(
+    ("parts", "expected"),
+    [
+        ([b"a\nb\n"], [("", "a"), ("", "b")]),
+        ([b"a", b"b\n", b"c\n"], [("+", "a"), ("&", "b"), ("", "c")]),
+        ([b"a", b"b", b"c\nd\n"], [("+", "a"), ("&+", "b"), ("&", "c"), ("", "d")]),
+        ([b"x\na", b"b\xff\n"], [("", "x"), ("+", "a"), ("&", "b\ufffd")]),
+        ([b"a", b"\nb\n"], [("+", "a"), ("&", ""), ("", "b")]),
+        ([b"1%", b"\r2%", b"\r3%\n"], [("+", "1%"), ("+", "2%"), ("", "3%")]),
+        ([b"a", b"\r\nb\n"], [("+", "a"), ("", ""), ("", "b")]),
+        ([b"a", b"b"], [("+", "a"), ("&+", "b")]),
+        ([b"\n", b"\n"], [("", ""), ("", "")]),
+    ],
+)
+def test_parts_of_a_line_are_marked(
+    parts: list[bytes], expected: list[tuple[str, str]], tmp_path: Path
+) -> None:
+    assert pumped(tmp_path / "log", *parts) == expected
+
+
+def test_a_note_ends_a_line(tmp_path: Path) -> None:
+    pump = Pump(LogFile(str(tmp_path / "log")))
+    pump.feed(b"a", 100.0)
+    pump.tick(100.0 + PARTIAL_AFTER_S)
+    pump.feed(b"b", 102.0)
+    pump.note("stopped")
+    pump.finish()
+    assert marked(tmp_path / "log") == [("+", "a"), ("&", "b"), ("", "[cloche] stopped")]
+
+
 def test_records_carry_the_time_and_are_appended(tmp_path: Path) -> None:
     for text in (b"one", b"two\xff"):
         before = time.time_ns() // 1_000_000

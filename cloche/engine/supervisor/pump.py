@@ -76,6 +76,9 @@ def character_start(data: bytes, at: int) -> int:
 class LogFile:
     """Appends records `<milliseconds since 1970> <text>` to a file; a full disk loses lines only.
 
+    A line that is written in parts is several records: `<milliseconds>+` says that its line was not
+    finished then, `<milliseconds>&` that it goes on with the unfinished one before, `&+` both.
+
     While nothing can be written lines are counted; once there is space again, or at the end in
     place of the last records, one says how many were lost, and why. A file as long as its limit
     takes no more.
@@ -90,8 +93,13 @@ class LogFile:
         self.beyond = 0  # lines that came when the log had reached its limit
         namespaces.allocate(self.fd, os.fstat(self.fd).st_size + NOTE)
 
-    def append(self, lines: list[bytes]) -> None:
-        """Write the lines with the time that it is now; never raises."""
+    def append(
+        self, lines: list[bytes], *, continues: bool = False, unfinished: bool = False
+    ) -> None:
+        """Write the lines with the time that it is now; never raises.
+
+        continues: the first goes on with the record before. unfinished: the last is a part.
+        """
         if not lines:
             return
         if self.limit_mib and os.fstat(self.fd).st_size >= self.limit_mib << 20:
@@ -99,17 +107,24 @@ class LogFile:
                 self.note(f"This log has reached {self.limit_mib} MiB: what follows is not kept.")
             self.beyond += len(lines)
             return
+        continues = continues and not self.lost  # a note comes between
         if not self.confess():
             self.lost += len(lines)
             return
         now = stamp()
-        text = b"\n".join(lines)
         try:
-            text.decode()
+            b"\n".join(lines).decode()
         except UnicodeDecodeError:
-            parts = [line.decode("utf-8", "replace").encode() for line in lines]
-            text = b"\n".join(parts)
-        self.lost = self._write(now + text.replace(b"\n", b"\n" + now) + b"\n")
+            lines = [line.decode("utf-8", "replace").encode() for line in lines]
+        if continues or unfinished:
+            marks = [b""] * len(lines)
+            marks[0] += b"&" if continues else b""
+            marks[-1] += b"+" if unfinished else b""
+            before = now[:-1]
+            text = b"\n".join(b"%s%s %s" % (before, *each) for each in zip(marks, lines))  # noqa: B905
+        else:
+            text = now + (b"\n" + now).join(lines)
+        self.lost = self._write(text + b"\n")
 
     def note(self, text: str) -> None:
         """Write a record of our own, whatever the limit; on a full disk it is lost."""
@@ -174,22 +189,31 @@ class Pump:
         self.log = log
         self.splitter = Splitter()
         self.flush_at: float | None = None  # monotonic
+        self.in_line = False  # the last record is the beginning of a line that goes on
         self.finished = False
 
     def feed(self, data: bytes, now: float) -> None:
         """Take what the process wrote."""
-        self.log.append(self.splitter.feed(data))
+        if self.in_line and data.startswith(b"\r"):
+            self.in_line = False  # a progress bar begins anew: another line
+        lines = self.splitter.feed(data)
+        self._append(lines)
         self.flush_at = now + PARTIAL_AFTER_S if self.splitter.rest else None
 
     def tick(self, now: float) -> None:
         """Write an unfinished line that waited long enough."""
         if self.flush_at is not None and now >= self.flush_at:
-            self.log.append(self.splitter.flush())
+            self._append(self.splitter.flush(), unfinished=True)
             self.flush_at = None
+
+    def _append(self, lines: list[bytes], *, unfinished: bool = False) -> None:
+        if lines:
+            self.log.append(lines, continues=self.in_line, unfinished=unfinished)
+            self.in_line = unfinished
 
     def note(self, text: str) -> None:
         """Write a record of our own after all that the process wrote."""
-        self.log.append(self.splitter.flush())
+        self._append(self.splitter.flush())
         self.log.note(text)
 
     def finish(self, *, insist: bool = False) -> bool:
@@ -198,7 +222,7 @@ class Pump:
         insist: it is closed all the same, and says what was lost in place of the last records.
         """
         if not self.finished:
-            self.log.append(self.splitter.flush())
+            self._append(self.splitter.flush())
             self.flush_at = None
             if self.log.beyond:
                 self.log.note(f"{self.log.beyond} lines were not kept.")

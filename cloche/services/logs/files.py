@@ -19,11 +19,13 @@ READ = 1024 * 1024
 
 # Named tuples: a page makes 20,000 of them, and frozen dataclasses take three times as long.
 class LogRecord(NamedTuple):
-    """One line of a log. `ingested_ms`: when it reached the log."""
+    """One line of a log, or a part of one. `ingested_ms`: when it reached the log."""
 
     at_ms: int
     text: str
     ingested_ms: int
+    continues: bool = False  # the line of an unfinished record before
+    unfinished: bool = False  # its line had no end when it was written
 
 
 class Placed(NamedTuple):
@@ -48,6 +50,39 @@ def read_from(path: Path, offset: int, limit_bytes: int = READ) -> tuple[list[Lo
     return [place.record for place in placed], placed[-1].end if placed else offset
 
 
+def read_lines(
+    path: Path, offset: int, *, whole: bool, limit_bytes: int = READ
+) -> tuple[list[LogRecord], int]:
+    """Return the complete lines from `offset` on, their parts joined, and the offset to go on from.
+
+    A line that is not finished yet is left for later; `whole`: it is as long as it will ever be.
+    """
+    try:
+        with LogFile(path) as log:
+            placed = list(log.forward(offset, log.size, limit_bytes=limit_bytes))
+            more = bool(placed) and placed[-1].end < log.size
+    except FileNotFoundError:
+        return [], offset
+    lines: list[LogRecord] = []
+    open_from: int | None = None  # where the last line began, if it is not finished
+    for place in placed:
+        record = place.record
+        if record.continues and open_from is not None:
+            before = lines.pop()
+            record = record._replace(text=before.text + record.text)
+        else:
+            open_from = place.start
+        if not record.unfinished:
+            open_from = None
+        lines.append(record)
+    end = placed[-1].end if placed else offset
+    if open_from is None or (whole and not more):
+        return lines, end
+    if open_from == offset and more:  # longer than what is read at once
+        return lines, end
+    return lines[:-1], open_from
+
+
 def parse(line: bytes) -> LogRecord:
     """Return the record of a line; what is none (by no fault of ours) keeps its text at time 0."""
     stamp, _, rest = line.partition(b" ")
@@ -55,7 +90,11 @@ def parse(line: bytes) -> LogRecord:
         if stamp.endswith(b"j"):
             ingested_ms, text = json.loads(rest)
             return LogRecord(int(stamp[:-1]), text, ingested_ms)
-        at_ms = int(stamp)
+        plain = stamp.rstrip(b"&+")
+        at_ms = int(plain)
+        if plain != stamp:
+            text = rest.decode("utf-8", "replace")
+            return LogRecord(at_ms, text, at_ms, b"&" in stamp, b"+" in stamp)
         return LogRecord(at_ms, rest.decode("utf-8", "replace"), at_ms)
     except ValueError:
         return LogRecord(0, line.decode("utf-8", "replace"), 0)

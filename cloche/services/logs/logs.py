@@ -19,7 +19,7 @@ from cloche.core.arn import Arn
 from cloche.records.errors import AlreadyExists, Conflict
 from cloche.records.resource import Listing, Page, Resource
 from cloche.records.store import Store
-from cloche.services.logs.files import LogFile, LogRecord, read_from
+from cloche.services.logs.files import LogFile, LogRecord, read_from, read_lines
 
 GROUP, STREAM = "log-group", "log-stream"
 CLIENT, PLATFORM = "client", "platform"  # who writes a stream: PutLogEvents, or the engine
@@ -83,6 +83,13 @@ class Logs:
         About a megabyte at once: there is more while the offset moves.
         """
         return read_from(path, offset)
+
+    def read_lines(self, path: Path, offset: int, *, whole: bool) -> tuple[list[LogRecord], int]:
+        """Return the same, with the parts of a line joined; `whole`: also of the last, unfinished.
+
+        A line that was printed in parts, slowly, is that many records.
+        """
+        return read_lines(path, offset, whole=whole)
 
     # ------------------------------------------------------------------ groups
 

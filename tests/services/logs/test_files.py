@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cloche.services.logs.files import LogFile, LogRecord, format_record, parse, read_from
+from cloche.services.logs.files import (
+    LogFile,
+    LogRecord,
+    format_record,
+    parse,
+    read_from,
+    read_lines,
+)
 
 
 def line(at_ms: int, text: str) -> str:
@@ -107,3 +114,49 @@ def cpu_s(work: object) -> float:
     start = time.process_time()
     work()
     return time.process_time() - start
+
+
+LINES = b"1 a\n2+ b\n3&+ c\n4& d\n5+ e\n6 f\n7+ g\n8&+ h\n"
+
+
+def test_parts_of_a_line_are_joined(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(LINES)
+    records, offset = read_lines(path, 0, whole=False)
+    assert [(each.at_ms, each.text) for each in records] == [
+        (1, "a"),
+        (4, "bcd"),
+        (5, "e"),
+        (6, "f"),
+    ]
+    assert LINES[offset:] == b"7+ g\n8&+ h\n", "it is read once it is whole"
+    assert read_lines(path, offset, whole=False) == ([], offset)
+    records, end = read_lines(path, offset, whole=True)
+    assert ([each.text for each in records], end) == (["gh"], len(LINES))
+    with path.open("ab") as log:
+        log.write(b"9& i\n")
+    records, end = read_lines(path, offset, whole=False)
+    assert ([each.text for each in records], end) == (["ghi"], len(LINES) + 5)
+    assert [each.text for each in read_from(path, offset)[0]] == ["g", "h", "i"], "as printed"
+
+
+@pytest.mark.parametrize("limit_bytes", range(1, len(LINES) + 1))
+@pytest.mark.parametrize("whole", [False, True])
+def test_reading_in_pieces_ends_and_loses_nothing(
+    whole: bool, limit_bytes: int, tmp_path: Path
+) -> None:
+    path, offset, texts = tmp_path / "log", 0, []
+    path.write_bytes(LINES)
+    while (found := read_lines(path, offset, whole=whole, limit_bytes=limit_bytes))[0]:
+        texts += [each.text for each in found[0]]
+        assert found[1] > offset
+        offset = found[1]
+    assert "".join(texts) in ("abcdefgh", "abcdefg", "abcdef") and (
+        not whole or offset == len(LINES)
+    )
+
+
+def test_a_part_without_its_beginning_is_a_line(tmp_path: Path) -> None:
+    assert read_lines(tmp_path / "none", 0, whole=True) == ([], 0)
+    (tmp_path / "log").write_bytes(b"1 a\n2& b\n")
+    assert [each.text for each in read_lines(tmp_path / "log", 0, whole=False)[0]] == ["a", "b"]

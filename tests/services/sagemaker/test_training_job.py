@@ -115,6 +115,27 @@ def test_hyperparameters_are_words_as_the_image_makes_them(
     assert f"WORDS {words} False" in log.splitlines()
 
 
+PARTS = """
+import time
+print('x' * 5000, 'loss=0.5', flush=True)
+print('epoch 1 ...', end=' ', flush=True)
+time.sleep(2.5)  # longer than an unfinished line is kept back
+print('accuracy=0.75')
+"""
+
+
+def test_metric_of_a_line_in_two_parts_and_of_a_long_one(trainer: Trainer) -> None:
+    metrics = [
+        {"Name": "accuracy", "Regex": "epoch [0-9]+ .*accuracy=([0-9.]+)"},
+        {"Name": "loss", "Regex": "loss=([0-9.]+)"},
+    ]
+    job = trainer.train(PARTS, AlgorithmSpecification={"MetricDefinitions": metrics})
+    found = {each["MetricName"]: each["Value"] for each in job["FinalMetricDataList"]}
+    assert found == {"accuracy": 0.75, "loss": 0.5}
+    lines = trainer.log(job["TrainingJobName"]).splitlines()
+    assert "epoch 1 ... " in lines and "accuracy=0.75" in lines, "the log shows what it has at once"
+
+
 HOLD = "import time; print('READY', flush=True); time.sleep(1); print('AT', time.time())"
 
 

@@ -69,7 +69,9 @@ class Harvest:
         for host, log in logs.items():
             end, reads = max(self.read.get(host, 0), progress.read.get(host, 0)), 0
             while whole or reads < MOST_READS:
-                records, end = await asyncio.to_thread(sagemaker.logs.read_from, log, end)
+                records, end = await asyncio.to_thread(
+                    sagemaker.logs.read_lines, log, end, whole=whole
+                )
                 if not records:
                     break
                 await self._search(job, records, sagemaker)

@@ -102,7 +102,7 @@ def metrics(
         for log in logs.values():
             end = 0
             while True:
-                records, end = sagemaker.logs.read_from(log, end)
+                records, end = sagemaker.logs.read_lines(log, end, whole=True)
                 if not records:
                     break
                 for start in range(0, len(records), BATCH):
