@@ -31,6 +31,7 @@ from cloche.gateway.message import Request, Response
 from cloche.gateway.protocol import Answer, Protocol
 from cloche.gateway.routing import CBOR, CBOR_PATH, Directory, Meaning
 from cloche.gateway.shapes import Action, Api
+from cloche.gateway.signature import service_claimed
 from cloche.operation import Body, Call, Http, Operation, Reply, Service
 from cloche.records.store import Store
 
@@ -120,10 +121,17 @@ class Exchange:
             return target.protocol.refuse(target.api, internal, request_id)
 
     def names_nobody(self) -> bool:
-        """Return whether only the form in the body can tell the service."""
-        headers = self.request.headers
-        signed = "authorization" in headers or "x-amz-target" in headers
-        return not signed and headers.get("content-type", "").startswith(FORM)
+        """Return whether only the form in the body can tell the service.
+
+        urllib and curl say of any body that it is a form: a signature tells more, wherever it is,
+        and so does a method or path that no form is sent with.
+        """
+        request = self.request
+        if not request.headers.get("content-type", "").startswith(FORM):
+            return False
+        if (request.method, request.path) not in ONE_PLACE["query"]:
+            return False
+        return "x-amz-target" not in request.headers and service_claimed(request) is None
 
     def stranger(self) -> Protocol:
         """Return the protocol in which to refuse a service that we have not."""
