@@ -205,6 +205,9 @@ def elsewhere(signing_name: str, request: Request) -> tuple[str, str] | None:
         found, _ = router.find(request.method, request.path, dict(request.query), request.headers)
         if found:
             return service, found[0]
+        paths = (template for these in router.templates.values() for template in these)
+        if any(template.pattern.match(request.path) for template in paths):
+            return service, f"{request.method} {request.path}"
     return None
 
 
