@@ -10,7 +10,7 @@ from datetime import datetime
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 from botocore import xform_name
 from botocore.loaders import Loader
@@ -34,6 +34,16 @@ class Body(Protocol):
     trailers: Mapping[str, str]
 
     def __aiter__(self) -> AsyncIterator[bytes]: ...
+
+
+@runtime_checkable
+class FormFile(Body, Protocol):
+    """The file of a form: its length is known only when it ends, since the form goes on behind it.
+
+    Its end is marked, so that nobody needs to say the length before.
+    """
+
+    ends_marked: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

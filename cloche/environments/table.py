@@ -11,6 +11,7 @@ over another: its packages go before those beneath. It takes the other's place f
 import the module it is named for.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -39,6 +40,8 @@ class Framework:
     over: str = ""  # name of the environment that it stands on
     imported: str = ""  # the module by whose import a script asks for it
     note: str = ""  # what differs from AWS's image
+    # The built-in algorithm that AWS's image is when no script is named; it is not here.
+    algorithm: str = ""
     added: bool = False  # by the user
 
 
@@ -79,6 +82,7 @@ FRAMEWORKS: tuple[Framework, ...] = (
         handlers="scikit-learn",
         training_module="sagemaker_xgboost_container.training:main",
         tried="xgboost 3.2",
+        algorithm="XGBoost",
         note="Script mode only, not the built-in algorithm; input_fn gets arrays, no DMatrix.",
     ),
     Framework(
@@ -119,6 +123,28 @@ FRAMEWORKS: tuple[Framework, ...] = (
         note="For training scripts that import smdebug: its hooks collect tensors.",
     ),
 )
+
+# Images that are SageMaker's built-in algorithms and nothing else, by repository.
+# https://docs.aws.amazon.com/sagemaker/latest/dg/algos.html
+BUILT_IN: Mapping[str, str] = {
+    "blazingtext": "BlazingText",
+    "factorization-machines": "Factorization Machines",
+    "forecasting-deepar": "DeepAR",
+    "image-classification": "Image Classification",
+    "ipinsights": "IP Insights",
+    "kmeans": "K-Means",
+    "knn": "K-Nearest Neighbors",
+    "lda": "LDA",
+    "linear-learner": "Linear Learner",
+    "ntm": "NTM",
+    "object-detection": "Object Detection",
+    "object2vec": "Object2Vec",
+    "pca": "PCA",
+    "randomcutforest": "Random Cut Forest",
+    "semantic-segmentation": "Semantic Segmentation",
+    "seq2seq": "Sequence-to-Sequence",
+    "xgboost": "XGBoost",
+}
 
 
 def base_of(framework: Framework) -> Framework | None:

@@ -14,7 +14,7 @@ from cloche.core.clock import Clock
 from cloche.core.errors import AwsError
 from cloche.core.identity import Credentials
 from cloche.core.ids import request_id as new_request_id
-from cloche.gateway import cbor, forms, identify, query, rest_json, rest_xml, validate
+from cloche.gateway import cbor, forms, identify, post_form, query, rest_json, rest_xml, validate
 from cloche.gateway.body import (
     Disconnected,
     PlainBody,
@@ -29,8 +29,9 @@ from cloche.gateway.identify import Signer
 from cloche.gateway.limits import BODY_BYTES, FORM_BYTES, UNSIGNED_BYTES, XML_BYTES
 from cloche.gateway.message import Request, Response
 from cloche.gateway.protocol import Answer, Protocol
-from cloche.gateway.routing import CBOR, CBOR_PATH, Directory, Meaning
+from cloche.gateway.routing import CBOR, CBOR_PATH, Directory, Meaning, elsewhere
 from cloche.gateway.shapes import Action, Api
+from cloche.gateway.signature import service_claimed
 from cloche.operation import Body, Call, Http, Operation, Reply, Service
 from cloche.records.store import Store
 
@@ -120,10 +121,17 @@ class Exchange:
             return target.protocol.refuse(target.api, internal, request_id)
 
     def names_nobody(self) -> bool:
-        """Return whether only the form in the body can tell the service."""
-        headers = self.request.headers
-        signed = "authorization" in headers or "x-amz-target" in headers
-        return not signed and headers.get("content-type", "").startswith(FORM)
+        """Return whether only the form in the body can tell the service.
+
+        urllib and curl say of any body that it is a form: a signature tells more, wherever it is,
+        and so does a method or path that no form is sent with.
+        """
+        request = self.request
+        if not request.headers.get("content-type", "").startswith(FORM):
+            return False
+        if (request.method, request.path) not in ONE_PLACE["query"]:
+            return False
+        return "x-amz-target" not in request.headers and service_claimed(request) is None
 
     def stranger(self) -> Protocol:
         """Return the protocol in which to refuse a service that we have not."""
@@ -150,10 +158,37 @@ class Exchange:
 
     async def call(self, target: Target, request_id: str) -> Response:
         """Return the handler's response; AwsError for every refusal."""
-        parts, now = self.parts, self.parts.clock.now()
-        signer = identify.find_signer(self.request, target.family, parts.credentials, now)
-        s3 = target.family is S3
+        now, s3 = self.parts.clock.now(), target.family is S3
+        if s3 and post_form.is_form(self.request, target.meaning.path):
+            return await self.upload(target, request_id)
+        signer = identify.find_signer(self.request, target.family, self.parts.credentials, now)
         name, labels, body = await (self.read_s3 if s3 else self.read)(target, signer)
+        return await self.perform(target, signer, request_id, name, labels, body)
+
+    async def upload(self, target: Target, request_id: str) -> Response:
+        """Return the answer to a form that uploads: the PutObject that its policy allows."""
+        request, name = self.request, "PutObject"
+        form = await post_form.read(request, self.raw, target.meaning.path)
+        signer, bounds = post_form.prove(form, self.parts.credentials, self.parts.clock.now())
+        action = target.api.action(name)
+        assert action is not None
+        body = post_form.File(form.reader, bounds)
+        self.request = post_form.as_put(form, request, action, body)
+        labels = {"Bucket": form.bucket, "Key": form.key}
+        made = await self.perform(target, signer, request_id, name, labels, body)
+        return post_form.answer(form, request, made)
+
+    async def perform(
+        self,
+        target: Target,
+        signer: Signer,
+        request_id: str,
+        name: str,
+        labels: Mapping[str, str],
+        body: Body,
+    ) -> Response:
+        """Return the response of an operation that its caller has proven to have asked for."""
+        parts, s3 = self.parts, target.family is S3
         action, operation = target.api.action(name), target.service.operations.get(name)
         if action is None or operation is None:
             raise unsupported_action(name, target)
@@ -261,6 +296,9 @@ class Exchange:
         if not found and target.family is S3:
             raise forms.unknown(router, request, path)
         if not found:
+            other = elsewhere(target.api.signing_name, request)
+            if other is not None:
+                raise unsupported_action(other[1], target, other[0])
             raise unsupported_action(f"{request.method} {request.path}", target)
         supported = (name for name in found if name in target.service.operations)
         return next(supported, found[0]), labels
@@ -289,9 +327,12 @@ def worded(error: AwsError, target: Target) -> AwsError:
     return AwsError(code, error.message, status, fields=fields, headers=error.headers)
 
 
-def unsupported_action(name: str, target: Target) -> AwsError:
-    """Return the refusal of an operation, by name; botocore retries neither 400 nor 501."""
-    text = f"Cloche does not support the operation {name} of {target.api.name}."
+def unsupported_action(name: str, target: Target, service: str | None = None) -> AwsError:
+    """Return the refusal of an operation, by name; botocore retries neither 400 nor 501.
+
+    `service` is the operation's where it is not the target's.
+    """
+    text = f"Cloche does not support the operation {name} of {service or target.api.name}."
     return AwsError(target.family.unknown_action, text, 501 if target.family is S3 else 400)
 
 

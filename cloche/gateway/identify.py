@@ -37,11 +37,17 @@ def find_signer(
     claim = signature.read_claim(request, family)
     if claim is None:
         raise family.refuse_missing()
+    signer = issued(claim, family, credentials, now)
+    check_time(claim, now, family)
+    return signer
+
+
+def issued(claim: Claim, family: Family, credentials: Credentials, now: datetime) -> Signer:
+    """Return who a claim names, with a credential that is valid now; else AwsError."""
     credential = credentials.find(claim.access_key_id)
     if credential is None:
         raise family.refuse_key(claim.access_key_id)
     check_token(claim, credential, family, now)
-    check_time(claim, now, family)
     return Signer(claim, credential)
 
 

@@ -16,6 +16,8 @@ BODY_IDLE_S = 60.0  # between two pieces of a body
 BODY_BYTES = 64 * 1024 * 1024  # of what no operation streams
 XML_BYTES = 4 * 1024 * 1024
 FORM_BYTES = 4 * 1024 * 1024
+FORM_PREFACE_BYTES = 20 * 1024  # of a form's fields before its file
+FORM_HEAD_BYTES = 4 * 1024  # of one part's headers
 
 # ------------------------------------------------------------ what is parsed
 # PutMetricData takes 1,000 metrics of 150 values and 150 counts.

@@ -3,10 +3,11 @@
 import re
 from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from urllib.parse import parse_qsl, unquote
 
 from cloche.gateway.message import Request
-from cloche.gateway.shapes import Action, Api
+from cloche.gateway.shapes import Action, Api, api
 from cloche.gateway.signature import service_claimed
 
 LABEL = re.compile(r"\{([^}+]+)(\+?)\}")
@@ -15,6 +16,13 @@ BUCKET_HOST = re.compile(
     r"^(?P<bucket>.+)\.s3(?:[.-](?:dualstack\.)?[a-z0-9-]+)?\.(?:amazonaws\.com|localhost)$"
 )
 SERVICE_HOST = re.compile(r"^(?P<first>[a-z0-9-]+)\.(?:[a-z0-9-]+\.)*amazonaws\.com$")
+# Services that are signed for under the name of one that is here: a refusal names the right one.
+NEIGHBOURS: Mapping[str, tuple[str, ...]] = {
+    "sagemaker": (
+        *("sagemaker-featurestore-runtime", "sagemaker-metrics", "sagemaker-a2i-runtime"),
+        "sagemaker-edge",
+    ),
+}
 CBOR = "smithy-rpc-v2-cbor"
 CBOR_PATH = re.compile(r"^/service/(?P<service>[^/]+)/operation/(?P<operation>[^/]+)$")
 
@@ -182,6 +190,25 @@ def template_of(method: str, uri: str, routes: Iterable[Route]) -> tuple[Templat
     )
     # More fixed segments win over labels; labels within a segment over greedy ones.
     return template, (greedy, -len(LABEL.sub("", path)))
+
+
+@cache
+def router_of(service: str) -> RestRouter:
+    """Return the router of a service that is not here."""
+    return RestRouter(api(service))
+
+
+def elsewhere(signing_name: str, request: Request) -> tuple[str, str] | None:
+    """Return the service that is not here, and its operation, that a REST request is for."""
+    for service in NEIGHBOURS.get(signing_name, ()):
+        router = router_of(service)
+        found, _ = router.find(request.method, request.path, dict(request.query), request.headers)
+        if found:
+            return service, found[0]
+        paths = (template for these in router.templates.values() for template in these)
+        if any(template.pattern.match(request.path) for template in paths):
+            return service, f"{request.method} {request.path}"
+    return None
 
 
 @dataclass(frozen=True, slots=True)

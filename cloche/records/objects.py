@@ -91,6 +91,15 @@ BUCKETS = Prepared(
 ADD_BUCKET = Prepared(t.bucket.insert())
 DELETE_BUCKET = Prepared(t.bucket.delete().where(*parameters(t.bucket, "name")))
 
+SETTING = Prepared(
+    sa.select(t.bucket_setting.c.document).where(*parameters(t.bucket_setting, "bucket", "kind"))
+)
+SET_SETTING = replacement(t.bucket_setting)
+DELETE_SETTING = Prepared(
+    t.bucket_setting.delete().where(*parameters(t.bucket_setting, "bucket", "kind"))
+)
+DELETE_SETTINGS = Prepared(t.bucket_setting.delete().where(*parameters(t.bucket_setting, "bucket")))
+
 OBJECT = Prepared(sa.select(t.object_).where(*parameters(t.object_, "bucket", "key")))
 PUT_OBJECT = replacement(t.object_)
 DELETE_OBJECT = Prepared(t.object_.delete().where(*parameters(t.object_, "bucket", "key")))
@@ -152,8 +161,25 @@ def add_bucket(connection: Connection, new: BucketRow) -> None:
 
 
 def delete_bucket(connection: Connection, name: str) -> None:
-    """Remove the row of a bucket."""
+    """Remove a bucket's row, and what was set for it."""
+    DELETE_SETTINGS.run(connection, {"bucket": name})
     DELETE_BUCKET.run(connection, {"name": name})
+
+
+def bucket_setting(connection: Connection, bucket: str, kind: str) -> str | None:
+    """Return what was set for a bucket, as JSON; None when nothing was."""
+    row = SETTING.row(connection, {"bucket": bucket, "kind": kind})
+    return str(row[0]) if row is not None else None
+
+
+def set_bucket_setting(
+    connection: Connection, bucket: str, kind: str, document: str | None
+) -> None:
+    """Set something for a bucket, in place of what was set; None: nothing is any more."""
+    if document is None:
+        DELETE_SETTING.run(connection, {"bucket": bucket, "kind": kind})
+        return
+    SET_SETTING.run(connection, {"bucket": bucket, "kind": kind, "document": document})
 
 
 def find_object(connection: Connection, bucket: str, key: str) -> ObjectRow | None:

@@ -49,6 +49,16 @@ bucket = sa.Table(
     sa.Column("created", sa.BigInteger, nullable=False),
 )
 
+# What was set for a bucket, by kind ("tags"); no row where it has what a new bucket has.
+bucket_setting = sa.Table(
+    "bucket_setting",
+    metadata,
+    sa.Column("bucket", S3Key, primary_key=True),
+    sa.Column("kind", sa.Text, primary_key=True),
+    sa.Column("document", sa.Text, nullable=False),  # JSON
+    sqlite_with_rowid=False,
+)
+
 # One row for each object; `blob` names the file of its content, which no other row names.
 object_ = sa.Table(
     "object",

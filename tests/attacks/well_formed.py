@@ -53,6 +53,12 @@ def objects(upload: str) -> dict[str, dict[str, Any]]:
     asked_of_buckets = (
         *("GetBucketAcl", "GetBucketCors", "GetBucketLifecycleConfiguration", "GetBucketLocation"),
         *("GetBucketPolicy", "GetBucketTagging", "GetBucketVersioning", "HeadBucket"),
+        *("GetBucketEncryption", "GetPublicAccessBlock", "GetBucketOwnershipControls"),
+        *("GetBucketNotificationConfiguration", "GetBucketLogging", "GetBucketRequestPayment"),
+        *("GetBucketAccelerateConfiguration", "GetBucketPolicyStatus", "GetBucketWebsite"),
+        *("GetBucketReplication", "GetObjectLockConfiguration", "DeleteBucketTagging"),
+        *("ListBucketAnalyticsConfigurations", "ListBucketInventoryConfigurations"),
+        *("ListBucketMetricsConfigurations", "ListBucketIntelligentTieringConfigurations"),
     )
     return dict.fromkeys(asked_of_buckets, bucket) | {
         "AbortMultipartUpload": parts | {"UploadId": "gone"},
@@ -74,6 +80,11 @@ def objects(upload: str) -> dict[str, dict[str, Any]]:
         "ListMultipartUploads": bucket | listing | {"MaxUploads": 5, "KeyMarker": "a"},
         "ListObjects": bucket | listing | {"MaxKeys": 5, "Marker": "a"},
         "ListObjectsV2": bucket | listing | {"MaxKeys": 5, "StartAfter": "a", "FetchOwner": True},
+        "ListObjectVersions": bucket | listing | {"MaxKeys": 5, "KeyMarker": "a"},
+        "PutBucketTagging": {
+            "Bucket": SCRATCH,
+            "Tagging": {"TagSet": [{"Key": "a", "Value": "b"}]},
+        },
         "ListParts": parts | {"MaxParts": 5, "PartNumberMarker": 0},
         "PutObject": written | {"Body": b"new", "Metadata": {"a": "b"}, "Tagging": "a=b"},
         "PutObjectTagging": tags | {"Tagging": {"TagSet": [{"Key": "a", "Value": "b"}]}},

@@ -274,7 +274,7 @@ def test_bug_is_told_and_logged(
             "sagemaker-featurestore-runtime",
             lambda c: c.get_record(FeatureGroupName="x", RecordIdentifierValueAsString="y"),
             "UnknownOperationException",
-            "Cloche does not support the operation GET /FeatureGroup/x of sagemaker-runtime.",
+            "Cloche does not support the operation GetRecord of sagemaker-featurestore-runtime.",
         ),
         (
             "sagemaker-runtime",

@@ -1,7 +1,16 @@
 """S3: buckets and objects, immutable blobs on the disk and an index in the records."""
 
 from cloche.operation import Service, collect, service_model
-from cloche.services.s3.operations import bucket, copying, listing, multipart, object, tagging
+from cloche.services.s3.operations import (
+    bucket,
+    configuration,
+    copying,
+    listing,
+    multipart,
+    object,
+    tagging,
+    versions,
+)
 from cloche.services.s3.storage import S3, StoredObject
 
 __all__ = ["S3", "StoredObject", "service"]
@@ -10,5 +19,7 @@ __all__ = ["S3", "StoredObject", "service"]
 def service(s3: S3) -> Service:
     """Return S3's operations over an object store."""
     model = service_model("s3")
-    operations = collect(model, bucket, object, copying, listing, multipart, tagging)
+    operations = collect(
+        model, bucket, configuration, object, copying, listing, multipart, tagging, versions
+    )
     return Service(name="s3", operations=operations, api=s3)

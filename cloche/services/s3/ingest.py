@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from cloche.core.errors import AwsError
-from cloche.operation import Body, Http
+from cloche.operation import Body, FormFile, Http
 from cloche.services.s3.blobs import BlobWriter
 from cloche.services.s3.checksums import DEFAULT, SUMS, encode, valid
 from cloche.services.s3.errors import bad_digest, entity_too_large, invalid_request
@@ -130,10 +130,12 @@ class Intake:
             self.digests.update(piece)
         self.writer.write(pieces)
 
-    def finish(self, pieces: Iterable[bytes], length: int, trailers: Mapping[str, str]) -> Ingested:
+    def finish(
+        self, pieces: Iterable[bytes], length: int | None, trailers: Mapping[str, str]
+    ) -> Ingested:
         """Take the last pieces, compare with the claim, make the blob durable."""
         self.take(pieces)
-        if self.writer.size != length:
+        if length is not None and self.writer.size != length:
             text = (
                 "You did not provide the number of bytes specified by the Content-Length "
                 "HTTP header"
@@ -168,18 +170,21 @@ async def ingest(s3: S3, body: Body, claim: Claim, extra: Sequence[str] = ()) ->
     EntityTooLarge, IncompleteBody, BadDigest, StorageFull, and what reading the body raises.
     """
     length = body.length
-    if length is None:
+    if length is None and not isinstance(body, FormFile):
         text = "You must provide the Content-Length HTTP header."
         raise AwsError("MissingContentLength", text, 411)
-    if length > LARGEST:
+    if length is not None and length > LARGEST:
         raise entity_too_large(length, LARGEST)
     intake = Intake(s3.blobs.create(), claim, extra)
     pending: asyncio.Future[Any] | None = None  # what a thread is doing
-    pieces, waiting = list[bytes](), 0
+    pieces, waiting, size = list[bytes](), 0, 0
     try:
         async for piece in body:
             pieces.append(piece)
             waiting += len(piece)
+            size += len(piece)
+            if size > LARGEST:  # of a body that did not say how long it is
+                raise entity_too_large(size, LARGEST)
             if waiting >= BATCH:
                 if pending is not None:
                     await pending

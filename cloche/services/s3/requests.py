@@ -73,8 +73,11 @@ def check_key(key: str) -> None:
 
 
 def check_acl(acl: str | None) -> None:
-    """Raise unless the ACL gives the owner alone all rights, as all that is here has."""
-    if acl is not None and acl not in DEFAULT_ACLS:
+    """Raise unless the ACL gives the owner alone all rights, as all that is here has.
+
+    An empty one is none: s3fs sends that with each upload.
+    """
+    if acl and acl not in DEFAULT_ACLS:
         raise unsupported(f"the ACL {acl!r}", f"It has {' and '.join(DEFAULT_ACLS)}.")
 
 
@@ -173,18 +176,20 @@ def tags_of_header(header: str | None) -> dict[str, str]:
     return checked_tags(pairs)
 
 
-def tags_of_set(tags: Sequence[Tag]) -> dict[str, str]:
+def tags_of_set(tags: Sequence[Tag], kind: str = "Object", most: int = TAGS) -> dict[str, str]:
     """Return the tags of a TagSet."""
     pairs = [(tag["Key"], tag["Value"]) for tag in tags]
     if len({key for key, _ in pairs}) < len(pairs):
         raise AwsError("InvalidTag", "Cannot provide multiple Tags with the same key", 400)
-    return checked_tags(pairs)
+    return checked_tags(pairs, kind, most)
 
 
-def checked_tags(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
+def checked_tags(
+    pairs: Sequence[tuple[str, str]], kind: str = "Object", most: int = TAGS
+) -> dict[str, str]:
     """Return tags; AwsError BadRequest for too many, InvalidTag for one that can't be."""
-    if len(pairs) > TAGS:
-        raise AwsError("BadRequest", f"Object tags cannot be greater than {TAGS}", 400)
+    if len(pairs) > most:
+        raise AwsError("BadRequest", f"{kind} tags cannot be greater than {most}", 400)
     for key, value in pairs:
         if not 1 <= len(key) <= TAG_KEY or not TAG.fullmatch(key):
             raise invalid_tag("The TagKey you have provided is invalid", key)

@@ -18,7 +18,7 @@ from cloche.core.errors import AwsError, unsupported
 from cloche.environments.added import IMAGE, NAME, TableError, listed, standing_for
 from cloche.environments.background import Failed
 from cloche.environments.ready import ready
-from cloche.environments.table import FRAMEWORKS, Framework
+from cloche.environments.table import BUILT_IN, FRAMEWORKS, Framework
 
 HEADING = "Cloche runs"
 WORDS = 600  # characters of what pip said that a FailureReason has room for
@@ -70,9 +70,20 @@ def framework_of(image_uri: str, home: Home) -> Framework:
         framework = standing_for(match["repository"], home)
     except TableError as error:
         raise AwsError("ValidationException", str(error)) from None
+    if framework is None and match["repository"] in BUILT_IN:
+        raise built_in(BUILT_IN[match["repository"]], image_uri)
     if framework is None:
         raise unsupported(f"the image {image_uri}", unknown(match["repository"], home))
     return framework
+
+
+def built_in(algorithm: str, image_uri: str) -> AwsError:
+    """Return the refusal of an image that is one of SageMaker's own algorithms."""
+    return unsupported(
+        f"SageMaker's built-in algorithm {algorithm} (the image {image_uri})",
+        "Train with a script of your own (entry_point): a framework's estimator, such as "
+        "sagemaker.xgboost.XGBoost, names it as the hyperparameter sagemaker_program.",
+    )
 
 
 def environment_for(image_uri: str, home: Home) -> Environment:

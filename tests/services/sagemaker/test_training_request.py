@@ -110,6 +110,38 @@ def test_unknown_image_is_named(trainer: Trainer) -> None:
     assert "cloche image add mxnet-training --repository mxnet-training --package" in message
 
 
+SCRIPT = "Train with a script of your own (entry_point): a framework's estimator, such as "
+REGISTRY = "683313688378.dkr.ecr.us-east-1.amazonaws.com"
+
+
+@pytest.mark.parametrize(
+    ("repository", "algorithm"),
+    [("sagemaker-xgboost:1.7-1", "XGBoost"), ("xgboost:1", "XGBoost"), ("kmeans:1", "K-Means")],
+)
+def test_built_in_algorithms_are_refused_by_name(
+    trainer: Trainer, repository: str, algorithm: str
+) -> None:
+    image = f"{REGISTRY}/{repository}"
+    changes = {
+        "AlgorithmSpecification.TrainingImage": image,
+        "HyperParameters": {"num_round": "2", "objective": "reg:squarederror"},
+    }
+    assert refusal(trainer, changes)["Message"] == (
+        f"Cloche does not support SageMaker's built-in algorithm {algorithm} (the image {image}). "
+        f"{SCRIPT}sagemaker.xgboost.XGBoost, names it as the hyperparameter sagemaker_program."
+    )
+
+
+def test_the_image_of_a_built_in_algorithm_takes_a_script(trainer: Trainer) -> None:
+    """The control of what is refused above: it goes on to the next check."""
+    changes = {
+        "AlgorithmSpecification.TrainingImage": f"{REGISTRY}/sagemaker-xgboost:1.7-1",
+        "HyperParameters": {"sagemaker_program": "train.py"},
+        "OutputDataConfig.KmsKeyId": "k",
+    }
+    assert "KmsKeyId" in refusal(trainer, changes)["Message"]
+
+
 def test_instance_type_with_a_gpu_is_named(trainer: Trainer) -> None:
     message = refusal(trainer, {"ResourceConfig.InstanceType": "ml.p3.2xlarge"})["Message"]
     assert message.startswith("Cloche does not support the instance type ml.p3.2xlarge.")

@@ -80,8 +80,7 @@ async def create_bucket(
 ) -> Result:
     """Make a bucket; a second time is an error, save in us-east-1 for one's own."""
     check_name(Bucket)
-    if ACL not in (None, "private"):
-        check_acl(ACL)
+    check_acl(ACL)
     if ObjectLockEnabledForBucket:
         raise unsupported("Object Lock (ObjectLockEnabledForBucket)")
     if ObjectOwnership not in (None, "BucketOwnerEnforced"):
@@ -179,15 +178,6 @@ def get_bucket_location(
 
 
 @operation(resource="{Bucket}")
-def get_bucket_versioning(
-    call: Call[S3], *, Bucket: str, ExpectedBucketOwner: str | None = None
-) -> Result:
-    """Return nothing: versioning was never enabled, nor can it be."""
-    bucket_of(call, Bucket, ExpectedBucketOwner)
-    return {}
-
-
-@operation(resource="{Bucket}")
 def get_bucket_acl(
     call: Call[S3], *, Bucket: str, ExpectedBucketOwner: str | None = None
 ) -> Result:
@@ -200,45 +190,3 @@ def access_list(account: str) -> dict[str, object]:
     owner = owner_of(account)
     grantee = {"Type": "CanonicalUser", **owner}
     return {"Owner": owner, "Grants": [{"Grantee": grantee, "Permission": "FULL_CONTROL"}]}
-
-
-def absent(call: Call[S3], bucket: str, expected_owner: str | None, code: str, text: str) -> Result:
-    """Raise what S3 answers for a bucket without a configuration of some kind."""
-    bucket_of(call, bucket, expected_owner)
-    raise AwsError(code, text, 404, fields={"BucketName": bucket})
-
-
-@operation(resource="{Bucket}")
-def get_bucket_policy(
-    call: Call[S3], *, Bucket: str, ExpectedBucketOwner: str | None = None
-) -> Result:
-    """Say that there is no policy: PutBucketPolicy is not supported."""
-    text = "The bucket policy does not exist"
-    return absent(call, Bucket, ExpectedBucketOwner, "NoSuchBucketPolicy", text)
-
-
-@operation(resource="{Bucket}")
-def get_bucket_tagging(
-    call: Call[S3], *, Bucket: str, ExpectedBucketOwner: str | None = None
-) -> Result:
-    """Say that there are no tags: PutBucketTagging is not supported."""
-    text = "The TagSet does not exist"
-    return absent(call, Bucket, ExpectedBucketOwner, "NoSuchTagSet", text)
-
-
-@operation(resource="{Bucket}")
-def get_bucket_cors(
-    call: Call[S3], *, Bucket: str, ExpectedBucketOwner: str | None = None
-) -> Result:
-    """Say that there are no rules: PutBucketCors is not supported."""
-    text = "The CORS configuration does not exist"
-    return absent(call, Bucket, ExpectedBucketOwner, "NoSuchCORSConfiguration", text)
-
-
-@operation(resource="{Bucket}")
-def get_bucket_lifecycle_configuration(
-    call: Call[S3], *, Bucket: str, ExpectedBucketOwner: str | None = None
-) -> Result:
-    """Say that there are no rules: PutBucketLifecycleConfiguration is not supported."""
-    text = "The lifecycle configuration does not exist"
-    return absent(call, Bucket, ExpectedBucketOwner, "NoSuchLifecycleConfiguration", text)

@@ -13,7 +13,7 @@ from cloche import patterns
 from cloche.core.config import Home
 from cloche.core.errors import AwsError, unsupported
 from cloche.patterns import BadPattern
-from cloche.services.sagemaker.environments import framework_of
+from cloche.services.sagemaker.environments import built_in, framework_of
 from cloche.services.sagemaker.records import Request
 from cloche.services.sagemaker.roles import check_role
 from cloche.services.sagemaker.training import attempts, checkpoints, warm_pools
@@ -56,6 +56,7 @@ def validated(given: Mapping[str, Any], sagemaker: SageMaker, account: str, regi
     check_role(given["RoleArn"], sagemaker, account)
     check_rules(given)
     check_hyperparameters(given["HyperParameters"])
+    check_script(algorithm, given, sagemaker.config.home)
     check_output(given["OutputDataConfig"])
     checkpoints.checked(given)
     check_channels(given["InputDataConfig"], algorithm["TrainingInputMode"])
@@ -95,6 +96,18 @@ def check_algorithm(algorithm: Request | None, home: Home) -> Request:
     check_mode(algorithm["TrainingInputMode"], "AlgorithmSpecification.TrainingInputMode")
     framework_of(algorithm["TrainingImage"], home)
     return algorithm
+
+
+def check_script(algorithm: Request, given: Mapping[str, Any], home: Home) -> None:
+    """Raise when no program is named and the image would then be a built-in algorithm."""
+    framework = framework_of(algorithm["TrainingImage"], home)
+    named = (
+        "sagemaker_program" in (given["HyperParameters"] or {})
+        or "SAGEMAKER_PROGRAM" in (given["Environment"] or {})
+        or algorithm.get("ContainerEntrypoint")
+    )
+    if framework.algorithm and not named:
+        raise built_in(framework.algorithm, algorithm["TrainingImage"])
 
 
 async def check_expressions(*algorithms: Request) -> None:
