@@ -81,7 +81,7 @@ class GangSpec:
     egress: bool = True
     background: bool = False  # waits for no CPU share: serves requests, idle in between
     # False: the platform's own short work. It takes no capacity from anybody, is refused for none
-    # and named to nobody, and gets the CPUs that others leave.
+    # and named to nobody, and has a sixteenth of a CPU beside those that are busy.
     counted: bool = True
 
 

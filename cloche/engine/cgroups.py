@@ -20,8 +20,10 @@ from cloche.engine.sandbox import Bounds
 CONTROLLERS = ("memory", "pids", "cpu", "cpuacct")
 KEPT = {"memory": "memory", "pids": "processes"}  # what a controller bounds
 MIB = 2**20
-SHARES, LEAST_SHARES = 1024, 2  # version 1: of one CPU; the kernel's least
-WEIGHT = 100  # version 2: the same
+# Of one CPU, and of what is not counted: with the kernel's least, beside a busy job, starting and
+# even dying takes minutes.
+SHARES, LEAST_SHARES = 1024, 64  # version 1
+WEIGHT, LEAST_WEIGHT = 100, 6  # version 2
 # What all sandboxes together weigh against any other process of the machine: as that many times
 # their CPUs. A quiet machine is theirs; a server beside busy ones gets its part.
 TOGETHER = 4
@@ -116,7 +118,7 @@ class Groups:
     def make(self, gang: str, name: str, bounds: Bounds, cpus: int) -> dict[str, str]:
         """Make the group of one process; return its folders by controller.
 
-        cpus: 0 gives it what others leave.
+        cpus: 0 gives it a sixteenth of one beside others that are busy.
         """
         self.make_top()
         folders = {k: top / f"{digest(gang)}-{name}" for k, top in self.tops.items()}
@@ -141,7 +143,7 @@ class Groups:
         if pids is not None and bounds.processes:
             write(pids / "pids.max", bounds.processes)
         if cpu is not None and self.version == 2:
-            write(cpu / "cpu.weight", min(10_000, max(1, WEIGHT * cpus)))
+            write(cpu / "cpu.weight", min(10_000, max(LEAST_WEIGHT, WEIGHT * cpus)))
         elif cpu is not None:
             write(cpu / "cpu.shares", max(LEAST_SHARES, SHARES * cpus))
 

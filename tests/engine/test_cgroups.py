@@ -100,8 +100,8 @@ def test_what_is_written(tmp_path: Path, version: int, written: dict[str, str]) 
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == written
 
 
-@pytest.mark.parametrize(("version", "name", "least"), [(1, "shares", "2"), (2, "weight", "1")])
-def test_what_gets_the_cpus_that_others_leave(
+@pytest.mark.parametrize(("version", "name", "least"), [(1, "shares", "64"), (2, "weight", "6")])
+def test_what_is_not_counted_weighs_little(
     tmp_path: Path, version: int, name: str, least: str
 ) -> None:
     tops = {"cpu": tmp_path}
