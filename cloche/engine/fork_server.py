@@ -4,7 +4,8 @@ Run by the environment's own interpreter, as `python fork_server.py MODULE…`, 
 engine runs as. It imports a module when a script was seen to (that script, and all that import
 none, start as ordinary processes). It never runs user code, nor has a job's layer on its path; of
 what user code wrote it hears the numbers of modules, once for each understudy.
-As root it sees the machine read-only. Standard library only, Python 3.9 and later.
+As root it sees the machine read-only. `fork_fresh.py` says what a fork has anew. Standard library
+only, Python 3.9 and later.
 
 - Descriptor 0 is the engine's socket: each message carries one end of a conversation; when the
   engine is gone, or has asked for nothing for IDLE_S, the fork server ends.
@@ -35,15 +36,16 @@ import select
 import signal
 import socket
 import sys
-import tempfile
 import types
 from typing import Any
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from cloche.engine.fork_fresh import Watch, countable, name_libraries
     from cloche.engine.fork_imports import Imports
 else:
-    from fork_imports import Imports  # beside this file
+    from fork_fresh import Watch, countable, name_libraries  # beside this file
+    from fork_imports import Imports
 
 IDLE_S = 1800.0
 REQUEST_LIMIT = 1 << 20
@@ -62,18 +64,13 @@ LIMITS = {  # those that a sandbox has of its own, as /proc names them
     "Max processes": resource.RLIMIT_NPROC,
 }
 CAPABILITY_VERSION_3 = 0x20080522
-OPENBLAS = (
-    "openblas_set_num_threads",
-    "openblas_set_num_threads64_",
-    "scipy_openblas_set_num_threads",
-    "scipy_openblas_set_num_threads64_",
-)
-# Variables that are read when an interpreter or a numeric library is loaded.
+# Variables that an interpreter or a library reads when it is loaded, other than by `os.environ`.
 LOAD_TIME = re.compile(
-    r"\b(?:(?:OMP|KMP|GOMP|MKL|OPENBLAS|ATEN|DNNL|ONEDNN|PYTORCH|MALLOC|LC)_[A-Z]\w*"
-    r"|TORCH_(?!HOME)[A-Z]\w*|LD_PRELOAD|LD_LIBRARY_PATH|LANG|PYTHON[A-Z]+)\b"
+    r"\b(?:(?:OMP|KMP|GOMP|GOTO|BLIS|MKL|OPENBLAS|ATEN|C10|DNNL|ONEDNN|PYTORCH|KINETO|NPY|TBB|MALLOC"
+    r"|LC|OPENSSL)_[A-Z]\w*|TORCH_(?!HOME)[A-Z]\w*|LD_[A-Z]\w*|GLIBC_TUNABLES|LANG|LANGUAGE"
+    r"|LOCPATH|PYTHON[A-Z]+)\b"
 )
-SET_ANEW = ("OMP_NUM_THREADS", "PYTHONPATH")  # by `refresh` and `become_script`
+SET_ANEW = ("OMP_NUM_THREADS", "PYTHONPATH")  # by `Watch.refresh` and `become_script`
 # Those that a script may mention: PASSIVE is so already, the other is read by new processes only.
 MENTIONED = ("OMP_WAIT_POLICY", "PYTHONHASHSEED")
 ACTIVE = re.compile(r"""["']active["']""", re.IGNORECASE)
@@ -81,6 +78,7 @@ CODE_LIMIT = 8 << 20  # bytes of a job's code that are looked through
 
 libc = ctypes.CDLL(None, use_errno=True)
 history = Imports()
+watch = Watch()
 
 
 def checked(result: int, what: str) -> None:
@@ -91,11 +89,17 @@ def checked(result: int, what: str) -> None:
 
 
 def make_unwritable() -> None:
-    """See the machine's files in a private view that can't be written, but for /tmp and /proc."""
+    """See the machine's files in a private view that can't be written, but for /tmp and /proc.
+
+    /dev/shm is one of its own.
+    """
     checked(libc.unshare(CLONE_NEWNS), "unshare")
     checked(libc.mount(None, b"/", None, MS_REC | MS_PRIVATE, None), "private mounts")
     checked(libc.mount(b"/tmp", b"/tmp", None, MS_BIND, None), "bind /tmp")
-    views = ((b"/", AT_RECURSIVE, 1, 0), (b"/tmp", 0, 0, 1), (b"/proc", 0, 0, 1))
+    # Packages try at import whether there are semaphores (joblib: else all its work is serial).
+    checked(libc.mount(b"tmpfs", b"/dev/shm", b"tmpfs", 0, b"size=1m,mode=1777"), "/dev/shm")
+    writable = (b"/tmp", b"/proc", b"/dev/shm")
+    views = ((b"/", AT_RECURSIVE, 1, 0), *((path, 0, 0, 1) for path in writable))
     for path, flags, on, off in views:
         attributes = (ctypes.c_uint64 * 4)(MOUNT_ATTR_RDONLY * on, MOUNT_ATTR_RDONLY * off, 0, 0)
         size = ctypes.sizeof(attributes)
@@ -225,13 +229,15 @@ def await_request(conversation: socket.socket, wanted: int, layered: bool) -> li
         os.dup2(descriptor, target)
         os.close(descriptor)
     os.chdir(request["cwd"])
-    if not fits(request["argv"], request["env"], wanted):
+    imported = fitting(request["argv"], request["env"], wanted)
+    if not imported:
         os._exit(0)
     os.close(wanted)
     if layered and not history.same():
         os._exit(0)
     os.environ.clear()
     os.environ.update(request["env"])
+    watch.set_as_imports_did(imported)
     conversation.send(b"standing %d" % os.getpid())
     if conversation.recv(16) != b"go":
         os._exit(0)  # it was too late
@@ -239,27 +245,29 @@ def await_request(conversation: socket.socket, wanted: int, layered: bool) -> li
     return list(request["argv"])
 
 
-def fits(argv: list[str], env: dict[str, str], wanted: int) -> bool:
-    """Return whether a script gains from an understudy here and can't tell it from an interpreter
-    of its own.
+def fitting(argv: list[str], env: dict[str, str], wanted: int) -> list[str]:
+    """Return which modules a script need not import any more; none where it gains nothing, or could
+    tell an understudy here from an interpreter of its own.
 
     `python SCRIPT.py …`, whose code imports modules of which all are here; and no variable, in
     the environment or in the code, of those that an interpreter or a numeric library reads when it
-    is loaded, that would have been another here.
+    is loaded, or that imports have read, that would have been another here.
     """
     if argv[:1] != [sys.executable] or not argv[1].endswith(".py"):
-        return False
-    names = {name for name in (*env, *os.environ) if LOAD_TIME.fullmatch(name)}
-    if any(env.get(name) != os.environ.get(name) for name in names.difference(SET_ANEW)):
-        return False
+        return []
+    names = {name for name in (*env, *watch.before) if LOAD_TIME.fullmatch(name)}
+    if any(env.get(name) != watch.before.get(name) for name in names.difference(SET_ANEW)):
+        return []
+    if watch.differs(env) or not countable(env.get("OMP_NUM_THREADS")):
+        return []
     code = code_in(".")
-    if code is None or not harmless(code):
-        return False
+    if code is None or not harmless(code) or watch.mentioned(code):
+        return []
     imported = [number for number, name in enumerate(modules()) if imports(code, name)]
     missing = [number for number in imported if modules()[number] not in sys.modules]
     if missing:
         os.write(wanted, bytes(missing))
-    return bool(imported) and not missing
+    return [] if missing else [modules()[number] for number in imported]
 
 
 def code_in(folder: str) -> str | None:
@@ -295,37 +303,6 @@ def modules() -> list[str]:
     return sys.argv[1:]
 
 
-def refresh() -> None:
-    """Make new what an interpreter has of its own: threads, randomness, the temporary folder."""
-    tempfile.tempdir = None
-    threads = os.environ.get("OMP_NUM_THREADS", "")
-    if threads.isdigit() and int(threads) > 0:
-        set_threads(int(threads))
-    if "numpy.random" in sys.modules:
-        sys.modules["numpy.random"].seed()
-
-
-def set_threads(number: int) -> None:
-    """Give the numeric libraries that are loaded the threads that OMP_NUM_THREADS asks for."""
-    with open("/proc/self/maps") as maps:
-        files = {line.split(None, 5)[5].strip() for line in maps if ".so" in line}
-    for file in files:
-        name = os.path.basename(file)
-        setters: tuple[str, ...] = ()
-        if "gomp" in name or "iomp" in name or "libomp" in name:
-            setters = ("omp_set_num_threads",)
-        elif "openblas" in name:
-            setters = OPENBLAS
-        if setters:
-            with contextlib.suppress(OSError):
-                library = ctypes.CDLL(file, mode=os.RTLD_NOLOAD)
-                for setter in setters:
-                    if hasattr(library, setter):
-                        getattr(library, setter)(number)
-    if "torch" in sys.modules:
-        sys.modules["torch"].set_num_threads(number)
-
-
 def become_script(argv: list[str]) -> types.CodeType:
     """Set up `__main__` as `python SCRIPT ARGUMENTS` does; return the script's code."""
     path = os.path.abspath(argv[1])
@@ -348,6 +325,7 @@ def serve() -> list[str]:
     if os.geteuid() == 0 and os.environ.pop(MOUNTED, None) is None:
         make_unwritable()
         os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, MOUNTED: "yes"})
+    watch.before = dict(os.environ)
     sys.path[0] = os.devnull  # this file's folder; a script puts its own there
     sys.meta_path.append(history)
     # As in an interpreter that the engine starts, though the server may ignore them (nohup, &).
@@ -385,12 +363,13 @@ def load(numbers: bytes) -> None:
         return
     sys.dont_write_bytecode = True  # the environment would look changed
     for name in names:
-        with contextlib.suppress(ImportError):
+        with watch.importing(name), contextlib.suppress(ImportError):
             importlib.import_module(name)
     sys.dont_write_bytecode = False
     if len(os.listdir("/proc/self/task")) > 1:
         raise SystemExit("a package has started a thread: what is forked would hang")
     history.note()
+    name_libraries()
     gc.collect()
     gc.freeze()
 
@@ -399,7 +378,8 @@ def understudy(conversation: socket.socket, wanted: int, layered: bool) -> list[
     """Keep nothing but the two descriptors, enter the sandbox, wait for what to run."""
     try:
         sys.meta_path.remove(history)
-        del sys.modules["fork_imports"]  # a script may have one of this name
+        for name in ("fork_imports", "fork_fresh"):
+            del sys.modules[name]  # a script may have one of this name
         kept = [fcntl.fcntl(fd, fcntl.F_DUPFD, 16) for fd in (conversation.detach(), wanted)]
         for fd, target in zip(kept, (3, 4)):  # noqa: B905 (Python 3.9)
             os.dup2(fd, target)
@@ -424,7 +404,7 @@ def take_nothing() -> None:
 def run() -> None:
     """Serve; in a fork, be the script up to its end, as the interpreter does it."""
     argv = serve()
-    refresh()
+    watch.refresh()
     try:
         exec(become_script(argv), sys.modules["__main__"].__dict__)
     except SystemExit:

@@ -24,10 +24,10 @@ from cloche.engine import GangSpec, ProcessSpec
 PROGRAM = Path(__file__).resolve().with_name("fork_server.py")
 # One thread: a fork of a process that ever ran two hangs.
 ENVIRONMENT = {
-    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
     "OMP_NUM_THREADS": "1",
     "HOME": "/nonexistent",  # no packages of the user's own (~/.local)
 }
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 MOST = 4  # fork servers at a time: each holds its packages (torch: 500 MiB)
 
 
@@ -128,7 +128,11 @@ def start(key: Key, digest: tuple[int, ...]) -> ForkServer:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             cwd="/",
-            env=ENVIRONMENT | dict(key.env),
+            env={
+                **ENVIRONMENT,
+                "PATH": f"{Path(key.python).parent}:{SYSTEM_PATH}",
+                **dict(key.env),
+            },
             start_new_session=True,
         )
     return ForkServer(process, control, digest)

@@ -37,20 +37,27 @@ with open("/tmp/heavy-%s", "a") as file:
 
 
 class Stage:
-    """An environment with a slow module, and jobs whose runner may have an understudy."""
+    """An environment with a slow module, and jobs whose runner may have an understudy.
 
-    def __init__(self, lab: Lab) -> None:
+    modules: of this Python's own environment, which is then used instead.
+    """
+
+    def __init__(self, lab: Lab, modules: tuple[str, ...] = ()) -> None:
         self.lab = lab
         self.engine = lab.engine
         self.folder = lab.folder
-        self.venv = self.folder / "venv"
+        self.modules = modules or ("light", "heavy", "missing")
         self.name = f"{os.getpid()}-{time.monotonic_ns()}"
-        subprocess.run([sys.executable, "-m", "venv", "--without-pip", self.venv], check=True)
+        self.venv = Path(sys.prefix) if modules else self.folder / "venv"
         self.python = str(self.venv / "bin/python")
+        if not modules:
+            subprocess.run([sys.executable, "-m", "venv", "--without-pip", self.venv], check=True)
         (self.packages,) = self.venv.glob("lib/python*/site-packages")
-        (self.packages / "heavy.py").write_text(HEAVY % self.name)
+        if not modules:
+            (self.packages / "heavy.py").write_text(HEAVY % self.name)
         (self.folder / "code").mkdir()
-        (self.folder / "code/uses.py").write_text("import os, heavy\n")
+        if not modules:
+            (self.folder / "code/uses.py").write_text("import os, heavy\n")
         (self.folder / "runner.py").write_text(RUNNER)
 
     def spec(self, script: str, name: str, env: dict[str, str] | None = None) -> GangSpec:
@@ -70,7 +77,7 @@ class Stage:
                 Mount(self.folder / "runner.py", "/runner.py"),
             ),
             log=self.folder / f"{name}.log",
-            warm=Warm(("light", "heavy", "missing"), LOADED),
+            warm=Warm(self.modules, LOADED),
         )
         return GangSpec(name=name, processes=(process,), stop_grace_s=20, background=True)
 
