@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -279,6 +280,8 @@ class EngineContract:
         others = ["to stderr", "", "10%", "50%", "100%", "bad \ufffd\ufffd", "half é"]
         others += ["partial", " rest", "no end"]
         assert [line for line in lines if line not in long] == others
+        raw = (lab.folder / "h.log").read_bytes()
+        assert re.search(rb"\n\d{13}\+ partial\n\d{13}&  rest\n\d{13} no end\n$", raw), raw[-99:]
 
     def test_doors_after_a_restart(self, lab: Lab) -> None:
         """A door waits for its server: what was asked meanwhile is answered by the next one."""

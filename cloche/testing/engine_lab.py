@@ -29,7 +29,7 @@ T = TypeVar("T")
 PORT = 4599  # of the platform's door, as seen from inside
 PYTHON = os.path.realpath(sys.executable)
 WITHIN_S = 30.0
-RECORD = re.compile(rb"\d{13} [^\n\r]*")
+RECORD = re.compile(rb"\d{13}&?\+? [^\n\r]*")  # marked where a line came in parts
 
 
 def wait_until(condition: Callable[[], T | None], within_s: float = WITHIN_S) -> T:

@@ -26,7 +26,7 @@ def traceback_text(log: Path) -> str:
             lines = file.read().decode("utf-8", "replace").splitlines()
     except OSError:
         return ""
-    texts = [re.sub(r"^\d+ ?", "", line) for line in lines]
+    texts = [re.sub(r"^\d+&?\+? ?", "", line) for line in lines]
     starts = [number for number, text in enumerate(texts) if text.strip() == TRACEBACK]
     if not starts:
         return ""
