@@ -17,7 +17,7 @@ from cloche.records.store import StorageFull
 from cloche.services.sagemaker.loops.training_job import FULL_FOR_S
 from cloche.services.sagemaker.records import SecondaryStatus as S
 from cloche.services.sagemaker.records import TrainingJobStatus
-from cloche.services.sagemaker.training.outcome import TRACEBACK
+from cloche.services.sagemaker.training.outcome import TRACEBACK, traceback_text
 
 LIFE = [S.STARTING, S.DOWNLOADING, S.TRAINING, S.UPLOADING, S.COMPLETED]
 
@@ -217,3 +217,9 @@ async def test_unreadable_folders_do_not_hold_the_job(world: World) -> None:
     await world.until(S.COMPLETED)
     assert world.tar("out/job/output/model.tar.gz") == {"x": None, "x/w": b"w"}
     assert not any(world.config.home.instances.iterdir())
+
+
+def test_a_traceback_whose_lines_came_in_parts(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text(f"1 {TRACEBACK}\n2   File\n3+ ValueError: bad\n4&+  day\n5& !\n")
+    assert traceback_text(log) == "ValueError: bad\n day\n!"
