@@ -40,9 +40,13 @@ class Corked:
         """Send what is held."""
         if not self.held:
             return
-        held, self.held, self.size = self.held, [], 0
-        if not self.transport.is_closing():
-            self.transport.write(b"".join(held) if len(held) > 1 else held[0])
+        held, size, self.held, self.size = self.held, self.size, [], 0
+        if self.transport.is_closing():
+            return
+        if size > AT_ONCE_BYTES:  # not copied for the sake of one packet
+            self.transport.writelines(held)
+        else:
+            self.transport.write(b"".join(held))
 
     def close(self) -> None:
         """Close once what was written is sent."""
