@@ -91,6 +91,7 @@ class Cluster:
             digests = [None] * self.size
             dist.all_gather_object(digests, hashlib.sha256(text.encode()).hexdigest())
             if len(set(digests)) > 1:
+                self.leave()  # else the first to exit may break another's connection: abort, no line
                 raise SystemExit(
                     f"The hosts do not have the same {what}: every host needs all of them "
                     "(S3DataDistributionType FullyReplicated)"

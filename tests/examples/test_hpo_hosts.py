@@ -116,8 +116,8 @@ def test_hosts_with_different_pictures_are_refused(
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(path.read_bytes())
     results = train(example, [shapes, other], tmp_path, "--epochs", "1")
-    assert all(code == 1 for code, _, _ in results)
-    assert "The hosts do not have the same pictures" in results[0][2]
+    assert [code for code, _, _ in results] == [1, 1], results
+    assert all("The hosts do not have the same pictures" in errors for _, _, errors in results)
 
 
 def test_features_are_computed_once_and_change_no_number(
