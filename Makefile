@@ -2,28 +2,39 @@
 .DELETE_ON_ERROR:
 PYTHON ?= python3
 BIN := .venv/bin
+# What users need, and all that developers need besides.
+TOUR_STAMP := .venv/.set-up-tour
 STAMP := .venv/.set-up
 
-.PHONY: help setup tour test soak test-sdks check bench clean
+.PHONY: help install setup tour test soak test-sdks check bench clean
 
 help:
 	@echo "make tour    see Cloche work: data, training, an endpoint, an answer, a report"
+	@echo "make install link the command cloche into ~/.local/bin (or BINDIR=DIR)"
 	@echo "make test    run every check and test"
 	@echo "make soak    run the long checks whole, of which make test runs a sample"
 	@echo "make test-sdks  run what three generations of the SageMaker SDK do (makes .venv-sdk)"
-	@echo "make setup   make .venv with all that both need (done by the two, once)"
+	@echo "make setup   create .venv with the development tools (make test does it, once)"
 	@echo "make check   format, types, lint, import and size rules, docs in step"
 	@echo "make bench   measure"
 
 setup: $(STAMP)
 
 # Made anew when what it holds is declared differently.
-$(STAMP): pyproject.toml scripts/setup
-	@PYTHON="$(PYTHON)" scripts/setup
+$(STAMP): pyproject.toml scripts/setup scripts/install_packages.py
+	@PYTHON="$(PYTHON)" scripts/setup pytorch,tour,dev
+	@touch $(TOUR_STAMP) $@
+
+$(TOUR_STAMP): pyproject.toml scripts/setup scripts/install_packages.py
+	@PYTHON="$(PYTHON)" scripts/setup pytorch,tour
 	@touch $@
 
+# The command, for your shell; your own Python and its packages stay yours.
+install: $(TOUR_STAMP)
+	@BINDIR="$(BINDIR)" scripts/install
+
 # TOUR="--data DIR" passes options on.
-tour: setup
+tour: $(TOUR_STAMP)
 	@$(BIN)/cloche tour $(TOUR)
 
 test: setup

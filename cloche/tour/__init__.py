@@ -20,7 +20,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from cloche.tour.download import dogs
 from cloche.tour.errors import TourError
 from cloche.tour.folder import read_folder
-from cloche.tour.hints import go_on
+from cloche.tour.hints import where_it_is
 from cloche.tour.plan import INSTANCES, TRIALS, Plan, Size, tour_folder
 from cloche.tour.server import Server
 
@@ -88,6 +88,7 @@ def story(
         home=str(home),
         data=str(folder) if folder else None,
         data_name=name_of(folder, dataset),
+        prefix=prefix_of(folder, dataset),
         source=str(source),
         size=size,
         started=started,
@@ -113,8 +114,7 @@ def run(console: Console, server: Server, plan: Plan, port: int | None) -> int:
             with console.status("Shutting the platform down"):
                 server.down()
             console.print(
-                f"The platform is down; everything is kept in {plan.home}\n"
-                f"To go on: {go_on(plan.home)}",
+                f"The platform is down, everything is kept.\n{where_it_is(plan.home)}",
                 highlight=False,
                 soft_wrap=True,
             )
@@ -165,6 +165,13 @@ def name_of(folder: Path | None, dataset: str | None) -> str:
     if dataset is not None:
         return "dog photographs"
     return f"pictures of {folder.name}" if folder else "handwritten digits"
+
+
+def prefix_of(folder: Path | None, dataset: str | None) -> str:
+    """Return what the names of the bucket and of the tuning job begin with: what the data is."""
+    if dataset is not None:
+        return "dog-breeds"
+    return "pictures" if folder else "digits"
 
 
 def find_example() -> Path:

@@ -7,7 +7,7 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 from matplotlib.typing import RcKeyType
 
 from cloche.tour.facts import Epoch, Use
@@ -36,7 +36,7 @@ WIDTH, HEIGHT = 5.0, 2.9  # inches
 
 def loss_chart(epochs: Sequence[Epoch]) -> str:
     """Return the training and validation loss by epoch, as SVG."""
-    figure, axes = blank()
+    figure, (axes,) = blank()
     numbers = [epoch.number for epoch in epochs]
     curve(axes, numbers, [epoch.train_loss for epoch in epochs], FIRST, "training")
     curve(axes, numbers, [epoch.valid_loss for epoch in epochs], SECOND, "validation")
@@ -47,7 +47,7 @@ def loss_chart(epochs: Sequence[Epoch]) -> str:
 
 def accuracy_chart(epochs: Sequence[Epoch]) -> str:
     """Return the training and validation accuracy by epoch, as SVG."""
-    figure, axes = blank()
+    figure, (axes,) = blank()
     numbers = [epoch.number for epoch in epochs]
     curve(axes, numbers, [epoch.train_accuracy for epoch in epochs], FIRST, "training")
     curve(axes, numbers, [epoch.valid_accuracy for epoch in epochs], SECOND, "validation")
@@ -59,7 +59,7 @@ def accuracy_chart(epochs: Sequence[Epoch]) -> str:
 
 def use_chart(use: Use, title: str) -> str:
     """Return a use in percent over the job's time, as SVG."""
-    figure, axes = blank()
+    figure, (axes,) = blank()
     axes.plot(use.seconds, use.values, color=FIRST, linewidth=2)
     axes.fill_between(use.seconds, use.values, color=FIRST, alpha=0.15, linewidth=0)
     by_second(axes, "seconds since the job was created")
@@ -67,14 +67,17 @@ def use_chart(use: Use, title: str) -> str:
 
 
 def two_uses_chart(uses: Mapping[str, Use], title: str) -> str:
-    """Return two uses in percent, each over its own time, as SVG. uses: by their labels."""
-    figure, axes = blank()
-    for (label, use), colour in zip(uses.items(), (FIRST, SECOND), strict=True):
-        axes.plot(use.seconds, use.values, color=colour, linewidth=2, label=label)
-        axes.fill_between(use.seconds, use.values, color=colour, alpha=0.12, linewidth=0)
-    by_second(axes, "seconds since the job was created, the process started")
-    axes.set_ylim(top=1.3 * axes.get_ylim()[1])  # room for the legend
-    axes.legend(frameon=False, loc="upper right", labelcolor=INK, ncols=2)
+    """Return two uses in percent side by side, as SVG. uses: by their labels.
+
+    Each has a time axis of its own: one may take many times as long as the other.
+    """
+    figure, axes = blank(2)
+    for part, (label, use), colour in zip(axes, uses.items(), (FIRST, SECOND), strict=True):
+        part.plot(use.seconds, use.values, color=colour, linewidth=2)
+        part.fill_between(use.seconds, use.values, color=colour, alpha=0.12, linewidth=0)
+        part.set_title(f"{label}, {use.seconds[-1]:.0f} s", fontsize=11, color=INK)
+        by_second(part, "seconds")
+        part.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     return svg(figure, title)
 
 
@@ -82,28 +85,34 @@ def by_second(axes: Axes, label: str) -> None:
     """Label a chart of percents over seconds."""
     axes.set_ylim(bottom=0)
     axes.set_xlim(left=0)
-    axes.yaxis.set_major_formatter(PercentFormatter(100, decimals=0))
+    # As many decimals as the ticks need: 0.5% and 1.0% are not both "1%".
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}%"))
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.set_xlabel(label)
 
 
-def blank() -> tuple[Figure, Axes]:
-    """Return an empty chart in the page's style."""
+def blank(parts: int = 1) -> tuple[Figure, list[Axes]]:
+    """Return an empty chart in the page's style, of `parts` side by side with one upright axis."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH, HEIGHT), layout="constrained")
-        axes = figure.add_subplot()
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.grid(axis="y", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(length=0)
-    axes.yaxis.set_major_locator(MaxNLocator(5))
-    return figure, axes
+        every: list[Axes] = list(figure.subplots(1, parts, sharey=True, squeeze=False)[0])
+    for axes in every:
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.grid(axis="y", linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.tick_params(length=0)
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+    return figure, every
 
 
 def curve(
     axes: Axes, numbers: Sequence[int], values: Sequence[float], colour: str, label: str
 ) -> None:
-    """Draw one line with a dot an epoch."""
-    axes.plot(numbers, values, color=colour, linewidth=2, marker="o", markersize=4.5, label=label)
+    """Draw one line with a mark an epoch; its form tells the lines apart, too."""
+    marker = "o" if colour == FIRST else "s"
+    axes.plot(
+        numbers, values, color=colour, linewidth=2, marker=marker, markersize=4.5, label=label
+    )
 
 
 def by_epoch(axes: Axes, epochs: int) -> None:

@@ -1,4 +1,4 @@
-"""What the tour tells its reader to do: now, next, or when something went wrong."""
+"""What the tour proposes to do: now, next, or when something went wrong."""
 
 import shlex
 import shutil
@@ -13,73 +13,87 @@ LOGS = "/aws/sagemaker"
 
 def next_steps(plan: Plan, bucket: str, facts: Facts) -> list[tuple[str, str]]:
     """Return what to try after the tour: what for, and the command."""
-    home = shlex.quote(plan.home)
     job, search = facts.models[-1].job, facts.tuning.job
-    run = f"cloche run --home {home} --"
+    cloche, aws = tool("cloche"), f"{run(plan)} {tool('aws')}"
     steps = [
-        ("Have the commands below at hand", activation()),
         (
             "Start the platform again, with all of this" if not plan.stays_up else "",
-            f"cloche up --detach --home {home}",
+            f"{cloche} up --detach --home {shlex.quote(plan.home)}",
         ),
         (
             "Look at the tuning job",
-            f"{run} aws sagemaker describe-hyper-parameter-tuning-job "
+            f"{aws} sagemaker describe-hyper-parameter-tuning-job "
             f"--hyper-parameter-tuning-job-name {search}",
         ),
         (
             "List what the job on several instances left",
-            f"{run} aws s3 ls --recursive s3://{bucket}/training/{job}/",
+            f"{aws} s3 ls --recursive s3://{bucket}/training/{job}/",
         ),
-        ("Look at it", f"{run} aws sagemaker describe-training-job --training-job-name {job}"),
-        ("Read its log", f"{run} {read_log(f'TrainingJobs --log-stream-name-prefix {job}')}"),
-        ("Work from Python with boto3 and the SageMaker SDK", f"{run} python"),
-        ("The same with your own pictures", "cloche tour --data DIR"),
-        ("The same with 133 breeds of dogs (1.1 GB)", "cloche tour --dataset dogs"),
+        ("Look at it", f"{aws} sagemaker describe-training-job --training-job-name {job}"),
+        ("Read its log", f"{aws} {read_log(f'TrainingJobs --log-stream-name-prefix {job}')}"),
+        (
+            "Work from Python with boto3 and the SageMaker SDK",
+            f"{run(plan)} {tool('python', only_ours=True)}",
+        ),
+        ("Link the command cloche into ~/.local/bin" if "/" in cloche else "", "make install"),
+        ("The same with your own pictures", f"{cloche} tour --data DIR"),
+        ("The same with 133 breeds of dogs (1.1 GB)", f"{cloche} tour --dataset dogs"),
     ]
-    return [(purpose, command) for purpose, command in steps if purpose and command]
+    return [(purpose, command) for purpose, command in steps if purpose]
 
 
 def where_to_look(plan: Plan, job: str | None, endpoint: str | None) -> list[tuple[str, str]]:
     """Return what helps after a failure: what for, and the command or the place."""
-    home = shlex.quote(plan.home)
-    run = f"cloche run --home {home} --"
     places = [("The platform's log", str(Path(plan.home) / "server.log"))]
     if job is None and endpoint is None:
         return places
-    places += [
-        ("Have the commands below at hand", activation()),
-        ("Start the platform again", f"cloche up --detach --home {home}"),
-    ]
+    aws = f"{run(plan)} {tool('aws')}"
+    places.append(
+        (
+            "Start the platform again",
+            f"{tool('cloche')} up --detach --home {shlex.quote(plan.home)}",
+        )
+    )
     if job is not None:
         log = read_log(f"TrainingJobs --log-stream-name-prefix {job}")
-        places.append(("The training job's log", f"{run} {log}"))
+        places.append(("The training job's log", f"{aws} {log}"))
     if endpoint is not None:
-        places.append(("The endpoint's log", f"{run} {read_log(f'Endpoints/{endpoint}')}"))
-    return [(purpose, command) for purpose, command in places if command]
+        places.append(("The endpoint's log", f"{aws} {read_log(f'Endpoints/{endpoint}')}"))
+    return places
+
+
+def run(plan: Plan) -> str:
+    """Return the beginning of a command that is to see the tour's platform."""
+    return f"{tool('cloche')} run --home {shlex.quote(plan.home)} --"
 
 
 def read_log(streams: str) -> str:
-    """Return the AWS CLI's command that prints a log."""
+    """Return the AWS CLI's arguments that print a log."""
     return (
-        f"aws logs filter-log-events --log-group-name {LOGS}/{streams} "
+        f"logs filter-log-events --log-group-name {LOGS}/{streams} "
         "--query 'events[].[message]' --output text"
     )
 
 
-def activation() -> str:
-    """Return the command that puts `cloche`, `aws` and `python` on the path; "" if they are."""
-    if shutil.which("cloche"):
-        return ""
-    script = Path(sys.prefix) / "bin" / "activate"
-    if not script.exists():
-        return ""
+def tool(name: str, *, only_ours: bool = False) -> str:
+    """Return how a shell in this folder calls a command: by its name where the PATH has it
+    (only_ours: in the tour's own Python), else by its path in the tour's own Python.
+    """
+    path = Path(sys.prefix) / "bin" / name
+    found = shutil.which(name)
+    if found and (not only_ours or Path(found) == path):
+        return name
+    if not path.exists():
+        return name
     here = Path.cwd()
-    shown = script.relative_to(here) if script.is_relative_to(here) else script
-    return f". {shlex.quote(str(shown))}"
+    return shlex.quote(str(path.relative_to(here) if path.is_relative_to(here) else path))
 
 
-def go_on(home: str) -> str:
-    """Return the command that starts the platform of a home folder again."""
-    command = f"cloche up --home {shlex.quote(home)}"
-    return f"{activation()} && {command}" if activation() else command
+def where_it_is(home: str) -> str:
+    """Return where the tour's results are, and how to start the platform that has them."""
+    return (
+        f"All that the tour created is in a home folder of its own: {home}\n"
+        "`cloche up` alone would use another one (~/.cloche) and show none of it. To see it:\n"
+        f"   {tool('cloche')} up --detach --home {shlex.quote(home)}\n"
+        f"   {tool('cloche')} run --home {shlex.quote(home)} -- {tool('aws')} s3 ls"
+    )

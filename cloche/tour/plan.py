@@ -24,6 +24,7 @@ class Plan:
     home: str  # the platform's home folder
     data: str | None  # an image folder; None: the handwritten digits
     data_name: str  # for headings: "handwritten digits"
+    prefix: str  # of the names of what is created: "digits"
     source: str  # the folder with hpo.py and inference.py
     size: Size
     started: float  # seconds since 1970

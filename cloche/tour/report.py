@@ -13,6 +13,7 @@ from cloche.tour.facts import Facts
 from cloche.tour.journal import duration
 from cloche.tour.search_charts import coordinates_chart, trials_chart
 
+SAME_TIME = 1.15  # less than this apart is chance
 SHOWN = 7  # pictures on the page: one large, the others in a row
 
 TEMPLATES = Environment(
@@ -74,6 +75,22 @@ def agreement(facts: Facts) -> str:
     )
 
 
+def instances(facts: Facts) -> str:
+    """Return in words what several instances on one machine are, beside what was measured."""
+    one, many = facts.models
+    ratio = one.seconds / many.seconds
+    if ratio > SAME_TIME:
+        measured = f"{ratio:.1f} times as fast: several processes kept the CPUs busier than one"
+    elif ratio < 1 / SAME_TIME:
+        measured = f"{1 / ratio:.1f} times as slow: they also have to exchange gradients"
+    else:
+        measured = "about as fast"
+    return (
+        f"All instances share the CPUs of this one machine: {many.instances} add no computing "
+        f"power, as they would on AWS. Here they were {measured}."
+    )
+
+
 def render(facts: Facts) -> str:
     """Return the page: HTML with its style, pictures and charts inside."""
     one, tuning = facts.models[0], facts.tuning
@@ -100,7 +117,7 @@ def render(facts: Facts) -> str:
     machines = []
     if facts.cpu.seconds and facts.plain.cpu.seconds:
         uses = {"training job": facts.cpu, "plain machine": facts.plain.cpu}
-        note = "100% is one CPU at full load. Each from its own beginning."
+        note = "100% is one CPU at full load. Each since it was started."
         title = "CPU use of the training job and of the plain machine"
         machines.append(("CPU use", note, two_uses_chart(uses, title)))
     if facts.memory.seconds:
@@ -111,6 +128,7 @@ def render(facts: Facts) -> str:
         facts=facts,
         shown=SHOWN,
         agreement=agreement(facts),
+        instances=instances(facts),
         search=marked(search),
         training=marked(training),
         machines=marked(machines),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from cloche.tour.charts import FAINT, FIRST, INK, SECOND, blank, svg
+from cloche.tour.charts import FIRST, INK, SECOND, blank, svg
 from cloche.tour.facts import Trial, Tuning
 
 MARK = 6.5  # points
@@ -17,7 +17,7 @@ def trials_chart(tuning: Tuning) -> str:
 
     A trial without an objective is a cross at the lower edge.
     """
-    figure, axes = blank()
+    figure, (axes,) = blank()
     known = [trial for trial in tuning.trials if trial.objective is not None]
     lowest, best = math.inf, []
     for trial in known:
@@ -65,7 +65,7 @@ def coordinates_chart(tuning: Tuning) -> str:
 
     One line a trial that gave an objective: the best one strong, those stopped early dashed.
     """
-    figure, axes = blank()
+    figure, (axes,) = blank()
     trials = [trial for trial in tuning.trials if trial.objective is not None]
     scales: list[tuple[str, list[float], Callable[[float], str]]] = [
         ("learning rate", [math.log10(t.learning_rate) for t in trials], lambda v: f"{10**v:.2g}"),
@@ -84,7 +84,7 @@ def coordinates_chart(tuning: Tuning) -> str:
             heights,
             color=SECOND if strong else FIRST,
             linewidth=2.8 if strong else 1.4,
-            alpha=1.0 if strong else 0.55,
+            alpha=1.0 if strong else 0.8,
             linestyle="--" if trial.early else "-",
             zorder=3 if strong else 2,
         )
@@ -94,14 +94,14 @@ def coordinates_chart(tuning: Tuning) -> str:
     axes.spines["bottom"].set_visible(False)
     axes.xaxis.set_major_locator(NullLocator())
     axes.yaxis.set_major_locator(NullLocator())
-    return svg(figure, "Learning rate, batch size and testing loss of each trial")
+    return svg(figure, "Learning rate, batch size and validation loss of each trial")
 
 
 def scale(
     axes: Axes, at: int, title: str, ends: Sequence[float], text: Callable[[float], str]
 ) -> None:
     """Draw one upright axis with its title above and its values at the ends."""
-    axes.plot([at, at], [0, 1], color=FAINT, linewidth=2, zorder=1)
+    axes.plot([at, at], [0, 1], color=INK, linewidth=1.2, zorder=1)
     axes.text(at, 1.32, title, ha="center", va="top", color=INK, fontweight="bold")
     heights = (0.0, 1.0) if len(ends) == 2 else (0.5,)
     for height, value in zip(heights, ends, strict=True):

@@ -53,12 +53,12 @@ class Story:
         self.console = console
         self.journal = Journal(console)
         self.stamp = datetime.fromtimestamp(plan.started).strftime("%Y%m%d-%H%M%S")
-        self.bucket = f"dog-breeds-{self.stamp}"
+        self.bucket = f"{plan.prefix}-{self.stamp}"
         self.boto = boto3.Session()
         self.s3 = self.boto.client("s3", config=Config(max_pool_connections=THREADS))
         self.session = Session(boto_session=self.boto, default_bucket=self.bucket)
         self.client = self.session.sagemaker_client
-        self.source = Path(tempfile.mkdtemp(prefix="dog-breeds-")) / "dog_breeds"
+        self.source = Path(tempfile.mkdtemp(prefix="cloche-tour-")) / "dog_breeds"
         self.search: str | None = None  # the tuning job
         self.job: str | None = None  # the training job that is under way, or was last
         self.endpoint: str | None = None
@@ -150,7 +150,7 @@ class Story:
             self.say(
                 "Each wants all CPUs of this machine, so those under way at a time take turns."
             )
-            name = f"dog-breeds-{self.stamp}"
+            name = f"{self.plan.prefix}-{self.stamp}"
             estimator = self.estimator(1, {}, f"s3://{self.bucket}/features")
             tuning.start(estimator, self.inputs, self.plan.size.trials, name)
             self.search = name
@@ -295,7 +295,8 @@ class Story:
                 f"Log, {model.name}": f"/aws/sagemaker/TrainingJobs, {model.job}/algo-…",
                 f"Endpoint, {model.name}": model.endpoint,
             }
-        return places | {"Plain machine": facts.plain.folder, "Home folder": self.plan.home}
+        home = f"{self.plan.home} (the tour's own; `cloche up` without --home uses another)"
+        return places | {"Plain machine": facts.plain.folder, "Home folder": home}
 
     def say(self, text: str) -> None:
         """Print a line of the step that is under way."""

@@ -5,6 +5,7 @@ Expects `dogImages/{train,valid,test}/CLASS/*` in the current folder, leaves
 """
 
 import os
+import time
 
 import torch
 from PIL import ImageFile
@@ -20,6 +21,7 @@ SIZE = int(os.environ.get("IMAGE_SIZE", "224"))  # pixels, a multiple of 32
 BATCH_SIZE = 32
 EPOCHS = 2
 LEARNING_RATE = 0.003
+PROGRESS_S = 5  # between two lines of progress
 
 # A few photographs of the public dog data set lack their last bytes; what is there is enough.
 ImageFile.LOAD_TRUNCATED_IMAGES = True
@@ -46,10 +48,10 @@ model.body.load_state_dict(weights)
 optimizer = torch.optim.Adam(model.head.parameters(), lr=LEARNING_RATE)
 
 
-def once(folder, learn):
+def once(folder, learn, name):
     """Go over all pictures of a folder; return the mean loss and the part that was right."""
     model.train(learn)
-    loss_sum, right = 0.0, 0
+    loss_sum, right, seen, printed = 0.0, 0, 0, time.monotonic()
     for batch, labels in DataLoader(folder, batch_size=BATCH_SIZE, shuffle=learn):
         scores = model(batch)
         loss = nn.functional.cross_entropy(scores, labels)
@@ -59,16 +61,20 @@ def once(folder, learn):
             optimizer.step()
         loss_sum += loss.item() * len(labels)
         right += (scores.argmax(1) == labels).sum().item()
+        seen += len(labels)
+        if time.monotonic() - printed > PROGRESS_S:
+            printed = time.monotonic()
+            print(f"{name}: {seen} of {len(folder)} pictures")
     return loss_sum / len(folder), right / len(folder)
 
 
 print(f"Starting Model Training: {len(train)} pictures of {len(train.classes)} classes")
 for epoch in range(1, EPOCHS + 1):
-    loss, accuracy = once(train, learn=True)
+    loss, accuracy = once(train, learn=True, name=f"Epoch {epoch}/{EPOCHS}")
     print(f"Epoch {epoch}/{EPOCHS}: Training Loss: {loss:.4f}, Training Accuracy: {accuracy:.4f}")
-    loss, accuracy = once(valid, learn=False)
+    loss, accuracy = once(valid, learn=False, name="Validation")
     print(f"Validation Loss: {loss:.4f}, Validation Accuracy: {accuracy:.4f}")
-loss, accuracy = once(test, learn=False)
+loss, accuracy = once(test, learn=False, name="Test")
 print(f"Testing Loss: {loss:.4f}, Testing Accuracy: {accuracy:.4f}")
 
 os.makedirs("TrainedModels", exist_ok=True)

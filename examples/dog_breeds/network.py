@@ -84,7 +84,7 @@ def pretrained_weights(backbone: str) -> tuple[str, dict[str, torch.Tensor]]:
     except OSError as error:
         if backbone == "resnet50":
             raise OSError(f"the weights of resnet50 can't be downloaded: {error}") from error
-        print(f"Backbone: efficientnet-lite0 (the weights of resnet50 can't be had: {error})")
+        print(f"Backbone: efficientnet-lite0 (the weights of resnet50 can't be downloaded: {error})")
         return "efficientnet-lite0", efficientnet_lite0_weights()
     print("Backbone: resnet50 (torchvision's weights, trained on ImageNet)")
     return "resnet50", weights
@@ -98,10 +98,18 @@ def resnet50_weights(timeout_s: float = 10) -> dict[str, torch.Tensor]:
             RESNET50_WEIGHTS.url, map_location="cpu", progress=False, check_hash=True
         )
     except (URLError, RuntimeError) as error:  # RuntimeError: the hash is wrong
-        raise OSError(getattr(error, "reason", error)) from error
+        raise OSError(cause(error)) from error
     finally:
         socket.setdefaulttimeout(before)
     return without(weights, "fc.")
+
+
+def cause(error: Exception) -> str:
+    """Return why a download failed; a proxy's 502 and the like mean that it got no connection."""
+    reason = str(getattr(error, "reason", error))
+    if "Tunnel connection failed: 50" in reason:
+        return "no connection to the internet through the proxy"
+    return reason
 
 
 def efficientnet_lite0_weights() -> dict[str, torch.Tensor]:

@@ -11,11 +11,14 @@ import torch
 pytestmark = pytest.mark.torch
 
 
-def run(example: Path, folder: Path) -> "subprocess.CompletedProcess[str]":
+def run(
+    example: Path, folder: Path, script: Path | None = None
+) -> "subprocess.CompletedProcess[str]":
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("SM_")}
     return subprocess.run(
-        [sys.executable, str(example / "ec2_train.py")],
-        env=inherited | {"IMAGE_SIZE": "64", "PYTHONDONTWRITEBYTECODE": "1"},
+        [sys.executable, str(script or example / "ec2_train.py")],
+        env=inherited
+        | {"IMAGE_SIZE": "64", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(example)},
         cwd=folder,
         capture_output=True,
         text=True,
@@ -35,6 +38,18 @@ def test_it_trains_on_the_train_folder_and_leaves_a_model(
     assert lines[-1] == "saved"
     state = torch.load(tmp_path / "TrainedModels" / "model.pth", weights_only=True)
     assert state["head.weight"].shape[0] == 2
+
+
+def test_it_prints_how_far_it_is(example: Path, shapes: Path, tmp_path: Path) -> None:
+    (tmp_path / "dogImages").symlink_to(shapes)
+    script = tmp_path / "often.py"
+    text = (example / "ec2_train.py").read_text()
+    assert "PROGRESS_S = 5 " in text
+    script.write_text(text.replace("PROGRESS_S = 5 ", "PROGRESS_S = 0 "))
+    lines = run(example, tmp_path, script).stdout.splitlines()
+    assert "Epoch 1/2: 32 of 40 pictures" in lines
+    assert any(line.startswith("Validation: ") for line in lines)
+    assert any(line.startswith("Test: ") for line in lines)
 
 
 def test_splits_of_different_classes_are_refused(

@@ -1,5 +1,6 @@
 """hpo.py as a plain script: no platform, only its arguments and the SM_* variables."""
 
+import importlib
 import json
 import os
 import re
@@ -8,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+from urllib.error import URLError
 
 import pytest
 import torch
@@ -126,7 +128,18 @@ def test_the_same_seed_gives_the_same_numbers_and_says_its_backbone(
         logs.append(re.sub(r"(Features of .*)?\(.* images/s\)", "", result.stdout))
         shutil.rmtree(tmp_path / "o" / "features")
     assert logs[0] == logs[1]
-    assert "Backbone: efficientnet-lite0 (the weights of resnet50 can't be had: " in logs[0]
+    assert "Backbone: efficientnet-lite0 (the weights of resnet50 can't be downloaded: " in logs[0]
+
+
+def test_a_proxy_without_a_connection_is_not_a_number_of_http(
+    example: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(example))
+    cause = importlib.import_module("network").cause
+    through_proxy = URLError(OSError("Tunnel connection failed: 502 Bad Gateway"))
+    assert cause(through_proxy) == "no connection to the internet through the proxy"
+    assert cause(URLError(OSError("Connection refused"))) == "Connection refused"
+    assert cause(RuntimeError("invalid hash value")) == "invalid hash value"
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from made_up_tour import facts
 from rich.console import Console
 
 from cloche import tour
+from cloche.tour import hints
 from cloche.tour.errors import TourError
 from cloche.tour.hints import next_steps, where_to_look
 from cloche.tour.journal import Journal, duration
@@ -19,6 +20,7 @@ def plan(home: str = "/data/my home", *, stays_up: bool = False) -> Plan:
         home=home,
         data=None,
         data_name="handwritten digits",
+        prefix="digits",
         source="/x",
         size=Size(1, trials=2),
         started=0.0,
@@ -30,7 +32,8 @@ def test_a_plan_survives_the_way_to_the_other_process() -> None:
     assert Plan.from_json(plan().to_json()) == plan()
 
 
-def test_commands_can_be_pasted_into_a_shell() -> None:
+def test_commands_can_be_pasted_into_a_shell(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hints, "tool", lambda name, only_ours=False: name)
     commands = dict(next_steps(plan(), "dog-breeds-1", facts()))
     assert commands["Start the platform again, with all of this"] == (
         "cloche up --detach --home '/data/my home'"
@@ -40,6 +43,27 @@ def test_commands_can_be_pasted_into_a_shell() -> None:
         "aws sagemaker describe-training-job --training-job-name job-4"
     )
     assert commands["Look at the tuning job"].endswith("--hyper-parameter-tuning-job-name search")
+
+
+def test_commands_that_are_not_on_the_path_are_called_by_their_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = tmp_path / "with space" / "bin", tmp_path / "theirs"
+    for command in (ours / "cloche", ours / "python", theirs / "python"):
+        command.parent.mkdir(parents=True, exist_ok=True)
+        command.touch(mode=0o755)
+    monkeypatch.setattr(hints.sys, "prefix", str(ours.parent))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(theirs))
+    assert hints.tool("cloche") == "'with space/bin/cloche'"
+    assert hints.tool("python") == "python"
+    assert hints.tool("python", only_ours=True) == "'with space/bin/python'"
+    assert hints.tool("aws") == "aws"  # nowhere: the shell says so
+    said = hints.where_it_is("/data/my home")
+    assert "'with space/bin/cloche' up --detach --home '/data/my home'" in said
+    assert "a home folder of its own: /data/my home" in said
+    monkeypatch.setenv("PATH", str(ours))
+    assert hints.tool("python", only_ours=True) == "python"
 
 
 def test_a_platform_that_stays_up_is_not_started_again() -> None:

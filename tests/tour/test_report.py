@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from importlib import resources
 from io import StringIO
 from pathlib import Path
 from xml.etree import ElementTree
@@ -49,6 +50,60 @@ def test_the_page_needs_nothing_but_itself() -> None:
     assert not re.search(r"url\((?!#)", page)
     assert "prefers-color-scheme: dark" in page
     assert 'name="viewport"' in page
+
+
+def test_the_colours_have_the_contrast_that_wcag_aa_asks() -> None:
+    style = (resources.files("cloche.tour") / "page.html").read_text()
+    schemes = [
+        dict(re.findall(r"--(\w+): (#[0-9a-f]{6});", scheme))
+        for scheme in re.findall(r":root \{(.*?)\}", style, re.DOTALL)
+    ]
+    assert len(schemes) == 2  # light and dark
+    for scheme in schemes:
+        for text in ("ink", "soft", "good", "bad"):
+            for ground in ("paper", "card", "track"):
+                assert contrast(scheme[text], scheme[ground]) >= 4.5, (text, ground, scheme)
+        for line in ("first", "second", "soft", "good"):
+            assert contrast(scheme[line], scheme["card"]) >= 3, (line, scheme)
+        for bar in ("first", "soft", "good"):
+            assert contrast(scheme[bar], scheme["track"]) >= 3, (bar, scheme)
+
+
+def contrast(one: str, other: str) -> float:
+    """https://www.w3.org/TR/WCAG22/#dfn-contrast-ratio"""
+    dark, light = sorted((luminance(one), luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def luminance(colour: str) -> float:
+    parts = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_each_use_has_its_own_time_and_percents_that_differ() -> None:
+    short = Use((0.0, 5.0, 10.0), (20.0, 190.0, 185.0))
+    long = Use((0.0, 60.0, 123.0), (100.0, 180.0, 190.0))
+    chart = two_uses_chart({"job": short, "plain": long}, "CPU use")
+    assert "job, 10 s" in chart
+    assert "plain, 123 s" in chart
+    small = use_chart(Use((0.0, 5.0, 10.0), (0.4, 1.1, 1.6)), "Memory use")
+    ticks = re.findall(r">([0-9.]+)%<", small)
+    assert len(ticks) == len(set(ticks)) >= 3
+
+
+def test_several_instances_are_spoken_of_as_measured() -> None:
+    given = facts()
+    one, many = given.models
+    for seconds, words in (
+        (45.0, "1.9 times as fast: several processes kept the CPUs busier than one."),
+        (24.5, "Here they were about as fast."),
+        (12.0, "2.0 times as slow: they also have to exchange gradients."),
+    ):
+        one.seconds, many.seconds = seconds, 24.0
+        text = render(given)
+        assert words in text
+        assert "4 add no computing power" in text
 
 
 def test_ids_of_the_charts_do_not_collide() -> None:

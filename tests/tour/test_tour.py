@@ -72,7 +72,7 @@ def test_the_tour_from_start_to_end(tmp_path: Path) -> None:
         "Starting Model Training: 80 pictures of 10 classes",
         "The whole tour",
         "plain machine",
-        "The platform is down; everything is kept in",
+        "The platform is down, everything is kept.",
     ):
         assert text in log, log
     (report,) = (home / "tour").glob("report-*.html")
@@ -110,5 +110,5 @@ def test_ctrl_c_shuts_the_platform_down(tmp_path: Path) -> None:
     assert code == 130, text
     assert "Interrupted." in text
     assert "Traceback" not in text
-    assert "To go on: " in text
+    assert "All that the tour created is in a home folder of its own: " in text
     assert leftovers(home) == []
