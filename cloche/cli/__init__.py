@@ -4,7 +4,7 @@ import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -14,12 +14,15 @@ from cloche.cli import down as downs
 from cloche.cli import run as runs
 from cloche.cli import status as statuses
 from cloche.cli import up as ups
+from cloche.cli.environment import Identity
+from cloche.cli.grammar import PORT, Command, Group, choice, number
 from cloche.cli.options import HomeOption, home_of
 from cloche.cli.output import Stop, err
 from cloche.core import home as homes
 
 app = typer.Typer(
     name="cloche",
+    cls=Group,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -37,9 +40,11 @@ app.add_typer(image.app, name="image")
 app.add_typer(data.app, name="data")
 
 As = Annotated[
-    Literal["role", "root"],
+    Identity,
     typer.Option(
         "--as",
+        parser=choice("role", "root"),
+        metavar="role|root",
         help="Whose keys: a session of SageMaker's execution role, or the root user's.",
     ),
 ]
@@ -64,24 +69,24 @@ def cloche(
     """Hold the options of `cloche` itself."""
 
 
-@app.command()
+@app.command(cls=Command)
 def up(
     home: HomeOption = None,
     host: Annotated[
         str | None,
         typer.Option(
             metavar="ADDRESS",
-            help="Where to listen. 0.0.0.0: on every network. [default: 127.0.0.1]",
+            help="The address to listen on; 0.0.0.0: all of them. [default: 127.0.0.1]",
             show_default=False,
         ),
     ] = None,
     port: Annotated[
         int | None,
         typer.Option(
-            min=1,
-            max=65534,
+            parser=PORT,
             metavar="PORT",
-            help="The port of the AWS APIs; the HTTPS proxy takes the next one. [default: 4599]",
+            help="The port of the AWS APIs, 1 to 65534; the HTTPS proxy takes the next one. "
+            "[default: 4599]",
             show_default=False,
         ),
     ] = None,
@@ -89,7 +94,7 @@ def up(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="What runs the jobs. There is: local. [default: local]",
+            help="What runs jobs; the only one is local. [default: local]",
             show_default=False,
         ),
     ] = None,
@@ -97,26 +102,27 @@ def up(
         list[str] | None,
         typer.Option(
             metavar="CIDR",
-            help="A network, besides the internet, that jobs and endpoints may reach through the "
-            "proxy: 192.168.1.0/24. May be given several times; `none` takes them back.",
+            help="A private network that jobs and endpoints may reach besides the internet: "
+            "192.168.1.0/24. May be repeated; `none` removes those of earlier starts.",
         ),
     ] = None,
     host_name: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="A name by which this server may be asked for its own pages (/_cloche/…), besides "
-            "IP addresses and localhost. May be given several times; `none` takes them back.",
+            help="A host name under which the server answers under /_cloche/, besides IP addresses "
+            "and localhost. May be repeated; `none` removes those of earlier starts.",
         ),
     ] = None,
     detach: Annotated[
-        bool, typer.Option("--detach", help="Return once it serves; it goes on by itself.")
+        bool,
+        typer.Option("--detach", help="Run in the background: return once the server answers."),
     ] = False,
     region: Annotated[
         str | None,
         typer.Option(
             metavar="NAME",
-            help="The AWS region to be. [default: us-east-1]",
+            help="The AWS region to present. [default: us-east-1]",
             show_default=False,
         ),
     ] = None,
@@ -124,26 +130,31 @@ def up(
         str | None,
         typer.Option(
             metavar="DIGITS",
-            help="The account's 12 digits, when a home folder is made. [default: drawn]",
+            help="The 12-digit account ID of a new home folder. [default: generated]",
             show_default=False,
         ),
     ] = None,
     root_access_key_id: Annotated[
         str | None,
-        typer.Option(metavar="KEY", help="The root user's key, for tests. [default: drawn]"),
+        typer.Option(
+            metavar="KEY", help="The root user's access key ID, for tests. [default: generated]"
+        ),
     ] = None,
     root_secret_access_key: Annotated[
         str | None,
-        typer.Option(metavar="KEY", help="The root user's secret, for tests. [default: drawn]"),
+        typer.Option(
+            metavar="KEY", help="The root user's secret access key, for tests. [default: generated]"
+        ),
     ] = None,
 ) -> None:
     """Start the platform and print its address once it answers.
 
-    Everything is kept in the home folder: the next `cloche up` goes on where this one ended, even
-    after a crash, with the same options where none are given. Ctrl-C or `cloche down` stops it.
+    Everything is kept in the home folder: the next `cloche up` continues where this one ended, even
+    after a crash, and with the same options unless others are given. Ctrl-C or `cloche down` stops
+    it.
     """
     ups.up(
-        ups.Wish(
+        ups.Options(
             home=home_of(home),
             host=host,
             port=port,
@@ -159,60 +170,59 @@ def up(
     )
 
 
-@app.command()
+@app.command(cls=Command)
 def down(
     home: HomeOption = None,
     stop_jobs: Annotated[
         bool,
         typer.Option(
             "--stop-jobs",
-            help="Stop running training jobs first, as StopTrainingJob does, and the endpoints' "
-            "processes (the endpoints stay, and serve again after `cloche up`).",
+            help="Stop running training jobs first, as StopTrainingJob does, and the processes of "
+            "endpoints (the endpoints remain, and serve again after the next `cloche up`).",
         ),
     ] = False,
 ) -> None:
-    """Stop the server. Nothing is lost, and what runs goes on.
+    """Stop the server. Jobs and endpoints' processes keep running.
 
-    Training jobs and the endpoints' processes go on by themselves; the next `cloche up` picks
-    them up, finishes the jobs and serves the endpoints. With --stop-jobs they are stopped.
+    The next `cloche up` finds them: it completes the jobs and serves the endpoints. With
+    --stop-jobs they are stopped first.
     """
     downs.down(home_of(home), stop_jobs=stop_jobs)
 
 
-@app.command()
+@app.command(cls=Command)
 def status(home: HomeOption = None) -> None:
-    """Show whether the platform is up, what runs on it, and what it has left.
+    """Show whether the platform is up, what runs on it, and how much capacity is used.
 
-    Exit code: 0 it is up, 3 it is not.
+    Exit code: 0 up, 3 not up.
     """
     statuses.status(home_of(home))
 
 
-@app.command()
+@app.command(cls=Command)
 def fsck(home: HomeOption = None) -> None:
-    """Read everything that S3 keeps, and say what is damaged or missing.
+    """Verify all objects in S3 and list those that are damaged or missing.
 
-    The server may be up or down. Nothing is changed. Exit code: 0 all is as it was put, 1 it is
-    not.
+    The server may be up or down. Nothing is changed. Exit code: 0 all are intact, 1 some are not.
     """
     # A program of its own: it reads the records, which no command does.
     program = (sys.executable, "-m", "cloche.fsck", str(home_of(home).path))
     raise typer.Exit(subprocess.run(program, check=False).returncode)
 
 
-@app.command()
+@app.command(cls=Command)
 def env(
     home: HomeOption = None,
     identity: As = "role",
     unset: Annotated[
         bool,
-        typer.Option("--unset", help="Print what gives the shell back what it had before."),
+        typer.Option("--unset", help="Print what restores the shell's earlier variables."),
     ] = False,
 ) -> None:
-    """Print what sets a shell up for boto3, the SageMaker SDK and the AWS CLI.
+    """Print the environment variables for boto3, the SageMaker SDK and the AWS CLI.
 
-    Use it so: eval "$(cloche env)". The keys of the role last 12 hours. If Cloche is not up, what
-    is printed keeps the shell away from AWS all the same, and ends with `false`.
+    Usage: eval "$(cloche env)". The role's session lasts 12 hours. If Cloche is not up, the
+    variables lead to a closed port, never to the real AWS, and the output ends with `false`.
     """
     if unset:
         runs.unset()
@@ -221,49 +231,54 @@ def env(
 
 
 # What follows the command's name is the command's: `cloche run aws s3 ls --help`.
-@app.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@app.command(
+    cls=Command, context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False}
+)
 def run(
-    command: Annotated[list[str], typer.Argument(metavar="COMMAND…", show_default=False)],
+    command: Annotated[list[str], typer.Argument(metavar="COMMAND", show_default=False)],
     home: HomeOption = None,
     identity: As = "role",
 ) -> None:
     """Run a command against the platform: cloche run -- python train.py
 
-    The command sees Cloche instead of AWS; nothing in it has to change. Its exit code is ours.
+    The command sees Cloche instead of AWS, through environment variables only: it is the `python`
+    or `aws` of your shell. Its exit code is returned.
     """
     runs.run(home_of(home), identity, command)
 
 
-@app.command()
+@app.command(cls=Command)
 def tour(
     home: Annotated[
-        Path, typer.Option(metavar="DIR", help="The home folder of the tour; it is kept.")
+        Path, typer.Option(metavar="DIR", help="The tour's home folder, which is kept.")
     ] = Path(".tour"),
     data: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="An image folder of yours: train, valid, test/CLASS/*."),
+        typer.Option(metavar="DIR", help="Your own image folder: {train,valid,test}/CLASS/*."),
     ] = None,
     dataset: Annotated[
         str | None,
         typer.Option(metavar="NAME", help="Download a data set: dogs (1.1 GB, 133 breeds)."),
     ] = None,
     epochs: Annotated[
-        int, typer.Option(min=1, metavar="N", help="How often training sees every picture.")
+        int,
+        typer.Option(
+            parser=number(1), metavar="N", help="How often training goes over all pictures."
+        ),
     ] = tours.EPOCHS,
     port: Annotated[
         int | None,
         typer.Option(
-            min=1,
-            max=65534,
+            parser=PORT,
             metavar="PORT",
-            help="The port. [default: a free one]",
+            help="The platform's port, 1 to 65534. [default: a free one]",
             show_default=False,
         ),
     ] = None,
 ) -> None:
-    """See it all: data to S3, tuning, training, two endpoints, answers, and a report.
+    """Show it all: upload, tuning job, training jobs, two endpoints, predictions, and a report.
 
-    Takes a few minutes on handwritten digits that come with it.
+    Takes a few minutes on the handwritten digits of scikit-learn.
     """
     raise typer.Exit(tours.main(home=home, data=data, dataset=dataset, epochs=epochs, port=port))
 

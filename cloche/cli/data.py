@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
+from cloche.cli.grammar import Command, Group
 from cloche.cli.options import HomeOption, home_of
 
-app = typer.Typer(no_args_is_help=True, help="Look at data before it is trained on.")
+app = typer.Typer(cls=Group, no_args_is_help=True, help="Look at data before it is trained on.")
 
 
 @app.callback()
@@ -16,7 +17,7 @@ def data() -> None:
     """Look at data before it is trained on."""
 
 
-@app.command()
+@app.command(cls=Command)
 def check(
     target: Annotated[
         str, typer.Argument(metavar="s3://…|DIR", help="An image folder.", show_default=False)

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from cloche.cli.grammar import Command, Group
 from cloche.cli.options import HomeOption, home_of
 from cloche.cli.output import Stop, err, out, size
 from cloche.core import home as homes
@@ -20,6 +21,7 @@ from cloche.environments.ready import Ready, ready
 from cloche.environments.table import Framework
 
 app = typer.Typer(
+    cls=Group,
     no_args_is_help=True,
     help="Show, extend and build the environments that framework images stand for.",
 )
@@ -27,7 +29,7 @@ T = TypeVar("T")
 Name = Annotated[str, typer.Argument(metavar="NAME", show_default=False)]
 
 
-@app.command("list")
+@app.command("list", cls=Command)
 def show(home: HomeOption = None) -> None:
     """List the environments: which images they stand for, and whether they are ready."""
     place = home_of(home)
@@ -56,7 +58,7 @@ def show(home: HomeOption = None) -> None:
     )
 
 
-@app.command()
+@app.command(cls=Command)
 def add(
     name: Name,
     repository: Annotated[
@@ -99,7 +101,7 @@ def add(
         out.print("It is built already: jobs and endpoints can use it.")
 
 
-@app.command()
+@app.command(cls=Command)
 def build(name: Name, home: HomeOption = None) -> None:
     """Build an environment now: a virtual environment, filled by pip, once for all jobs.
 

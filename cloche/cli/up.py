@@ -19,7 +19,7 @@ from cloche.core import home as homes
 from cloche.core.config import Home
 
 DEFAULT_REGION = "us-east-1"
-NONE = "none"  # takes back what a list option was told before
+NONE = "none"  # removes the values of a list option that earlier starts had
 ENGINES = ("local",)
 ANSWERS_WITHIN_S = 120.0
 LOG_LIMIT = 10 * 2**20
@@ -31,8 +31,8 @@ HOST_NAME = re.compile(rf"{LABEL}(\.{LABEL})*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
-    """What the command line asked for; None: as the last time."""
+class Options:
+    """The options of the command line; None: as at the last start."""
 
     home: Home
     host: str | None
@@ -46,57 +46,57 @@ class Wish:
     root_secret_access_key: str | None
 
 
-def up(wish: Wish, *, detach: bool) -> None:
+def up(options: Options, *, detach: bool) -> None:
     """Start the platform; with `detach`, in a process that outlives this one."""
-    check(wish)
-    warn_of_open_home(wish.home)
-    if said_up_already(wish):
+    check(options)
+    warn_of_open_home(options.home)
+    if is_up_already(options):
         return
-    asked = settings_of(wish)
+    asked = settings_of(options)
     if detach:
-        start_detached(wish, asked)
+        start_detached(options, asked)
         return
     # The server takes this process over: Ctrl-C and the terminal are its own.
     command, variables = server_command(asked, None)
     os.execve(command[0], command, variables)
 
 
-def check(wish: Wish) -> None:
+def check(options: Options) -> None:
     """Raise Stop for what can't be meant."""
-    if wish.engine not in (None, *ENGINES):
-        raise Stop(f"There is no engine {wish.engine!r}. There is: {', '.join(ENGINES)}", code=2)
-    for cidr in told(wish.allow_egress) or ():
+    if options.engine not in (None, *ENGINES):
+        raise Stop(f"There is no engine {options.engine!r}; there is: {', '.join(ENGINES)}", code=2)
+    for cidr in listed(options.allow_egress) or ():
         try:
             ipaddress.ip_network(cidr, strict=False)
         except ValueError:
             raise Stop(
                 f"--allow-egress takes a network such as 192.168.1.0/24, not {cidr!r}", code=2
             ) from None
-    for name in told(wish.host_names) or ():
+    for name in listed(options.host_names) or ():
         if not HOST_NAME.fullmatch(name):
             raise Stop(f"--host-name takes a name such as cloche.example.com, not {name!r}", code=2)
-    if wish.account_id is not None and not re.fullmatch(r"\d{12}", wish.account_id):
-        raise Stop(f"--account-id takes 12 digits, not {wish.account_id!r}", code=2)
-    if wish.region is not None and not REGION.fullmatch(wish.region):
-        raise Stop(f"--region takes a name such as us-east-1, not {wish.region!r}", code=2)
-    if (wish.root_access_key_id is None) != (wish.root_secret_access_key is None):
+    if options.account_id is not None and not re.fullmatch(r"\d{12}", options.account_id):
+        raise Stop(f"--account-id takes 12 digits, not {options.account_id!r}", code=2)
+    if options.region is not None and not REGION.fullmatch(options.region):
+        raise Stop(f"--region takes a name such as us-east-1, not {options.region!r}", code=2)
+    if (options.root_access_key_id is None) != (options.root_secret_access_key is None):
         raise Stop("Give --root-access-key-id and --root-secret-access-key, or neither", code=2)
 
 
-def told(values: tuple[str, ...] | None) -> tuple[str, ...] | None:
-    """Return what a list option means: `none` alone is an empty list."""
+def listed(values: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """Return the values of a list option: `none` alone is an empty list."""
     return () if values == (NONE,) else values
 
 
-def choices(wish: Wish) -> dict[str, Any]:
+def choices(options: Options) -> dict[str, Any]:
     """Return the explicit choices of the command line, as fields of Config."""
     said = {
-        "host": wish.host,
-        "port": wish.port,
-        "region": wish.region,
-        "engine": wish.engine,
-        "allow_egress": told(wish.allow_egress),
-        "host_names": told(wish.host_names),
+        "host": options.host,
+        "port": options.port,
+        "region": options.region,
+        "engine": options.engine,
+        "allow_egress": listed(options.allow_egress),
+        "host_names": listed(options.host_names),
     }
     return {name: value for name, value in said.items() if value is not None}
 
@@ -107,71 +107,71 @@ def warn_of_open_home(home: Home) -> None:
     if had is not None:
         err.print(
             f"{home.path} was open to other users of this machine (mode {had:04o}); it is closed "
-            "now. Who has read it knows root's key. To change the key: cloche down, then cloche "
+            "now. Whoever read it knows root's key. To change the key: cloche down, then cloche "
             "up --root-access-key-id … --root-secret-access-key …",
             markup=False,
         )
 
 
-def said_up_already(wish: Wish) -> bool:
+def is_up_already(options: Options) -> bool:
     """Say so and return True when this home's server is up; Stop when it was asked for another."""
-    server = homes.read_server(wish.home)
+    server = homes.read_server(options.home)
     if server is None:
         return False
     where = f"Cloche is already up at {server.address} (pid {server.pid})"
-    option = home_option(wish.home)
-    if wish.port is not None and not server.address.endswith(f":{wish.port}"):
+    home = home_option(options.home)
+    if options.port is not None and not server.address.endswith(f":{options.port}"):
         raise Stop(
-            f"{where}, with this home folder. To move it: cloche down{option}, "
-            f"then cloche up --port {wish.port}{option}"
+            f"{where}, with this home folder. To move it: cloche down{home}, "
+            f"then cloche up --port {options.port}{home}"
         )
-    kept = homes.read_choices(wish.home)
-    for name, value in choices(wish).items():
+    kept = homes.read_choices(options.home)
+    for name, value in choices(options).items():
         if name in kept and kept[name] != value:
             raise Stop(
                 f"{where}, with another {FLAGS.get(name, f'--{name}')}. To change it: cloche "
-                f"down{option}, then this `cloche up` again"
+                f"down{home}, then this `cloche up` again"
             )
     out.print(f"{where}.", markup=False)
     return True
 
 
-def settings_of(wish: Wish) -> dict[str, Any]:
-    """Return what the server is told: the wish, over what the last one was, over what the home
-    folder was made with.
+def settings_of(options: Options) -> dict[str, Any]:
+    """Return the server's settings: these options, over those of the last start, over the home
+    folder's own.
     """
-    made = homes.read_settings(wish.home)
-    if made is not None and wish.account_id not in (None, made.account):
+    made = homes.read_settings(options.home)
+    if made is not None and options.account_id not in (None, made.account):
         raise Stop(
-            f"{wish.home.path} is the home of account {made.account}; --account-id can't change "
+            f"{options.home.path} is the home of account {made.account}; --account-id can't change "
             "it. Choose another --home for another account."
         )
-    drawn = f"{secrets.randbelow(9 * 10**11) + 10**11}"
+    generated = f"{secrets.randbelow(9 * 10**11) + 10**11}"
     return {
-        "home": str(wish.home.path),
+        "home": str(options.home.path),
         "region": made.region if made else DEFAULT_REGION,
-        **homes.read_choices(wish.home),
-        **choices(wish),
-        "account": made.account if made else wish.account_id or drawn,
-        "root_access_key_id": wish.root_access_key_id,
-        "root_secret_access_key": wish.root_secret_access_key,
+        **homes.read_choices(options.home),
+        **choices(options),
+        "account": made.account if made else options.account_id or generated,
+        "root_access_key_id": options.root_access_key_id,
+        "root_secret_access_key": options.root_secret_access_key,
     }
 
 
 def server_command(asked: Mapping[str, Any], log: str | None) -> tuple[list[str], dict[str, str]]:
     """Return the server's command line, which names the home alone, and its environment.
 
-    What it is told goes there: every user may read a process's command line, and root's secret
-    can be among it.
+    The settings are in the environment: every user may read a process's command line, and root's
+    secret can be among them.
     """
-    told = json.dumps({**asked, "log": log})
-    return [*SERVER, asked["home"]], {**os.environ, "CLOCHE_SERVER": told}
+    settings = json.dumps({**asked, "log": log})
+    return [*SERVER, asked["home"]], {**os.environ, "CLOCHE_SERVER": settings}
 
 
-def start_detached(wish: Wish, asked: Mapping[str, Any]) -> None:
-    """Start a server of its own and return once it answers; Stop with its words if it fails."""
-    homes.prepare(wish.home)
-    log = wish.home.path / "server.log"
+def start_detached(options: Options, asked: Mapping[str, Any]) -> None:
+    """Start a server in the background; return once it answers, Stop with its error if it fails."""
+    homes.prepare(options.home)
+    log = options.home.path / "server.log"
     if log.exists() and log.stat().st_size > LOG_LIMIT:
         log.replace(log.with_name("server.log.1"))
     with log.open("ab") as file:
@@ -191,9 +191,9 @@ def start_detached(wish: Wish, asked: Mapping[str, Any]) -> None:
         try:
             child.wait(timeout=0.05)
         except subprocess.TimeoutExpired:
-            server = homes.read_server(wish.home)
+            server = homes.read_server(options.home)
             if server is not None and server.pid == child.pid:
-                client = Client(wish.home, server)
+                client = Client(options.home, server)
                 if answers(client):
                     announce(client, client.status()["isolation"])
                     return
