@@ -20,7 +20,7 @@ help:
 
 setup: $(STAMP)
 
-# Made anew when what it holds is declared differently.
+# Updated when what it holds is declared differently.
 $(STAMP): pyproject.toml scripts/setup scripts/install_packages.py
 	@PYTHON="$(PYTHON)" scripts/setup pytorch,tour,dev
 	@touch $(TOUR_STAMP) $@

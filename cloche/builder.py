@@ -298,7 +298,7 @@ def end_all(engine: LocalEngine) -> None:
 
 def told_to_end(_number: int, _frame: FrameType | None) -> None:
     """Leave by an exception, so that what was begun is removed."""
-    sys.exit("told to end")
+    sys.exit("asked to stop")
 
 
 if __name__ == "__main__":

@@ -98,13 +98,13 @@ def fsck(home: Home) -> None:
                     out.print(text, markup=False)
                     bar.start()
     engine.dispose()
-    whole = f"{count(looked, 'content')} ({size(read)}) looked at"
+    whole = f"{count(looked, 'content')} ({size(read)}) checked"
     if damaged:
         raise Stop(
-            f"{whole}: {len(damaged)} damaged or missing. Put them anew, or restore the home "
-            "folder from a copy; nothing was changed."
+            f"{whole}: {len(damaged)} damaged or missing. Upload them again, or restore the home "
+            "folder from a backup; nothing was changed."
         )
-    out.print(f"{whole}: all are as they were put.", markup=False)
+    out.print(f"{whole}: all are intact.", markup=False)
 
 
 def printable(text: str) -> str:

@@ -91,7 +91,9 @@ async def serve_until_told(platform: Platform, log: str | None) -> None:
         for number in SIGNALS:
             loop.remove_signal_handler(number)
         if log is None:
-            err.print("Stopping; what runs goes on, and `cloche up` picks it up.")
+            err.print(
+                "Stopping; jobs and endpoints keep running, and the next `cloche up` finds them."
+            )
         await platform.stop()
 
 

@@ -12,7 +12,7 @@ def announce(client: Client, isolation: str) -> None:
         f"  home       {client.home.path} (account {keys.account}, region {keys.region})",
         f"  isolation  {isolation}",
         f"  next       cloche run{home} -- python your_script.py",
-        f'             or, to set this kind of shell up: eval "$(cloche env{home})"',
+        f'             or, to set up this shell: eval "$(cloche env{home})"',
     ]
     if client.server.log is None:
         lines.append(f"  stop       Ctrl-C, or cloche down{home}")

@@ -52,7 +52,9 @@ class Client:
         try:
             return Credentials(**json.loads(self.home.credentials.read_text()))
         except PermissionError:
-            raise Stop(f"{self.home.credentials} is for the user who started Cloche") from None
+            raise Stop(
+                f"{self.home.credentials} can be read only by the user who started Cloche"
+            ) from None
 
     def get(self, path: str, timeout_s: float = ANSWER_WITHIN_S) -> dict[str, Any]:
         """Return the JSON at one of the server's own paths; OSError when it does not answer."""

@@ -30,7 +30,7 @@ def check(target: str, home: Home) -> None:
     files, folders, total = objects(target, home) if target.startswith("s3://") else local(target)
     if not total:
         raise Stop(f"{target} has no files.")
-    columns = (TextColumn("Looking at pictures"), BarColumn(), MofNCompleteColumn())
+    columns = (TextColumn("Checking pictures"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
         task = bar.add_task("", total=total)
         findings = check_files(files, folders, lambda done: bar.update(task, completed=done))
@@ -46,11 +46,11 @@ def report(target: str, total: int, findings: list[Finding]) -> None:
     errors = sum(finding.severity == "error" for finding in findings)
     if errors:
         raise Stop(
-            f"{target}: {count(errors, 'error')} in {count(total, 'file')}. Mend the folder before "
-            "you train: a test on pictures that were trained on tells nothing."
+            f"{target}: {count(errors, 'error')} in {count(total, 'file')}. Fix the folder before "
+            "you train: a test on pictures that were trained on is worthless."
         )
     warnings = f", {count(len(findings), 'warning')}" if findings else ", nothing found"
-    out.print(f"{target}: {count(total, 'file')} looked at{warnings}.", markup=False)
+    out.print(f"{target}: {count(total, 'file')} checked{warnings}.", markup=False)
 
 
 def local(target: str) -> tuple[Iterator[tuple[str, bytes | None]], list[str], int]:

@@ -24,7 +24,7 @@ def down(home: Home, *, stop_jobs: bool) -> None:
     server = homes.read_server(home)
     if server is None:
         if homes.is_held(home):
-            raise Stop(f"A `cloche up` is just starting in {home.path}. Try again.")
+            raise Stop(f"Another `cloche up` is starting in {home.path}. Try again.")
         out.print(f"Cloche is not up (home folder {home.path}).", markup=False)
         return
     client = Client(home, server)
@@ -36,7 +36,7 @@ def down(home: Home, *, stop_jobs: bool) -> None:
     wait_until_gone(home, server.pid)
     out.print(farewell(home, jobs, endpoints), markup=False)
     for name in () if stop_jobs else background.under_way(home):
-        out.print(f"The environment {name} goes on being built.", markup=False)
+        out.print(f"The environment {name} is still being built.", markup=False)
 
 
 def farewell(home: Home, jobs: list[str], endpoints: list[str]) -> str:
@@ -98,7 +98,7 @@ def wait_until_gone(home: Home, pid: int) -> None:
     deadline = time.monotonic() + ENDS_WITHIN_S
     while homes.is_held(home) or is_alive(pid):
         if time.monotonic() > deadline:
-            raise Stop(f"The server (pid {pid}) does not end. Nothing is lost by: kill -9 {pid}")
+            raise Stop(f"The server (pid {pid}) does not stop. This loses no data: kill -9 {pid}")
         time.sleep(0.05)
 
 

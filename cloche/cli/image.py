@@ -65,7 +65,7 @@ def add(
         list[str],
         typer.Option(
             metavar="REPOSITORY",
-            help="A repository it stands for, or the URI of an image in it. May be repeated.",
+            help="A repository that it stands for, or the URI of an image in it. May be repeated.",
             show_default=False,
         ),
     ],
@@ -78,11 +78,11 @@ def add(
         ),
     ],
     replace: Annotated[
-        bool, typer.Option("--replace", help="Change the environment of this name.")
+        bool, typer.Option("--replace", help="Replace the environment of this name.")
     ] = False,
     home: HomeOption = None,
 ) -> None:
-    """Say which packages stand for an image of yours; they are installed when first needed.
+    """Define the packages that stand for an image of yours; they are installed when first needed.
 
     Cloche runs no container: in a job with that image your script runs with these packages.
     """
@@ -160,7 +160,7 @@ def unready(framework: Framework, home: Home) -> str:
     failed = background.failure(framework, home)
     if failed is None:
         return "[yellow]not built yet[/]"
-    return f"[red]not built[/] (the last try failed: {escape(failed.reason)})"
+    return f"[red]not built[/] (the last attempt failed: {escape(failed.reason)})"
 
 
 def state(found: Ready) -> str:

@@ -27,8 +27,8 @@ def keep_away(home: Home) -> None:
     """Print an environment in which nothing reaches AWS, nor anything else, and which fails."""
     say([*closed(home, os.environ).shell(os.environ), "false"])
     err.print(
-        "This shell is kept away from AWS until Cloche is up: its requests go to an address that "
-        'nobody answers. To take that back: eval "$(cloche env --unset)"',
+        "AWS requests of this shell now go to a closed port: Cloche is not up, and they must not "
+        'reach the real AWS. To undo this: eval "$(cloche env --unset)"',
         markup=False,
     )
 
@@ -37,7 +37,7 @@ def unset() -> None:
     """Print what gives a shell back what it had before `cloche env`."""
     lines = given_back(os.environ)
     if lines is None:
-        raise Stop("This shell was not set up by `cloche env`: there is nothing to take back.")
+        raise Stop("This shell was not set up by `cloche env`: there is nothing to undo.")
     say(lines)
 
 
@@ -54,7 +54,7 @@ def run(home: Home, identity: Identity, command: Sequence[str]) -> None:
     try:
         os.execvpe(command[0], list(command), variables)
     except FileNotFoundError:
-        raise Stop(f"There is no command {command[0]!r}", code=NOT_FOUND) from None
+        raise Stop(f"{command[0]}: command not found", code=NOT_FOUND) from None
     except OSError as error:
         raise Stop(f"{command[0]!r} can't be run: {error.strerror}", code=NOT_EXECUTABLE) from None
 
@@ -65,4 +65,4 @@ def asked(home: Home, identity: Identity) -> Environment:
     try:
         return environment(client, identity)
     except (OSError, ValueError) as error:
-        raise Stop(f"Cloche at {client.server.address} gave no session: {error}") from None
+        raise Stop(f"Cloche at {client.server.address}returned no credentials: {error}") from None

@@ -35,7 +35,7 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 
 class NoRegularFile(OSError):
-    """There is something at the path, and it is no regular file."""
+    """There is something at the path, and it is not a regular file."""
 
 
 @contextmanager

@@ -108,8 +108,8 @@ def read_choices(home: Home) -> dict[str, Any]:
         return {}
     except (ValueError, TypeError, OSError) as error:
         raise HomeError(
-            f"{path}, which keeps what `cloche up` was told, can't be read ({error}). Remove it, "
-            "and say it again: cloche up --port …"
+            f"{path}, which has the options of the last `cloche up`, can't be read ({error}). "
+            "Remove it, and give the options again: cloche up --port …"
         ) from None
     return found
 

@@ -38,8 +38,8 @@ def private_folder(path: Path) -> int:
             os.fchmod(descriptor, FOLDER)
             if stat.S_IMODE(os.fstat(descriptor).st_mode) & OPEN_TO_OTHERS:
                 raise NotPrivate(
-                    f"{path} is on a file system that keeps no modes (it stays open to every user "
-                    "of the machine). Choose a --home on one that does."
+                    f"{path} is on a file system without file permissions: it stays open to every "
+                    "user of the machine. Choose a --home on another one."
                 )
         return had
     finally:
@@ -53,7 +53,7 @@ def check_entries(path: Path, descriptor: int) -> None:
         if stat.S_ISLNK(found.st_mode):
             raise NotPrivate(
                 f"{path / entry} is a symbolic link. What Cloche keeps lies in its home folder "
-                "itself. Nothing was changed. Put there what it leads to, or choose another --home."
+                "itself. Nothing was changed. Replace it by its target, or choose another --home."
             )
         if found.st_uid not in (os.geteuid(), 0):
             raise NotPrivate(
@@ -109,7 +109,7 @@ def private_file(path: Path) -> None:
     try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
-            raise NotPrivate(f"{path} is no regular file. Nothing was changed.")
+            raise NotPrivate(f"{path} is not a regular file. Nothing was changed.")
         if found.st_uid != os.geteuid():
             name = user_name(found.st_uid)
             raise NotPrivate(f"{path} belongs to another user ({name}). Nothing was changed.")

@@ -461,7 +461,7 @@ def await_start(folder: Path) -> bool:
         if not held(folder):
             return (folder / "state.json").exists()
         if time.monotonic() > until:
-            raise EngineError(f"{folder.name}: its supervisor does not get on")
+            raise EngineError(f"{folder.name}: its supervisor makes no progress")
         time.sleep(0.005)
     return True
 

@@ -169,7 +169,7 @@ def check(gang: GangSpec) -> None:
         raise EngineError(f"{gang.name}: needs processes with distinct names, not {names}")
     for process in gang.processes:
         if not HOST_NAME.fullmatch(process.name):
-            raise EngineError(f"{process.name!r} is no host name")
+            raise EngineError(f"{process.name!r} is not a host name")
         if not process.argv:
             raise EngineError(f"{process.name}: argv is empty")
         for mount in process.mounts:
@@ -179,7 +179,7 @@ def check(gang: GangSpec) -> None:
                 raise EngineError(f"{process.name}: {mount.source} (for {mount.target}) is missing")
             for below in (mount.source, *mount.layers) if mount.mode == "overlay" else ():
                 if not below.is_dir():
-                    raise EngineError(f"{process.name}: {below} is no folder to lay over")
+                    raise EngineError(f"{process.name}: {below} is not a folder to overlay")
 
 
 class Places:

@@ -27,7 +27,7 @@ PACKAGE = re.compile(
     r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?(?:\[[A-Za-z0-9 ,._-]+\])?"
     rf"\s*(?:{VERSIONS}(?:\s*,\s*{VERSIONS})*|@\s*\S+)?(?:\s*;[^\n]+)?"
 )
-HELP = "Mend it by hand, or remove it and use cloche image add."
+HELP = "Fix it by hand, or remove it and use cloche image add."
 
 
 class TableError(Exception):
@@ -82,24 +82,30 @@ def added(home: Home) -> tuple[Framework, ...]:
 def checked(name: str, entry: Any, others: Sequence[Framework]) -> Framework:
     """Return an entry as a line of the table; TableError says what is wrong with it."""
     if not NAME.fullmatch(name):
-        raise TableError(f"{name!r} is no name: use a-z, 0-9 and -, at most 63 characters.")
+        raise TableError(
+            f"{name!r} is not a valid name: use a-z, 0-9 and -, at most 63 characters."
+        )
     if name in (framework.name for framework in FRAMEWORKS):
         raise TableError(
-            f"{name} comes with Cloche. Choose another name; an entry of yours may name the same "
-            "repositories, and then goes before it."
+            f"{name} comes with Cloche. Choose another name; your own entry may have the same "
+            "repositories, and then takes precedence."
         )
     if not isinstance(entry, dict) or set(entry) != {"repositories", "packages"}:
         raise TableError(f"{name} must have repositories and packages, and nothing else.")
     for kind, pattern, what in (
-        ("repositories", REPOSITORY, "repository, such as my-team/my-image, without registry, tag"),
-        ("packages", PACKAGE, "package as pip takes it, such as lightgbm==4.6"),
+        (
+            "repositories",
+            REPOSITORY,
+            "a repository, such as my-team/my-image, without registry and tag",
+        ),
+        ("packages", PACKAGE, "a package as pip takes it, such as lightgbm==4.6"),
     ):
         values = entry[kind]
         if not isinstance(values, list) or not values:
             raise TableError(f"{name}: {kind} must be a list with at least one text.")
         for value in values:
             if not isinstance(value, str) or not pattern.fullmatch(value):
-                raise TableError(f"{name}: {value!r} is no {what}.")
+                raise TableError(f"{name}: {value!r} is not {what}.")
     for other in others:
         for repository in set(entry["repositories"]) & set(other.repositories):
             raise TableError(f"{name}: {other.name} already stands for {repository}.")

@@ -138,7 +138,7 @@ def unzip(body: bytes, limit: int, code: str) -> bytes:
     if len(plain) > limit:
         raise too_large(limit, code)
     if not stream.eof:
-        raise AwsError("SerializationException", "The body is not gzip: it ends too early.")
+        raise AwsError("SerializationException", "The body is not gzip: it is truncated.")
     return plain
 
 

@@ -40,9 +40,9 @@ def check_place(request: Request, names: Collection[str]) -> None:
         raise AwsError("AccessDenied", text, 403)
     origin = request.headers.get("origin")
     if origin is not None and origin.lower() not in (f"http://{host}", f"https://{host}"):
-        raise AwsError("AccessDenied", f"The page of {origin!r} may not ask for this", 403)
+        raise AwsError("AccessDenied", f"The page of {origin!r} may not send this request", 403)
     if request.headers.get("sec-fetch-site", "none") not in FETCHED_BY_US:
-        raise AwsError("AccessDenied", "Another site's page may not ask for this", 403)
+        raise AwsError("AccessDenied", "Another site's page may not send this request", 403)
 
 
 def is_local(name: str) -> bool:

@@ -28,7 +28,7 @@ class Reader:
         """Return the next bytes."""
         end = self.at + count
         if end > len(self.data):
-            raise Malformed("the CBOR ends too early")
+            raise Malformed("the CBOR is truncated")
         found, self.at = self.data[self.at : end], end
         return found
 
@@ -90,7 +90,7 @@ class Reader:
                 self.one_more()
                 head = self.bytes(1)[0]
                 if head >> 5 != major:
-                    raise Malformed("a part of a string is none")
+                    raise Malformed("a part of a string is not one")
                 parts.append(self.bytes(self.argument(head & 31)))
             data = b"".join(parts)
         else:

@@ -123,7 +123,7 @@ class Doorkeeper:
         try:
             credential = await door.keys.get()
         except KeyError:
-            text = f"The role {door.keys.role_arn} is no more"
+            text = f"The role {door.keys.role_arn} no longer exists"
             raise AwsError("NoSuchEntity", text, 404) from None
         return local_json(200, container_credentials(credential, door.keys.role_arn))
 

@@ -289,7 +289,7 @@ class Exchange:
             if not names:
                 raise AwsError("MissingAction", "Missing Action")
             if len(names) > 1:
-                raise AwsError("MalformedInput", "Action is there more than once")
+                raise AwsError("MalformedInput", "Action is given more than once")
             return names.pop(), {}
         router, path = self.parts.directory.routers[target.meaning.service], target.meaning.path
         found, labels = router.find(request.method, path, dict(request.query), request.headers)

@@ -31,6 +31,8 @@ class Owner:
         try:
             made = await self.sessions.session(self.role_arn, SESSION_NAME, SESSION_S, now)
         except KeyError:
-            text = f"The role {self.role_arn} is no more; `cloche env --as root` has root's keys"
+            text = (
+                f"The role {self.role_arn} no longer exists; `cloche env --as root` has root's keys"
+            )
             raise AwsError("NoSuchEntity", text, 404) from None
         return local_json(200, container_credentials(made, self.role_arn))

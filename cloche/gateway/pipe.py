@@ -96,7 +96,11 @@ class Early(asyncio.Protocol):
                 while self.buffer.find(b"\r\n\r\n", seen) < 0:
                     if self.closed or len(self.buffer) > ANSWER_LIMIT:
                         transport.abort()
-                        why = "closed the connection to" if self.closed else "says too much of"
+                        why = (
+                            "closed the connection to"
+                            if self.closed
+                            else "sent too long an answer about"
+                        )
                         raise Refused(502, f"{where} {why} {target}")
                     seen = max(0, len(self.buffer) - 3)
                     self.changed.clear()

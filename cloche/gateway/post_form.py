@@ -33,7 +33,7 @@ KEPT_HEADERS = ("host", "user-agent", "referer")
 METADATA = "x-amz-meta-"
 NAME = re.compile(r"[!#$%&'*+.^_`|~0-9a-z-]{1,256}")  # of a header
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-UNREADABLE = "The form field {} has a control character or is no UTF-8."
+UNREADABLE = "The form field {} has a control character or is not UTF-8."
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ async def read(request: Request, raw: RawBody, path: str) -> Form:
             filename = part.filename or ""
             break
         if name in fields:
-            raise argument("A form field is there more than once.", part.name, "")
+            raise argument("A form field is repeated.", part.name, "")
         fields[name] = decoded(part.name, await reader.value())
     if not fields.get("key"):
         raise missing("key")
@@ -211,7 +211,7 @@ def as_put(form: Form, request: Request, action: Action, body: File) -> Request:
     headers = {name: request.headers[name] for name in KEPT_HEADERS if name in request.headers}
     for name, value in form.fields.items():
         if name.startswith("x-amz-") and not NAME.fullmatch(name):
-            raise argument("The form field's name is none that a header can have.", name, "")
+            raise argument("The form field's name is not a valid header name.", name, "")
         if name == "acl":
             headers["x-amz-acl"] = header_text(name, value)
         elif name == "tagging":

@@ -95,7 +95,7 @@ class Proxy:
         except Refused as refused:
             connection.refuse(refused.status, str(refused))
         except ValueError as error:
-            connection.refuse(400, f"The request's target is no address: {error}")
+            connection.refuse(400, f"The request's target is not an address: {error}")
         except TimeoutError:
             connection.transport.abort()
         except OSError as error:
@@ -156,7 +156,7 @@ class Proxy:
     async def _end_tls(self, connection: "Connection", host: str, rest: bytes) -> None:
         """Speak TLS as `host` on the connection and let the gateway answer what comes."""
         if rest:
-            raise Refused(400, "The client spoke before the tunnel stood")
+            raise Refused(400, "The client sent data before the tunnel was established")
         assert self.authority is not None
         loop = asyncio.get_running_loop()
         context = await loop.run_in_executor(None, self.authority.context, host.rstrip("."))
@@ -293,7 +293,7 @@ def parsed(content: bytes, end: int) -> Head:
     first, *headers = content[:end].split(b"\r\n")
     parts = first.split(b" ")
     if len(parts) != 3 or not parts[2].startswith(b"HTTP/1."):
-        raise Refused(400, "This is an HTTP proxy, and that was no HTTP request")
+        raise Refused(400, "This is an HTTP proxy, and that was not an HTTP request")
     try:
         method, target, version = (part.decode("ascii") for part in parts)
     except UnicodeDecodeError as error:
@@ -337,5 +337,5 @@ def port_of(netloc: str, default: int | None) -> int:
         port = 0
     port = default if port is None else port
     if not port:
-        raise Refused(400, f"{netloc[:SHOWN_CHARACTERS]} has no port that exists")
+        raise Refused(400, f"{netloc[:SHOWN_CHARACTERS]} has no valid port")
     return port

@@ -93,7 +93,7 @@ def read_query(where: Places, query: Sequence[tuple[str, str]], found: dict[str,
             item = Field(field.name, field.wire, field.shape.item)
             found[field.name] = [read_place(item, text) for text in texts]
         elif len(texts) > 1:
-            raise MalformedPlace(field, texts[1], "it is there more than once")
+            raise MalformedPlace(field, texts[1], "it is given more than once")
         elif texts[0] or field.shape.kind == "string":
             found[field.name] = read_place(field, texts[0])
     if where.query_map is not None and several:

@@ -91,7 +91,7 @@ class Reader:
             self.at, self.fold, self.ascii = 4, True, True
         piece = self.alternatives(0)
         if self.at < len(self.pattern):
-            raise Unsure("a parenthesis that nothing opened")
+            raise Unsure("an unmatched closing parenthesis")
         if piece.empty:
             raise Unsure("it matches the empty text")
         return Linear(("(?i)" if self.fold else "") + piece.text, self.ascii, self.groups)
@@ -99,7 +99,7 @@ class Reader:
     def alternatives(self, depth: int) -> Piece:
         """Read up to the end, or to the parenthesis that closes."""
         if depth > DEPTH:
-            raise Unsure("too many parentheses in parentheses")
+            raise Unsure("parentheses nested too deeply")
         branches = [self.sequence(depth)]
         while self.next() == "|":
             self.at += 1
@@ -129,7 +129,7 @@ class Reader:
         """Read one character; Unsure at the end."""
         character = self.next()
         if not character:
-            raise Unsure("it ends too soon")
+            raise Unsure("it ends unexpectedly")
         self.at += 1
         return character
 
@@ -149,7 +149,7 @@ class Reader:
         if character in "*+?" or (
             character == "{" and REPETITION.match(self.pattern, self.at - 1) is not None
         ):
-            raise Unsure("a repetition of nothing")
+            raise Unsure("nothing to repeat")
         return Piece(self.literal(character))
 
     def group(self, depth: int) -> Piece:
@@ -169,7 +169,7 @@ class Reader:
         self.groups += captures
         inner = self.alternatives(depth + 1)
         if self.take() != ")":
-            raise Unsure("a parenthesis that nothing closes")
+            raise Unsure("an unclosed parenthesis")
         text = f"({inner.text})" if captures else f"(?:{inner.text})"
         return Piece(text, inner.empty, captures or inner.captures)
 
@@ -214,7 +214,7 @@ class Reader:
             self.at += 1
             high = self.member()
             if len(low) > 1 or len(high) > 1 or low > high:
-                raise Unsure("a range that is none")
+                raise Unsure("an invalid range")
             text += f"{self.literal(low)}-{self.literal(high)}"
         self.at += 1
         return f"[{'^' if negated else ''}{text}]"
@@ -246,7 +246,7 @@ class Reader:
             empty = empty or int(low or 0) == 0
             self.at = found.end()
             if high and int(high) < int(low or 0):
-                raise Unsure("a repetition that is none")
+                raise Unsure("an invalid repetition")
         else:
             return piece
         if piece.empty or piece.captures:

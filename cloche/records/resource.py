@@ -272,7 +272,7 @@ def place_of(token: str, sort_by: SortBy) -> list[int | str]:
         raise ValueError("the token is nested") from error
     kinds = {"name": [str], "status": [str, str]}.get(sort_by, [int, str])
     if not isinstance(place, list) or [type(value) for value in place] != kinds:
-        raise ValueError(f"the token is none of a list ordered by {sort_by}")
+        raise ValueError(f"the token is not of a list ordered by {sort_by}")
     if any(isinstance(value, int) and abs(value) >= 2**63 for value in place):
         raise ValueError("the token is out of range")
     return place

@@ -117,7 +117,7 @@ class EngineContract:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            ({"name": "no/host"}, "'no/host' is no host name"),
+            ({"name": "no/host"}, "'no/host' is not a host name"),
             ({"argv": ()}, "argv is empty"),
             ({"mounts": (Mount(Path("/no/such"), "/opt/x"),)}, "/no/such .for /opt/x. is missing"),
             ({"mounts": (Mount(Path("/"), "opt"),)}, "'opt' is relative"),

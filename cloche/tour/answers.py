@@ -47,7 +47,7 @@ def ask(
             ]
     right = sum(answer.right for answer in answers)
     if len(answers) > 1:
-        lines.append(f"{right} of {len(answers)} pictures were named rightly")
+        lines.append(f"{right} of {len(answers)} pictures were classified correctly")
     return answers, lines
 
 
@@ -102,7 +102,7 @@ def same(first: Sequence[float], second: Sequence[float]) -> None:
         math.isclose(a, b, rel_tol=1e-4, abs_tol=1e-4) for a, b in zip(first, second, strict=True)
     ):
         raise TourError(
-            "The endpoint answers one thing for a picture's bytes and another for its address: "
+            "The endpoint answers one thing for a picture's bytes and another for its URL: "
             f"{first[:3]}… and {second[:3]}…"
         )
 

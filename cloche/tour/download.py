@@ -48,7 +48,7 @@ def download(url: str, target: Path, progress: Progress, *, attempts: int = ATTE
                 reason = getattr(error, "reason", error)
                 raise TourError(
                     f"{url} can't be downloaded: {reason}. {size(part):,} bytes are kept in "
-                    f"{part}; the next try goes on from there."
+                    f"{part}; the next attempt continues from there."
                 ) from error
         else:
             break
@@ -127,7 +127,7 @@ def unpack(archive: Path, target: Path, progress: Progress) -> Path:
     except (zipfile.BadZipFile, EOFError) as error:
         archive.unlink()
         raise TourError(
-            f"{archive} is damaged ({error}) and was removed; start again to download it anew."
+            f"{archive} is damaged ({error}) and was removed; run the tour again."
         ) from error
     unfinished.rename(target)
     return target

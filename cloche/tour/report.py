@@ -42,7 +42,7 @@ def print_report(facts: Facts, console: Console) -> None:
     steps.add_row("[bold]The whole tour", f"[bold]{duration(facts.seconds)}")
     results = Table(box=None, padding=(0, 1, 0, 3))
     results.add_column("Model", no_wrap=True)
-    for title in ("Trained in", "Test accuracy", "Test loss", "Named rightly"):
+    for title in ("Trained in", "Test accuracy", "Test loss", "Correct"):
         results.add_column(title, justify="right", no_wrap=True)
     for model in facts.models:
         results.add_row(
@@ -101,7 +101,7 @@ def render(facts: Facts) -> str:
             trials_chart(tuning),
         ),
         (
-            "What was tried, and what came of it",
+            "Hyperparameters and result of each trial",
             "A line is a trial; the strong one is the best.",
             coordinates_chart(tuning),
         ),
@@ -110,7 +110,7 @@ def render(facts: Facts) -> str:
         ("Loss", "Lower is better.", loss_chart(one.epochs)),
         (
             "Accuracy",
-            "The part of the pictures that was named rightly.",
+            "The share of the pictures that were classified correctly.",
             accuracy_chart(one.epochs),
         ),
     ]

@@ -36,7 +36,7 @@ def trials_chart(tuning: Tuning) -> str:
             "x",
             color=INK,
             transform=axes.get_xaxis_transform(),
-            label="gave no value",
+            label="no value",
         )
     axes.set_ylim(0, 1.35 * axes.dataLim.y1)
     axes.set_xlim(0.5, len(tuning.trials) + 0.5)

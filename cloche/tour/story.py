@@ -147,14 +147,12 @@ class Story:
                 f"{self.plan.size.trials} trials, {tuning.PARALLEL} at a time, Bayesian: "
                 f"learning rate from {low} to {high}, batch of {sizes}"
             )
-            self.say(
-                "Each wants all CPUs of this machine, so those under way at a time take turns."
-            )
+            self.say("Each trial uses all CPUs of this machine; the others are pending meanwhile.")
             name = f"{self.plan.prefix}-{self.stamp}"
             estimator = self.estimator(1, {}, f"s3://{self.bucket}/features")
             tuning.start(estimator, self.inputs, self.plan.size.trials, name)
             self.search = name
-            self.say(f"Tuning job {name} is under way")
+            self.say(f"Tuning job {name} is running")
             found = tuning.watch(self.client, name, self.plan.size.epochs, self.console)
             best = found.best
             step.facts += [
@@ -162,12 +160,12 @@ class Story:
                 f"{found.failed} failed, in {duration(found.seconds)}",
                 f"Best: trial {best.number} with learning rate {best.learning_rate:.5f} and batch "
                 f"{best.batch_size}; {tuning.OBJECTIVE} {best.objective:.4f}",
-                f"What the frozen backbone sees is computed by the first trial and shared in "
+                f"The frozen backbone's features are computed by the first trial and shared in "
                 f"s3://{self.bucket}/features/",
             ]
             if found.early:
                 step.facts.append(
-                    f"Auto early stopping spared {found.saved_epochs} of {found.all_epochs} epochs"
+                    f"Early stopping (Auto) saved {found.saved_epochs} of {found.all_epochs} epochs"
                 )
         return found
 
@@ -237,7 +235,7 @@ class Story:
 
     def question(self, folder: ImageFolder, models: Sequence[Trained]) -> None:
         """The same photographs for both endpoints, as bytes and by address."""
-        with self.journal.step("The same questions to both") as step:
+        with self.journal.step("The same pictures to both endpoints") as step:
             pictures = choose(folder, random.Random(self.stamp))
             keys = [f"data/{path.relative_to(folder.root).as_posix()}" for path in pictures]
             url = self.s3.generate_presigned_url(

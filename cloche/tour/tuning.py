@@ -163,5 +163,5 @@ def state(trial: Trial) -> str:
     if trial.status == "Failed":
         return "[red]failed[/]"
     if trial.status == "InProgress":
-        return f"[cyan]{'waits its turn' if trial.step == 'Pending' else trial.step.lower()}[/]"
+        return f"[cyan]{'pending' if trial.step == 'Pending' else trial.step.lower()}[/]"
     return trial.status.lower()

@@ -142,7 +142,7 @@ def read(path, shape):
     except FileNotFoundError:
         return None
     except Exception as error:
-        print(f"{path} can't be read ({error}): it is made anew")
+        print(f"{path} can't be read ({error}): it is computed again")
         return None
     return features if isinstance(features, torch.Tensor) and features.shape == shape else None
 

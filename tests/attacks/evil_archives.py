@@ -164,24 +164,30 @@ def gnu_long_name(m: Maker) -> None:
 
 # Those that write outside where paths are taken as they are written.
 ESCAPES: dict[str, tuple[Callable[[Maker], None], str]] = {
-    "dotdot": (dotdot, "leads out of the archive"),
-    "dotdot_below": (dotdot_below, "leads out of the archive"),
+    "dotdot": (dotdot, "points outside the archive"),
+    "dotdot_below": (dotdot_below, "points outside the archive"),
     "absolute": (absolute, ""),
-    "through_a_link": (through_a_link, "'l' is a link that leads out of the archive"),
-    "through_a_relative_link": (through_a_relative_link, "'l' leads out of the archive"),
-    "link_in_a_files_place": (link_in_a_files_place, "'l' is a link that leads out of the archive"),
-    "link_then_folder": (link_then_folder, "'d' is a link that leads out of the archive"),
-    "folder_through_a_link": (folder_through_a_link, "'l' is a link that leads out of the archive"),
-    "long_chain": (long_chain, "leads through something that is no folder"),
+    "through_a_link": (through_a_link, "'l' is a link that points outside the archive"),
+    "through_a_relative_link": (through_a_relative_link, "'l' points outside the archive"),
+    "link_in_a_files_place": (
+        link_in_a_files_place,
+        "'l' is a link that points outside the archive",
+    ),
+    "link_then_folder": (link_then_folder, "'d' is a link that points outside the archive"),
+    "folder_through_a_link": (
+        folder_through_a_link,
+        "'l' is a link that points outside the archive",
+    ),
+    "long_chain": (long_chain, "leads through something that is not a folder"),
     "long_chain_to_a_hard_link": (long_chain_to_a_hard_link, "through something that is no folder"),
-    "up_by_a_link": (up_by_a_link, "'esc' leads out of the archive"),
+    "up_by_a_link": (up_by_a_link, "'esc' points outside the archive"),
     "hard_link": (hard_link, "No such file or directory"),
-    "hard_link_up": (hard_link_up, "'h' leads out of the archive"),
-    "hard_link_to_a_link": (hard_link_to_a_link, "'s' is a link that leads out of the archive"),
-    "pax_path": (pax_path, "leads out of the archive"),
-    "pax_linkpath": (pax_linkpath, "'l' is a link that leads out of the archive"),
-    "pax_for_all": (pax_for_all, "leads out of the archive"),
-    "gnu_long_name": (gnu_long_name, "leads out of the archive"),
+    "hard_link_up": (hard_link_up, "'h' points outside the archive"),
+    "hard_link_to_a_link": (hard_link_to_a_link, "'s' is a link that points outside the archive"),
+    "pax_path": (pax_path, "points outside the archive"),
+    "pax_linkpath": (pax_linkpath, "'l' is a link that points outside the archive"),
+    "pax_for_all": (pax_for_all, "points outside the archive"),
+    "gnu_long_name": (gnu_long_name, "points outside the archive"),
 }
 
 
@@ -268,11 +274,11 @@ REFUSED: dict[str, tuple[Callable[[Maker], None], str]] = {
     "pax_sparse": (pax_sparse, "'hole' is a sparse file"),
     "long_part": (long_part, "has a part of more than 255 bytes"),
     "long_path": (long_path, "is longer than 4096 bytes"),
-    "nested": (nested, "lies deeper than 100 folders"),
-    "nul": (nul, "has a NUL in it"),
-    "promised": (promised, "it ends too early"),
-    "no_pax": (no_pax, "a pax header that is none"),
-    "file_in_a_folders_place": (file_in_a_folders_place, "'d' would take a folder's place"),
+    "nested": (nested, "is nested deeper than 100 folders"),
+    "nul": (nul, "contains a NUL"),
+    "promised": (promised, "it is truncated"),
+    "no_pax": (no_pax, "an invalid pax header"),
+    "file_in_a_folders_place": (file_in_a_folders_place, "'d' would replace a folder"),
 }
 PAX = ("pax_path", "pax_linkpath", "pax_sparse")
 

@@ -244,7 +244,7 @@ def test_prefix_with_keys_that_lead_out(attacker: Attacker, canary: Path) -> Non
     source = {"S3Uri": "s3://evil/tree/", "S3DataType": "S3Prefix", "CompressionType": "None"}
     outcome = attacker.outcome(attacker.deploy({"ModelDataSource": {"S3DataSource": source}}))
     assert not canary.exists()
-    assert "is no path beneath a folder" in outcome
+    assert "is not a path below a folder" in outcome
 
 
 @pytest.mark.control(
@@ -266,7 +266,7 @@ def test_code_does_not_follow_the_models_link(attacker: Attacker, tmp_path: Path
     uri = attacker.put("linked.tar.gz", model.read_bytes())
     variables = {"SAGEMAKER_SUBMIT_DIRECTORY": submitted}
     outcome = attacker.outcome(attacker.deploy({"ModelDataUrl": uri, "Environment": variables}))
-    assert outcome.endswith("('code' leads through something that is no folder)")
+    assert outcome.endswith("('code' leads through something that is not a folder)")
 
 
 @pytest.mark.control("Two archives under one key: at 0e393ec too, the first was linked in time.")

@@ -111,7 +111,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
         algorithm = definitions(ENDLESS)
         with watched(first):
             name = trainer.start(SCRIPT, AlgorithmSpecification=algorithm, CheckpointConfig=config)
-            wait_for(lambda: trainer.log_if_any(name).count("is not read any more") == len(ENDLESS))
+            wait_for(lambda: trainer.log_if_any(name).count("is no longer read") == len(ENDLESS))
         first.stop(end_gangs=False)
         port = first.app.config.port
     with start(home, port=port) as again:
@@ -126,7 +126,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
 @pytest.mark.control(AT_0E393EC)
 @pytest.mark.parametrize("name", ENDLESS)
 def test_a_definition_without_an_end_is_given_up_once(seen: Seen, name: str) -> None:
-    told = [line for line in seen.log if f"the metric {name} is not read any more" in line]
+    told = [line for line in seen.log if f"the metric {name} is no longer read" in line]
     assert len(told) == 1 and repr(ENDLESS[name]) in told[0] and "took longer than" in told[0]
     assert name not in {each["MetricName"] for each in seen.job["FinalMetricDataList"]}
 

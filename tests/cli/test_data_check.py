@@ -19,7 +19,7 @@ def test_a_folder_with_nothing_wrong(cloche: Cloche, tmp_path: Path) -> None:
     done = cloche("data", "check", str(folder(tmp_path / "pictures")))
     assert done.stdout.splitlines() == [
         "warning: classes of train that test does not have: b",
-        f"{tmp_path}/pictures: 3 files looked at, 1 warning.",
+        f"{tmp_path}/pictures: 3 files checked, 1 warning.",
     ]
 
 
@@ -32,7 +32,7 @@ def test_a_leak_ends_with_code_1(cloche: Cloche, tmp_path: Path) -> None:
         "error: the same file is in train and test 1 time: train/b/1.png = test/b/9.png"
     ]
     assert done.stderr == (
-        f"{root}: 1 error in 4 files. Mend the folder before you train: a test on pictures that "
+        f"{root}: 1 error in 4 files. Fix the folder before you train: a test on pictures that "
         "were trained on tells nothing.\n"
     )
 

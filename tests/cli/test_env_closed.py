@@ -107,7 +107,7 @@ def test_a_shell_is_kept_away_from_aws(cloche: Cloche, world: World, tmp_path: P
     done = shell(cloche, "bash", script, world)
     assert done.stdout == "code 1\n"
     assert "Cloche is not up" in done.stderr
-    assert "This shell is kept away from AWS until Cloche is up" in done.stderr
+    assert "AWS requests of this shell now go to a closed port: Cloche is not up" in done.stderr
     assert (
         f'Could not connect to the endpoint URL: "http://127.0.0.1:{cloche.port}/"' in done.stderr
     )
@@ -216,7 +216,7 @@ def test_choices_that_cannot_be_read_are_said(cloche: Cloche) -> None:
     cloche.home.mkdir()
     for content in ("half {", "[]", '{"port": "80"}', '{"host_names": [1]}', '{"region": 1}'):
         (cloche.home / "choices.json").write_text(content)
-        with pytest.raises(HomeError, match=r"what `cloche up` was told, can't be read"):
+        with pytest.raises(HomeError, match=r"the options of the last `cloche up`, can't be read"):
             read_choices(Home(cloche.home))
 
 

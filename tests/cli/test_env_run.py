@@ -78,7 +78,7 @@ def test_the_shell_evaluates_env(up: Cloche) -> None:
 
 def test_exit_codes_are_the_commands(up: Cloche) -> None:
     up("run", "--", "sh", "-c", "exit 7", code=7)
-    assert "There is no command 'no-such-command'" in up("run", "no-such-command", code=127).stderr
+    assert "no-such-command: command not found" in up("run", "no-such-command", code=127).stderr
     assert "can't be run" in up("run", "--", "/etc", code=126).stderr
     for dashes in ((), ("--",)):
         assert up("run", *dashes, "echo", "--home", "--help").stdout == "--home --help\n"

@@ -44,9 +44,9 @@ def blob(cloche: Cloche, content: bytes) -> Path:
 
 
 def test_what_is_whole_what_is_damaged_and_what_is_missing(cloche: Cloche) -> None:
-    assert cloche("fsck").stdout == (
-        "9 contents (15.2 MiB) looked at: all are as they were put.\n"
-    ), "while the server is up"
+    assert cloche("fsck").stdout == ("9 contents (15.2 MiB) checked: all are intact.\n"), (
+        "while the server is up"
+    )
     cloche("down")
     assert "all are as they were put" in cloche("fsck").stdout
     flipped, short = blob(cloche, b"1" * 50_000), blob(cloche, b"2" * 50_000)
@@ -76,7 +76,7 @@ def test_what_is_whole_what_is_damaged_and_what_is_missing(cloche: Cloche) -> No
     assert copy.startswith(f"damaged: s3://kept/copy: its MD5 is {whole} instead of ")
     assert parts.startswith("damaged: s3://kept/parts: its MD5 is ")
     assert done.stderr.endswith(
-        " looked at: 5 damaged or missing. Put them anew, or restore the home folder from a "
+        " checked: 5 damaged or missing. Upload them again, or restore the home folder from a "
         "copy; nothing was changed.\n"
     )
 

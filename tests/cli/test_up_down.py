@@ -147,7 +147,7 @@ def test_in_the_foreground_a_signal_stops_it(cloche: Cloche) -> None:
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        (("--engine", "ray"), "There is no engine 'ray'. There is: local"),
+        (("--engine", "ray"), "There is no engine 'ray'; there is: local"),
         (("--allow-egress", "here"), "--allow-egress takes a network such as 192.168.1.0/24"),
         (("--account-id", "12"), "--account-id takes 12 digits, not '12'"),
         (("--region", "here"), "--region takes a name such as us-east-1, not 'here'"),

@@ -116,10 +116,10 @@ def test_later_entry_takes_an_earlier_ones_place(folder: Path) -> None:
 
 
 WRONG = {
-    "nothing": (b"", "it is no tar archive, or ends too early"),
-    "text": (b"no archive" * 100, "it is no tar archive, or damaged"),
-    "a cut one": (packed(FILES, tarfile.PAX_FORMAT)[:9000], "it ends too early"),
-    "a cut gzip": (gzip.compress(packed(FILES, tarfile.PAX_FORMAT))[:-9], "it ends too early"),
+    "nothing": (b"", "it is not a tar archive, or it is truncated"),
+    "text": (b"no archive" * 100, "it is not a tar archive, or it is damaged"),
+    "a cut one": (packed(FILES, tarfile.PAX_FORMAT)[:9000], "it is truncated"),
+    "a cut gzip": (gzip.compress(packed(FILES, tarfile.PAX_FORMAT))[:-9], "it is truncated"),
 }
 
 
@@ -134,7 +134,7 @@ def test_what_is_no_archive(folder: Path, name: str) -> None:
 def test_flipped_bit_is_seen_by_gzips_checksum(folder: Path) -> None:
     data = bytearray(gzip.compress(packed({"zeros": bytes(5000)}, tarfile.PAX_FORMAT), 0))
     data[-3000] ^= 1
-    with pytest.raises(BadArchive, match=r"it is no gzip: .*incorrect data check"):
+    with pytest.raises(BadArchive, match=r"it is not a gzip file: .*incorrect data check"):
         unpack(bytes(data), folder)
 
 

@@ -119,8 +119,8 @@ def test_root_finds_everything_in_a_neutral_place() -> None:
     [
         ([], "needs processes with distinct names"),
         ([host("a"), host("a")], "needs processes with distinct names"),
-        ([host("-a")], "'-a' is no host name"),
-        ([host("a/b")], "'a/b' is no host name"),
+        ([host("-a")], "'-a' is not a host name"),
+        ([host("a/b")], "'a/b' is not a host name"),
         ([host("a", argv=())], "a: argv is empty"),
         ([host("a", Mount(Path("/"), "x"))], "a: the mount target 'x' is relative"),
         ([host("a", Mount(Path("/none"), "/x"))], r"a: /none \(for /x\) is missing"),

@@ -124,16 +124,16 @@ def test_packages_that_pip_takes(home: Home, package: str) -> None:
 @pytest.mark.parametrize(
     ("name", "repository", "package", "text"),
     [
-        ("Mine", "app", "six", "'Mine' is no name: use a-z"),
+        ("Mine", "app", "six", "'Mine' is not a valid name: use a-z"),
         ("../up", "app", "six", "'../up' is no name"),
         ("pytorch", "app", "six", "pytorch comes with Cloche. Choose another name"),
-        ("mine", "App", "six", "mine: 'App' is no repository"),
-        ("mine", "registry:5000/app", "six", "is no repository"),
-        ("mine", "app", "--index-url=http://x", "'--index-url=http://x' is no package"),
-        ("mine", "app", "-r", "'-r' is no package"),
-        ("mine", "app", "six ==", "'six ==' is no package"),
-        ("mine", "app", "six attrs", "'six attrs' is no package"),
-        ("mine", "app", "", "'' is no package"),
+        ("mine", "App", "six", "mine: 'App' is not a repository"),
+        ("mine", "registry:5000/app", "six", "is not a repository"),
+        ("mine", "app", "--index-url=http://x", "'--index-url=http://x' is not a package"),
+        ("mine", "app", "-r", "'-r' is not a package"),
+        ("mine", "app", "six ==", "'six ==' is not a package"),
+        ("mine", "app", "six attrs", "'six attrs' is not a package"),
+        ("mine", "app", "", "'' is not a package"),
         ("mine", "taken", "six", "mine: first already stands for taken."),
     ],
 )
@@ -158,7 +158,7 @@ def test_what_is_refused(home: Home, name: str, repository: str, package: str, t
         ),
         (
             '{"environments": {"a": {"repositories": ["x"], "packages": [7]}}}',
-            "a: 7 is no package",
+            "a: 7 is not a package",
         ),
     ],
 )

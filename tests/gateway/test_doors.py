@@ -165,7 +165,7 @@ async def test_a_role_that_is_gone_is_said(setting: Setting) -> None:
     await setting.doors.open("job-1", **WHERE)
     setting.sessions.roles.clear()
     status, told = await setting.get("job-1")
-    assert (status, told["message"]) == (404, f"The role {ROLE} is no more")
+    assert (status, told["message"]) == (404, f"The role {ROLE} no longer exists")
 
 
 async def test_opening_twice_costs_a_look_up(setting: Setting) -> None:

@@ -65,7 +65,7 @@ def test_pictures_go_as_bytes_and_the_first_one_by_address_too(tmp_path: Path) -
     assert [answer.right for answer in answers] == [True, False]
     assert Image.open(io.BytesIO(answers[0].jpeg)).size == (320, 240)
     assert "the same 2 scores" in "\n".join(lines)
-    assert lines[-1] == "1 of 2 pictures were named rightly"
+    assert lines[-1] == "1 of 2 pictures were classified correctly"
 
 
 def test_two_answers_for_one_picture_must_agree(tmp_path: Path) -> None:

@@ -113,11 +113,11 @@ class Unpacked:
                     return b""  # padding, or what gzip(1) ignores too
                 self.unzip = zlib.decompressobj(GZIP)  # another part
             elif not self.packed:
-                raise BadArchive("it ends too early")
+                raise BadArchive("it is truncated")
             try:
                 piece = self.unzip.decompress(self.packed, PIECE)
             except zlib.error as error:
-                raise BadArchive(f"it is no gzip: {error}") from None
+                raise BadArchive(f"it is not a gzip file: {error}") from None
             self.packed = self.unzip.unconsumed_tail or self.unzip.unused_data
             if piece:
                 return piece
@@ -145,7 +145,7 @@ class Reader:
             for _ in self.content():
                 pass
             if len(self.bytes.exactly(self.padding)) < self.padding:
-                raise BadArchive("it ends too early")
+                raise BadArchive("it is truncated")
             self.padding = 0
         self.finish()
 
@@ -154,7 +154,7 @@ class Reader:
         while self.left:
             piece = self.bytes.some(min(self.left, PIECE))
             if not piece:
-                raise BadArchive("it ends too early")
+                raise BadArchive("it is truncated")
             self.left -= len(piece)
             yield piece
 
@@ -189,7 +189,7 @@ class Reader:
             raise BadArchive(f"a header of more than {LONGEST_HEADER} bytes")
         data = self.bytes.exactly(size + -size % BLOCK)
         if len(data) < size:
-            raise BadArchive("it ends too early")
+            raise BadArchive("it is truncated")
         return data[:size]
 
     def finish(self) -> None:
@@ -209,16 +209,16 @@ def completed(entry: Entry, long: dict[bytes, bytes], said: dict[bytes, bytes]) 
         entry.size = int(said.get(b"size", b"%d" % entry.size))
         entry.mtime = float(said.get(b"mtime", b"%d" % entry.mtime))
     except ValueError:
-        raise BadArchive("a header with a wrong number") from None
+        raise BadArchive("an invalid number in a header") from None
     if entry.size < 0:
-        raise BadArchive("a header with a wrong number")
+        raise BadArchive("an invalid number in a header")
     return entry
 
 
 def check(head: bytes) -> None:
     """BadArchive unless it is a header, by its checksum (some programs sum signed bytes)."""
     if len(head) < BLOCK:
-        raise BadArchive("it is no tar archive, or ends too early")
+        raise BadArchive("it is not a tar archive, or it is truncated")
     without = head[:148] + b" " * 8 + head[156:]
     plain = sum(without)
     try:
@@ -226,7 +226,7 @@ def check(head: bytes) -> None:
     except ValueError:
         told = -1
     if told != plain and told != plain - 256 * sum(byte > 127 for byte in without):
-        raise BadArchive("it is no tar archive, or damaged")
+        raise BadArchive("it is not a tar archive, or it is damaged")
 
 
 def text(field: bytes) -> bytes:
@@ -243,7 +243,7 @@ def number(field: bytes) -> int:
     try:
         return int(text(field).strip() or b"0", 8)
     except ValueError:
-        raise BadArchive("a header with a wrong number") from None
+        raise BadArchive("an invalid number in a header") from None
 
 
 def pairs(data: bytes) -> dict[bytes, bytes]:
@@ -257,7 +257,7 @@ def pairs(data: bytes) -> dict[bytes, bytes]:
         record = data[space + 1 : at + length]
         key, equals, value = record.partition(b"=")
         if not equals or not record.endswith(b"\n") or at + length > len(data):
-            raise BadArchive("a pax header that is none")
+            raise BadArchive("an invalid pax header")
         found[key] = value[:-1]
         at += length
     return found

@@ -68,7 +68,7 @@ class Walk:
     def folder(self, parts: list[bytes], whole: bytes) -> int:
         """Return the descriptor of a folder, made if it is not there."""
         if len(parts) > self.bounds["depth"]:
-            raise BadArchive(f"{shown(whole)} lies deeper than {self.bounds['depth']} folders")
+            raise BadArchive(f"{shown(whole)} is nested deeper than {self.bounds['depth']} folders")
         same = 0
         for part, (name, _) in zip(parts, self.opened, strict=False):
             if part != name:
@@ -86,7 +86,7 @@ class Walk:
                 inner = os.open(part, OPEN_FOLDER, dir_fd=here)
             except OSError:
                 raise BadArchive(
-                    f"{shown(whole)} leads through something that is no folder"
+                    f"{shown(whole)} leads through something that is not a folder"
                 ) from None
             self.opened.append((part, inner))
         return self.opened[-1][1] if self.opened else self.root
@@ -149,7 +149,7 @@ class Walk:
             try:
                 os.unlink(name, dir_fd=parent)
             except OSError:
-                raise BadArchive(f"{shown(whole)} would take a folder's place") from None
+                raise BadArchive(f"{shown(whole)} would replace a folder") from None
             return create()
 
     def count(self) -> None:
@@ -166,12 +166,12 @@ def split(path: bytes, whole: bytes) -> list[bytes]:
     if len(path) > LONGEST_PATH:
         raise BadArchive(f"{shown(whole)} is longer than {LONGEST_PATH} bytes")
     if b"\0" in path:
-        raise BadArchive(f"{shown(whole)} has a NUL in it")
+        raise BadArchive(f"{shown(whole)} contains a NUL")
     parts: list[bytes] = []
     for part in path.split(b"/"):
         if part == b"..":
             if not parts:
-                raise BadArchive(f"{shown(whole)} leads out of the archive")
+                raise BadArchive(f"{shown(whole)} points outside the archive")
             parts.pop()
         elif part not in (b"", b"."):
             if len(part) > LONGEST_NAME:
@@ -183,7 +183,7 @@ def split(path: bytes, whole: bytes) -> list[bytes]:
 def inside(entry: Entry, above: list[bytes]) -> None:
     """BadArchive for a symbolic link that leads out, read as text; nothing here follows one."""
     if not entry.target or entry.target.startswith(b"/"):
-        raise BadArchive(f"{shown(entry.name)} is a link that leads out of the archive")
+        raise BadArchive(f"{shown(entry.name)} is a link that points outside the archive")
     split(b"/".join([*above, entry.target]), entry.name)
 
 

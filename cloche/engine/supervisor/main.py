@@ -93,7 +93,7 @@ class Supervisor:
                         process.read(time.monotonic())  # its last words may lie in the pipe still
                         raise StartError(f"{process.name}: {explain(process)}")
                 if self.stopping:
-                    raise StartError("the supervisor was told to end")
+                    raise StartError("the supervisor was asked to stop")
                 if time.monotonic() > until:
                     raise StartError(f"a sandbox was not ready within {START_WITHIN_S:g} s")
             for process in self.processes:

@@ -139,7 +139,7 @@ class Identity:
                 f"{EXECUTION_ROLE}{now:%Y%m%dT%H%M%S}",
                 json.dumps(SAGEMAKER_TRUST),
                 path="/service-role/",
-                description=f"SageMaker execution role made with the account, for {region}.",
+                description=f"SageMaker execution role created with the account, for {region}.",
                 attached=(policies.SAGEMAKER_FULL_ACCESS,),
                 now=now,
             )

@@ -56,7 +56,7 @@ class Verified:
                     process.kill()
                     await process.wait()
             if process.returncode != 0:
-                logger.error("%s: its contents were not looked at to the end", listed)
+                logger.error("%s: its contents were not verified to the end", listed)
                 return None
             faults = [(number, text) for number, text in map(json.loads, out.splitlines())]
             wrong = {number for number, _ in faults}

@@ -63,7 +63,7 @@ def framework_of(image_uri: str, home: Home) -> Framework:
     if match is None:
         raise unsupported(
             f"the image {image_uri}",
-            "Name a framework's image: ACCOUNT.dkr.ecr.REGION.amazonaws.com/REPOSITORY:TAG, as "
+            "Specify a framework's image: ACCOUNT.dkr.ecr.REGION.amazonaws.com/REPOSITORY:TAG, as "
             "sagemaker.image_uris.retrieve gives it.",
         )
     try:

@@ -485,7 +485,7 @@ def test_refusals(serving: Serving) -> None:
                 "refuse", ServerlessConfig={"MaxConcurrency": 1, "MemorySizeInMB": 1024}
             ),
             "Cloche does not support ServerlessConfig (serverless inference). "
-            "Name an InstanceType.",
+            "Specify an InstanceType.",
         ),
     ]
     for call, text in cases:

@@ -154,5 +154,5 @@ def test_single_objects_have_keys(ml: Path) -> None:
     with pytest.raises(AwsError, match=r"Your key is too long: p{80}…"):
         pack.regular([ml], "model", "p" * 1020)
     (ml / "model/\udcff").touch()
-    with pytest.raises(AwsError, match=r"a file's name is no UTF-8, so that no object can have it"):
+    with pytest.raises(AwsError, match=r"a file's name is not UTF-8, so no object can have it"):
         pack.regular([ml], "model", "p/")

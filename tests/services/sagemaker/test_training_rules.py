@@ -97,7 +97,7 @@ def loss(*values: float, name: str = "Testing Loss") -> Measured:
             "Error",
             "LowGPUUtilization is not supported by Cloche. These are: CPUBottleneck, ",
         ),
-        (rule("", "mine"), cpu(1), "Error", "a rule of one's own is not supported by Cloche."),
+        (rule("", "mine"), cpu(1), "Error", "a custom rule is not supported by Cloche."),
     ],
 )
 def test_verdicts(asked: dict[str, Any], measured: Measured, status: str, details: str) -> None:

@@ -34,9 +34,9 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 @pytest.mark.parametrize(
     ("key", "reason"),
     [
-        ("in/a\0b", r"The key in/a\x00b is no path beneath a folder"),
+        ("in/a\0b", r"The key in/a\x00b is not a path below a folder"),
         ("in/" + "x" * 300, "in/" + "x" * 253 + "…: File name too long"),
-        ("in/../up", "The key in/../up is no path beneath a folder"),
+        ("in/../up", "The key in/../up is not a path below a folder"),
         ("in/a/below-a-file", "a/below-a-file would be a file and a folder at once"),
     ],
 )
@@ -77,7 +77,7 @@ async def test_what_nobody_thought_of_ends_the_job_after_three_tries(
     await world.until(S.DOWNLOADING)
     await world.step()
     said = world.job().progress.transitions[-1].message
-    assert said == "Trying again after an internal error: RuntimeError: a bug"
+    assert said == "Retrying after an internal error: RuntimeError: a bug"
     job = await world.until(S.FAILED)
     assert tries == 3
     assert job.progress.failure == (
@@ -126,7 +126,7 @@ async def test_what_is_tried_again_is_told_and_forgotten(
         with pytest.raises(OSError):
             await world.step()
     assert world.job().progress.transitions[-1].message == (
-        "Trying again after an internal error: OSError: [Errno 5] Input/output error"
+        "Retrying after an internal error: OSError: [Errno 5] Input/output error"
     )
     await world.step()
     assert world.job().progress.transitions[-1].message == message

@@ -112,7 +112,7 @@ async def delete_endpoint_config(call: Call[SageMaker], *, EndpointConfigName: s
 def check_variant(call: Call[SageMaker], variant: Request) -> None:
     """Refuse a variant that could not be served as asked."""
     if "ServerlessConfig" in variant:
-        raise unsupported("ServerlessConfig (serverless inference)", "Name an InstanceType.")
+        raise unsupported("ServerlessConfig (serverless inference)", "Specify an InstanceType.")
     refuse_others(variant, VARIANT, "ProductionVariant")
     strategy = variant.get("RoutingConfig", {}).get("RoutingStrategy", "LEAST_OUTSTANDING_REQUESTS")
     if strategy != "LEAST_OUTSTANDING_REQUESTS":

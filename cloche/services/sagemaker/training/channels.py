@@ -45,7 +45,7 @@ def split_uri(uri: str) -> tuple[str, str]:
     bucket, _, key = rest.partition("/")
     if scheme != "s3" or not bucket:
         raise AwsError(
-            "ValidationException", f"Invalid S3 URI: {uri} (s3://BUCKET/PREFIX is wanted)."
+            "ValidationException", f"Invalid S3 URI: {uri} (expected: s3://BUCKET/PREFIX)."
         )
     return bucket, key
 
@@ -95,7 +95,7 @@ def from_manifest(s3: S3, uri: str) -> Iterator[Placed]:
         prefix = head["prefix"]
         names = [f"{path}" for path in paths if isinstance(path, str)]
         if not isinstance(prefix, str) or len(names) != len(paths):
-            raise TypeError("a prefix and a list of strings are wanted")
+            raise TypeError("expected are a prefix and a list of strings")
         data_bucket, data_prefix = split_uri(prefix)
     except (ValueError, TypeError, KeyError, RecursionError, AwsError) as error:
         raise DownloadError(
@@ -167,7 +167,7 @@ def parts_of(key: str, path: str, *, strict: bool = False) -> list[str]:
     """
     parts = [part for part in path.split("/") if part or strict]
     if any(part in ("", ".", "..") or "\0" in part for part in parts):
-        raise DownloadError(f"The key {printed(key)} is no path beneath a folder")
+        raise DownloadError(f"The key {printed(key)} is not a path below a folder")
     return parts
 
 

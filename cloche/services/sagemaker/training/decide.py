@@ -10,7 +10,7 @@ from cloche.services.sagemaker.records import ENDED, SecondaryStatus, TrainingJo
 
 LOST = (
     "InternalServerError: We encountered an internal error. The machine or the supervisor of "
-    "{hosts} went away while the job ran, so nobody knows how it ended. Please try again."
+    "{hosts} was lost while the job ran, so its result is unknown. Please try again."
 )
 # What AWS says of a host that took more than it had.
 MEMORY = (

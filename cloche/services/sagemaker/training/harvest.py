@@ -127,8 +127,8 @@ def tell(
     """Say in a log, which the engine appends to as well, what is not read from there on."""
     definitions = job.request["AlgorithmSpecification"]["MetricDefinitions"]
     text = "".join(
-        f"{to_ms(clock.now())} Cloche: the metric {definitions[number]['Name']} is not read any "
-        f"more: its regular expression {definitions[number]['Regex']!r} {wanted.why[number]}.\n"
+        f"{to_ms(clock.now())} Cloche: the metric {definitions[number]['Name']} is no longer "
+        f"read: its regular expression {definitions[number]['Regex']!r} {wanted.why[number]}.\n"
         for number in numbers
     )
     descriptor = os.open(log, os.O_WRONLY | os.O_APPEND)

@@ -199,7 +199,7 @@ def key_of(prefix: str, path: str) -> str:
         if len(key.encode()) <= LONGEST_KEY:
             return key
     except UnicodeEncodeError:
-        text = f"a file's name is no UTF-8, so that no object can have it: {path!r}"
+        text = f"a file's name is not UTF-8, so no object can have it: {path!r}"
         raise AwsError("InvalidURI", text, 400) from None
     raise AwsError("KeyTooLongError", f"Your key is too long: {key[:80]}…", 400)
 

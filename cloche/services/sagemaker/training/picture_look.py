@@ -86,7 +86,7 @@ class Look:
             said = beneath.read(self.place, self.log.name, SAID, end=True)
             return findings(said or b"")
         except EngineError as error:
-            logger.warning("the pictures of a job are not looked at: %s", error)
+            logger.warning("the pictures of a job are not checked: %s", error)
             return None
         finally:
             end(self.engine, self.name)

@@ -87,11 +87,11 @@ def check_algorithm(algorithm: Request | None, home: Home) -> Request:
         )
     for name in ("AlgorithmName", "TrainingImageConfig"):
         if algorithm.get(name):
-            raise unsupported(f"AlgorithmSpecification.{name}", "Name a TrainingImage.")
+            raise unsupported(f"AlgorithmSpecification.{name}", "Specify a TrainingImage.")
     if algorithm.get("ContainerArguments") and not algorithm.get("ContainerEntrypoint"):
         raise unsupported(
             "AlgorithmSpecification.ContainerArguments without ContainerEntrypoint",
-            "Name the program as ContainerEntrypoint.",
+            "Specify the program as ContainerEntrypoint.",
         )
     check_mode(algorithm["TrainingInputMode"], "AlgorithmSpecification.TrainingInputMode")
     framework_of(algorithm["TrainingImage"], home)

@@ -30,7 +30,7 @@ def check_groups(resources: Request, groups: Sequence[Request]) -> Request:
         raise AwsError(
             "ValidationException",
             f"ResourceConfig has InstanceGroups and {' and '.join(both)}: only one of them can "
-            "say which instances are wanted.",
+            "define the instances.",
         )
     names = [group["InstanceGroupName"] for group in groups]
     repeated = sorted({name for name in names if names.count(name) > 1})

@@ -79,7 +79,7 @@ def supported(rule: Request) -> bool:
 
 def unsupported_rule(rule: Request) -> Verdict:
     """Return the verdict on a rule that is not judged."""
-    name = invoked(rule) or "a rule of one's own"
+    name = invoked(rule) or "a custom rule"
     text = f"{name} is not supported by Cloche. These are: {', '.join(sorted(RULES))}."
     return Verdict("Error", text)
 
@@ -130,7 +130,7 @@ def loss_not_decreasing(parameters: Mapping[str, str], measured: Measured) -> Ve
     try:
         fits = matched(pattern, list(metrics))
     except BadPattern as error:
-        raise RuleError(f"tensor_regex is no regular expression: {error}") from error
+        raise RuleError(f"tensor_regex is not a valid regular expression: {error}") from error
     except Exceeded as error:
         raise RuleError(f"tensor_regex {error}: {pattern!r}") from error
     losses = {name: metrics[name] for name, fit in zip(metrics, fits, strict=True) if fit}
@@ -184,7 +184,7 @@ def numbers(
             try:
                 found[name] = real(value)
             except ValueError as error:
-                raise RuleError(f"The parameter {name} is no number: {shown(value)}") from error
+                raise RuleError(f"The parameter {name} is not a number: {shown(value)}") from error
             if not 0 <= found[name] <= LARGEST:
                 raise RuleError(f"The parameter {name} is not within 0 and {LARGEST}: {value!r}")
         elif name not in (*IDLE, *texts):

@@ -55,7 +55,7 @@ async def damage(folder: Path, s3: S3) -> str | None:
     try:
         faults = await s3.verified.look(listed)
     except OSError as error:
-        logger.error("%s: the contents were not looked at: %s", folder, error)
+        logger.error("%s: the contents were not verified: %s", folder, error)
         return None
     if not faults:
         return None

@@ -9,7 +9,7 @@ from cloche.services.sagemaker.environments import NotBuilt
 from cloche.services.sagemaker.training.channels import DownloadError
 
 FULL = "Waiting for disk space: the disk that holds Cloche's home folder is full"
-AGAIN = "Trying again after an internal error: "
+AGAIN = "Retrying after an internal error: "
 
 
 def full(error: Exception) -> bool:

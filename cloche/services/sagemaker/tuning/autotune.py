@@ -21,7 +21,7 @@ AROUND_INTEGER, AROUND = 4, 10
 def autotuned(config: Request) -> Request:
     """Return HyperParameterTuningJobConfig with ranges, limits and ends filled in.
 
-    An AwsError says which hint is no positive number.
+    An AwsError says which hint is not a positive number.
     """
     ranges = dict(config.get("ParameterRanges") or {})
     integers = list(ranges.get("IntegerParameterRanges") or ())
@@ -56,7 +56,7 @@ def around(hint: Mapping[str, str]) -> tuple[str, dict[str, str]]:
         raise AwsError(
             "ValidationException",
             f"The hyperparameter {name} is not eligible for Autotune: its ValueHint {text!r} is "
-            "no positive number. Give it a range or a static value.",
+            "not a positive number. Give it a range or a static value.",
         )
     if isinstance(value, int):
         low, high = str(max(1, value // AROUND_INTEGER)), str(value * AROUND_INTEGER)

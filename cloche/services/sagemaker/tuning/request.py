@@ -218,7 +218,7 @@ def resource_config(definition: Request) -> Request:
         return {name: value for name, value in own.items() if name != KEEP_ALIVE}
     if newer.get("AllocationStrategy") or newer.get("InstanceConfigs"):
         raise unsupported(
-            "HyperParameterTuningResourceConfig.InstanceConfigs", "Name one InstanceType."
+            "HyperParameterTuningResourceConfig.InstanceConfigs", "Specify one InstanceType."
         )
     wanted = ("InstanceType", "InstanceCount", "VolumeSizeInGB", "VolumeKmsKeyId")
     return {name: newer[name] for name in wanted if name in newer}

@@ -44,7 +44,7 @@ class Range:
         """Return the value that Optuna would have sampled for `text`; KeyError when outside."""
         if self.kind == "Categorical":
             if text not in self.values:
-                raise KeyError(f"{text!r} is none of {self.values}")
+                raise KeyError(f"{text!r} is not one of {self.values}")
             return text
         value = float(text)
         if not self.low <= value <= self.high:
