@@ -13,6 +13,7 @@ from cloche import patterns
 from cloche.core.config import Home
 from cloche.core.errors import AwsError, unsupported
 from cloche.patterns import BadPattern
+from cloche.services.sagemaker import quotas
 from cloche.services.sagemaker.environments import built_in, framework_of
 from cloche.services.sagemaker.records import Request
 from cloche.services.sagemaker.roles import check_role
@@ -63,7 +64,9 @@ def validated(given: Mapping[str, Any], sagemaker: SageMaker, account: str, regi
     check_group_names(given["InputDataConfig"], given["ResourceConfig"] or {})
     for channel in given["InputDataConfig"]:
         check_objects(channel["DataSource"]["S3DataSource"], sagemaker, region, given["RoleArn"])
-    return with_defaults(given)
+    request = with_defaults(given)
+    quotas.check_training(request["ResourceConfig"], sagemaker.store, (account, region))
+    return request
 
 
 def with_defaults(given: Mapping[str, Any]) -> Request:
