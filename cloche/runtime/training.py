@@ -30,6 +30,7 @@ from typing import IO, Any
 
 sys.path.append(str(Path(__file__).resolve().parents[2]))  # where `cloche.runtime` is found
 
+from cloche.runtime import signals as ends
 from cloche.runtime.shell_words import by_shell
 from cloche.runtime.training_env import BASE, Layout, arguments, training_env, variables
 from cloche.runtime.understudy import Understudy, hired
@@ -38,6 +39,7 @@ logger = logging.getLogger("sagemaker-training-toolkit")
 TORCHRUN = "sagemaker_torch_distributed_enabled"
 MASTER_PORT = "7777"
 SHELL = "CLOCHE_SHELL"  # set: the command goes to a shell, as in some of AWS's images
+SH = "/bin/sh"
 TAIL_BYTES = 65_536  # of stderr, kept to tell why a script failed
 MESSAGE_LIMIT = 2000  # characters of ErrorMessage
 DRAIN_S = 5.0  # for the rest of stderr, which a left-over child may hold open
@@ -147,7 +149,7 @@ def command_line(kind: str, program: str, args: Sequence[str], *, shell: bool = 
     if kind == "program":
         return [sys.executable, program, *args]
     text = " ".join([f"./{program}", *map(shlex.quote, args)])
-    return ["/bin/sh", "-c", f'"{text}"' if shell else text]
+    return [SH, "-c", f'"{text}"' if shell else text]
 
 
 class Tail(threading.Thread):
@@ -201,6 +203,7 @@ def run(
     tail = Tail(os.fdopen(reading, "rb"))
     tail.start()
     child: subprocess.Popen[bytes] | Understudy | None = None
+    killed_before = ends.memory_kills()
     try:
         if warm:
             child = hired(argv, code, writing)
@@ -215,9 +218,18 @@ def run(
         signals.child = None
     if status != 0:
         exit_code = 128 - status if status < 0 else status
-        raise ScriptError(
-            kind, command, exit_code, message_of(tail.kept.decode("utf-8", "replace"))
-        )
+        message = message_of(tail.kept.decode("utf-8", "replace"))
+        if status < 0 or (argv[0] == SH and exit_code - 128 in signal.valid_signals()):
+            message = with_signal(message, exit_code - 128, killed_before)
+        raise ScriptError(kind, command, exit_code, message)
+
+
+def with_signal(message: str, number: int, killed_before: int) -> str:
+    """Return the message of a script that a signal killed (a shell says so by its exit code)."""
+    text = ends.killed_by(number)
+    if number == signal.SIGKILL and ends.memory_kills() > killed_before:
+        text += f"; {ends.NO_MEMORY}"
+    return f"{message}\n{text}" if message else text
 
 
 def message_of(stderr: str) -> str:

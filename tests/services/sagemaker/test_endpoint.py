@@ -246,7 +246,8 @@ def test_failing_model_fn_fails_the_endpoint_with_the_reason(serving: Serving) -
     assert described["EndpointStatus"] == "Failed"
     assert described["FailureReason"] == (
         "The primary container for production variant broken did not pass the ping health check. "
-        "Please check CloudWatch logs for this endpoint. OSError: no weights here"
+        "Please check CloudWatch logs for this endpoint. inference.py, line 2, in model_fn: "
+        "OSError: no weights here"
     )
     with pytest.raises(ClientError) as error:
         serving.invoke("broken", 1)
