@@ -30,6 +30,7 @@ from typing import IO, Any
 
 sys.path.append(str(Path(__file__).resolve().parents[2]))  # where `cloche.runtime` is found
 
+from cloche.runtime import pip_words
 from cloche.runtime import signals as ends
 from cloche.runtime.shell_words import by_shell
 from cloche.runtime.training_env import BASE, Layout, arguments, training_env, variables
@@ -40,6 +41,7 @@ TORCHRUN = "sagemaker_torch_distributed_enabled"
 MASTER_PORT = "7777"
 SHELL = "CLOCHE_SHELL"  # set: the command goes to a shell, as in some of AWS's images
 SH = "/bin/sh"
+INSTALLS = ("InstallModuleError", "InstallRequirementsError")
 TAIL_BYTES = 65_536  # of stderr, kept to tell why a script failed
 MESSAGE_LIMIT = 2000  # characters of ErrorMessage
 DRAIN_S = 5.0  # for the rest of stderr, which a left-over child may hold open
@@ -218,7 +220,7 @@ def run(
         signals.child = None
     if status != 0:
         exit_code = 128 - status if status < 0 else status
-        message = message_of(tail.kept.decode("utf-8", "replace"))
+        message = message_of(tail.kept.decode("utf-8", "replace"), kind)
         if status < 0 or (argv[0] == SH and exit_code - 128 in signal.valid_signals()):
             message = with_signal(message, exit_code - 128, killed_before)
         raise ScriptError(kind, command, exit_code, message)
@@ -232,8 +234,10 @@ def with_signal(message: str, number: int, killed_before: int) -> str:
     return f"{message}\n{text}" if message else text
 
 
-def message_of(stderr: str) -> str:
-    """Return what the last traceback says, else the last lines of stderr."""
+def message_of(stderr: str, kind: str) -> str:
+    """Return what pip says of its failure, or the last traceback, else the last lines of stderr."""
+    if kind in INSTALLS and (told := pip_words.errors(stderr)):
+        return told[-MESSAGE_LIMIT:]
     lines = stderr.rstrip().splitlines()
     starts = [number for number, line in enumerate(lines) if line.strip() == TRACEBACK]
     if starts:
