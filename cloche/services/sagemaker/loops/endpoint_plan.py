@@ -241,11 +241,16 @@ def startup_failure(variant: Variant, sight: Sight, reason: str) -> str:
         return f"{text} {sight.trace}"
     if reason == NOT_STARTED:
         return f"{text} It did not answer within {variant.startup_timeout_s} seconds."
+    return f"{text} {end}." if (end := ended(sight)) else text
+
+
+def ended(sight: Sight) -> str:
+    """Return how a replica's process ended; empty while it runs, and where nobody knows."""
     if sight.exit_code is None:
-        return text
+        return ""
     if sight.exit_code < 0:
-        return f"{text} {killed_by(-sight.exit_code)}."
-    return f"{text} The container ended with exit code {sight.exit_code}."
+        return killed_by(-sight.exit_code)
+    return f"The container ended with exit code {sight.exit_code}"
 
 
 def started(
