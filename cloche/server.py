@@ -10,6 +10,7 @@ import os
 import resource
 import signal
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from cloche.core import home as homes
 from cloche.core.config import Config, Home
 from cloche.failures import explained
 
+logger = logging.getLogger("cloche.server")
 FILES = 65_536
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -86,6 +88,8 @@ async def serve_until_told(platform: Platform, log: str | None) -> None:
             raise OSError(f"{client.server.address} was opened and does not answer")
         if log is None:
             announce(client, platform.engine.isolation)
+        else:
+            logger.info("Cloche %s serves at %s", version("cloche"), client.server.address)
         await told.wait()
     finally:
         for number in SIGNALS:
@@ -94,6 +98,8 @@ async def serve_until_told(platform: Platform, log: str | None) -> None:
             err.print(
                 "Stopping; jobs and endpoints keep running, and the next `cloche up` finds them."
             )
+        else:
+            logger.info("stopping")
         await platform.stop()
 
 

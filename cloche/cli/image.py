@@ -135,6 +135,8 @@ def build(name: Name, home: HomeOption = None) -> None:
     if framework.over:
         uses = f"{framework.over} scripts that import {framework.imported}"
         out.print(f"Training jobs use it from now on for {uses}.")
+    elif not framework.repositories:
+        out.print(framework.note)
     else:
         uses = ", ".join(framework.repositories)
         out.print(f"Training jobs and models with these images use it from now on: {uses}")

@@ -36,8 +36,6 @@ def rows(
 ) -> list[tuple[str, str]]:
     """Return what to show, line by line."""
     capacity = told["capacity"]
-    cpus = f"{capacity['cpus_taken']:g} of {capacity['cpus']:g} CPUs"
-    memory = f"{capacity['memory_mib_taken']:,} of {capacity['memory_mib']:,} MiB taken"
     up_for = datetime.now(UTC) - homes.started_at(client.server)
     states = ", ".join(f"{number} {state}" for state, number in sorted(endpoints.items()))
     failure = [("failure", f"{told['failure']}: run cloche down, cloche up; see the server's log")]
@@ -47,13 +45,28 @@ def rows(
         ("account", f"{told['account']} in {told['region']}"),
         ("jobs", f"{len(jobs)} running{': ' if jobs else ''}{', '.join(jobs)}"),
         ("endpoints", states or "none"),
-        ("capacity", f"{cpus}, {memory}"),
+        ("capacity", taken(capacity)),
         *warm(told["fork_servers_mib"]),
         ("isolation", told["isolation"]),
         ("home", f"{told['home']} ({size(disk_used(client.home.path))} on disk)"),
         *([("log", client.server.log)] if client.server.log else []),
         *(failure if told["failure"] else []),
     ]
+
+
+def taken(capacity: dict[str, Any]) -> str:
+    """Return what jobs hold of the machine, and what endpoints do: each are counted on their own.
+
+    A model server holds far less than its instance type declares, so an endpoint takes no memory
+    from a job; both together may come to more than there is.
+    """
+    endpoints = capacity["memory_mib_background"]
+    jobs = capacity["memory_mib_taken"] - endpoints
+    memory = f"{capacity['memory_mib']:,} MiB"
+    return (
+        f"jobs hold {capacity['cpus_taken']:g} of {capacity['cpus']:g} CPUs and {jobs:,} of "
+        f"{memory}; endpoints {endpoints:,} of {memory}"
+    )
 
 
 def warm(held_mib: list[float]) -> list[tuple[str, str]]:

@@ -138,6 +138,9 @@ class Capacity:
     memory_mib: int
     cpus_taken: float
     memory_mib_taken: int
+    # Of what is taken what background gangs hold: they and the others are counted each by
+    # themselves, so that only either part stays below what the machine has.
+    memory_mib_background: int = 0
 
 
 @dataclass(frozen=True, slots=True)

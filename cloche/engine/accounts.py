@@ -105,7 +105,8 @@ class Accounts:
         claims = list(taken)
         cpus = sum(claim.cpus for claim in claims)
         memory = sum(claim.memory_mib for claim in claims)
-        return Capacity(self.has.cpus, self.has.memory_mib, cpus, memory)
+        behind = sum(claim.memory_mib for claim in claims if claim.background)
+        return Capacity(self.has.cpus, self.has.memory_mib, cpus, memory, behind)
 
 
 def process_ids() -> int:

@@ -49,6 +49,14 @@ DATA = ("numpy>=1.23", "pandas>=1.5", "boto3>=1.26")
 TORCH = ("torch", "torchvision", "pandas", "sklearn")  # modules that scripts for PyTorch import
 SCIENCE = ("joblib>=1.2", "scipy>=1.10")
 
+OPEN_MPI = Framework(
+    name="openmpi",
+    repositories=(),
+    packages=("openmpi>=5,<6", "mpi4py>=4"),
+    tested=True,
+    note="For training jobs whose distribution is mpi, beside their image's environment.",
+)
+
 FRAMEWORKS: tuple[Framework, ...] = (
     Framework(
         name="pytorch",
@@ -122,6 +130,7 @@ FRAMEWORKS: tuple[Framework, ...] = (
         warm=TORCH,
         note="For training scripts that import smdebug: its hooks collect tensors.",
     ),
+    OPEN_MPI,
 )
 
 # Images that are SageMaker's built-in algorithms and nothing else, by repository.

@@ -53,11 +53,15 @@ EMBEDDING = {
 
 
 class Refused(Exception):
-    """The proxy does not connect; `status` and the text are the answer."""
+    """The proxy does not connect; `status` and the text are the answer.
 
-    def __init__(self, status: int, message: str) -> None:
+    phrase: HTTP's reason phrase, where it is to say more than the status does: of what answers a
+    CONNECT that is all that most clients show.
+    """
+
+    def __init__(self, status: int, message: str, phrase: str = "") -> None:
         super().__init__(message)
-        self.status = status
+        self.status, self.phrase = status, phrase
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +178,7 @@ class Fenced:
                 403,
                 f"Cloche does not let user code reach {target}: {bad[0]} is not a public "
                 "address. `cloche up --allow-egress CIDR` allows a network.",
+                f"Forbidden: {bad[0]} is not public, cloche up --allow-egress {bad[0]} allows it",
             )
         return [(str(address), target.port) for address in good]
 

@@ -93,7 +93,7 @@ class Proxy:
             else:
                 await self._forward(connection, head)
         except Refused as refused:
-            connection.refuse(refused.status, str(refused))
+            connection.refuse(refused.status, str(refused), refused.phrase)
         except ValueError as error:
             connection.refuse(400, f"The request's target is not an address: {error}")
         except TimeoutError:
@@ -257,11 +257,11 @@ class Connection(Pipe):
         """Return the request's head; None when the client went."""
         return await self.complete
 
-    def refuse(self, status: int, message: str) -> None:
+    def refuse(self, status: int, message: str, phrase: str = "") -> None:
         """Answer with an error whose body says why, and close."""
         body = f"{message}\n".encode()
         self.transport.write(
-            f"HTTP/1.1 {status} {REASONS[status]}\r\n"
+            f"HTTP/1.1 {status} {phrase or REASONS[status]}\r\n"
             "Content-Type: text/plain; charset=utf-8\r\n"
             f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode()
             + body

@@ -19,13 +19,13 @@ import signal
 import socket
 import sys
 import threading
-import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
 from cloche.runtime import serving_handlers as handlers
+from cloche.runtime.user_trace import summary, user_trace
 
 MAX_HEAD = 65_536  # bytes of a request's first line and headers
 UNRESPONSIVE = 70  # exit code when a prediction took too long
@@ -191,7 +191,7 @@ def invoke(model: handlers.Model, work: Work) -> Answer:
     try:
         made = model.answer(work.headers, work.body)
     except Exception as failure:
-        trace = traceback.format_exc()
+        trace = user_trace(failure)
         print(trace, file=sys.stderr, flush=True)
         return Answer(500, f"{failure}\n{trace}".encode(), "text/plain")
     return Answer(made.status, made.body, made.content_type, made.headers, made.phrase)
@@ -224,11 +224,11 @@ def main(environment: Mapping[str, str]) -> int:
     try:
         handlers.install_requirements(settings)
         model = handlers.load(settings)
-    except BaseException:
-        trace = traceback.format_exc()
+    except BaseException as failure:
+        trace = user_trace(failure)
         print(trace, file=sys.stderr, flush=True)
         if path := environment.get("CLOCHE_FAILURE"):
-            Path(path).write_text(trace)
+            Path(path).write_text(f"{trace}\n{summary(failure, settings.code)}\n")
         return 1
     print("Model server is ready", flush=True)
     server.ready = True

@@ -22,6 +22,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from cloche.runtime import pip_words
 from cloche.runtime import serving_formats as formats
 from cloche.runtime.serving_context import Context
 
@@ -91,8 +92,8 @@ def install_requirements(settings: Settings) -> None:
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
     print(done.stderr, end="", file=sys.stderr, flush=True)
     if done.returncode:
-        errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR: ")]
-        reason = errors[-1] if errors else f"pip ended with {done.returncode}"
+        told = pip_words.errors(done.stderr).replace("\n", "; ")
+        reason = told or f"pip ended with {done.returncode}"
         raise InstallError(f"{requirements}: {reason}")
 
 

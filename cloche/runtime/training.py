@@ -30,6 +30,8 @@ from typing import IO, Any
 
 sys.path.append(str(Path(__file__).resolve().parents[2]))  # where `cloche.runtime` is found
 
+from cloche.runtime import mpi, pip_words
+from cloche.runtime import signals as ends
 from cloche.runtime.shell_words import by_shell
 from cloche.runtime.training_env import BASE, Layout, arguments, training_env, variables
 from cloche.runtime.understudy import Understudy, hired
@@ -38,6 +40,8 @@ logger = logging.getLogger("sagemaker-training-toolkit")
 TORCHRUN = "sagemaker_torch_distributed_enabled"
 MASTER_PORT = "7777"
 SHELL = "CLOCHE_SHELL"  # set: the command goes to a shell, as in some of AWS's images
+SH = "/bin/sh"
+INSTALLS = ("InstallModuleError", "InstallRequirementsError")
 TAIL_BYTES = 65_536  # of stderr, kept to tell why a script failed
 MESSAGE_LIMIT = 2000  # characters of ErrorMessage
 DRAIN_S = 5.0  # for the rest of stderr, which a left-over child may hold open
@@ -147,18 +151,28 @@ def command_line(kind: str, program: str, args: Sequence[str], *, shell: bool = 
     if kind == "program":
         return [sys.executable, program, *args]
     text = " ".join([f"./{program}", *map(shlex.quote, args)])
-    return ["/bin/sh", "-c", f'"{text}"' if shell else text]
+    return [SH, "-c", f'"{text}"' if shell else text]
 
 
 class Tail(threading.Thread):
-    """Passes a stream on as it comes and keeps its end."""
+    """Passes a stream on as it comes and keeps its end; `ranks` do both for mpirun's."""
 
-    def __init__(self, stream: IO[bytes]) -> None:
+    def __init__(self, stream: IO[bytes], ranks: mpi.Ranks | None) -> None:
         super().__init__(daemon=True)
-        self.stream, self.kept = stream, b""
+        self.stream, self.ranks, self.kept = stream, ranks, b""
+
+    @property
+    def text(self) -> str:
+        """The end of what was written."""
+        if self.ranks is not None:
+            return self.ranks.told()
+        return self.kept.decode("utf-8", "replace")
 
     def run(self) -> None:
         """Read until the end."""
+        if self.ranks is not None:
+            self.ranks.pass_on(self.stream, 2)
+            return
         while True:
             data = os.read(self.stream.fileno(), 65_536)
             if not data:
@@ -188,40 +202,65 @@ signals: Signals | None = None
 
 
 def run(
-    command: Sequence[str], code: Path, kind: str, *, warm: bool = False, shell: bool = False
+    command: Sequence[str],
+    code: Path,
+    kind: str,
+    *,
+    warm: bool = False,
+    shell: bool = False,
+    ranks: mpi.Ranks | None = None,
 ) -> None:
     """Run a command in the code folder; ScriptError when it fails.
 
     warm: an interpreter that has imported the environment's packages may run it.
     shell: the command is joined, and a shell splits it.
+    ranks: it is mpirun, whose lines they pass on.
     """
     argv = by_shell(command, code) if shell else command
     sys.stdout.flush()
     reading, writing = os.pipe()
-    tail = Tail(os.fdopen(reading, "rb"))
+    tail = Tail(os.fdopen(reading, "rb"), ranks)
     tail.start()
     child: subprocess.Popen[bytes] | Understudy | None = None
+    killed_before = ends.memory_kills()
     try:
         if warm:
             child = hired(argv, code, writing)
-        child = child or subprocess.Popen(argv, cwd=code, stderr=writing)
+        output = None if ranks is None else subprocess.PIPE
+        child = child or subprocess.Popen(argv, cwd=code, stderr=writing, stdout=output)
     finally:
         os.close(writing)
+    passing: list[threading.Thread] = [tail]
+    if ranks is not None and isinstance(child, subprocess.Popen) and child.stdout is not None:
+        passing.append(ranks.relay(child.stdout, 1))
     if signals is not None:
         signals.child = child
     status = child.wait()
-    tail.join(DRAIN_S)  # a left-over child may write on: let it, we have what we need
+    for thread in passing:
+        thread.join(DRAIN_S)  # a left-over child may write on: let it, we have what we need
     if signals is not None:
         signals.child = None
     if status != 0:
         exit_code = 128 - status if status < 0 else status
-        raise ScriptError(
-            kind, command, exit_code, message_of(tail.kept.decode("utf-8", "replace"))
-        )
+        message = message_of(tail.text, kind)
+        by_shell_or_mpi = argv[0] == SH or ranks is not None
+        if status < 0 or (by_shell_or_mpi and exit_code - 128 in signal.valid_signals()):
+            message = with_signal(message, exit_code - 128, killed_before)
+        raise ScriptError(kind, command, exit_code, message)
 
 
-def message_of(stderr: str) -> str:
-    """Return what the last traceback says, else the last lines of stderr."""
+def with_signal(message: str, number: int, killed_before: int) -> str:
+    """Return the message of a script that a signal killed (a shell says so by its exit code)."""
+    text = ends.killed_by(number)
+    if number == signal.SIGKILL and ends.memory_kills() > killed_before:
+        text += f"; {ends.NO_MEMORY}"
+    return f"{message}\n{text}" if message else text
+
+
+def message_of(stderr: str, kind: str) -> str:
+    """Return what pip says of its failure, or the last traceback, else the last lines of stderr."""
+    if kind in INSTALLS and (told := pip_words.errors(stderr)):
+        return told[-MESSAGE_LIMIT:]
     lines = stderr.rstrip().splitlines()
     starts = [number for number, line in enumerate(lines) if line.strip() == TRACEBACK]
     if starts:
@@ -269,12 +308,40 @@ def train(layout: Layout, archive: Path | None, provided: Path | None) -> None:
     os.environ.update(exported)
     args = arguments(env["hyperparameters"])
     shell = bool(os.environ.pop(SHELL, ""))
+    if mpi.wanted(env):
+        script = command_line(kind, program, args, shell=shell)
+        script = script if kind == "command" else mpi.by_mpi4py(script)
+        run_by_mpi(env, exported, layout, script, shell=shell)
+        return
     if wants_torchrun(env):
         command = torchrun(kind, env, exported["MASTER_ADDR"], args)
     else:
         command = command_line(kind, program, args, shell=shell)
     report_start(env, exported, command)
     run(command, layout.code, "ExecuteUserScriptError", warm=not installed, shell=shell)
+
+
+def run_by_mpi(
+    env: Mapping[str, Any],
+    exported: dict[str, str],
+    layout: Layout,
+    script: Sequence[str],
+    *,
+    shell: bool,
+) -> None:
+    """Have mpirun run the script on all hosts of the launch, if this is the first of them."""
+    mpi.set_up(env, exported, layout.packages)
+    os.environ.update(exported)
+    if not env["is_master"]:
+        mpi.serve(env["current_host"], layout.code)
+        return
+    mpi.await_workers(env)
+    command = mpi.command(env, exported, script, mpi.make_agent())
+    report_start(env, exported, command)
+    try:
+        run(command, layout.code, "ExecuteUserScriptError", shell=shell, ranks=mpi.Ranks(env))
+    finally:
+        mpi.dismiss(env)
 
 
 def write_failure(layout: Layout, text: str) -> None:

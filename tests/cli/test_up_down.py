@@ -37,7 +37,11 @@ def test_up_says_where_when_it_answers_and_down_stops_it(cloche: Cloche) -> None
     for text in (address, "0 running", "none", "CPUs", "isolation", "on disk"):
         assert text in status, status
 
+    assert "jobs hold 0 of " in status and "; endpoints 0 of " in status
+
     pid = cloche.pid
+    log = (cloche.home / "server.log").read_text()
+    assert f" INFO cloche.server: Cloche {told['version']} serves at {address}\n" in log
     assert "Cloche is down; everything is kept." in cloche("down").stdout
     assert not (cloche.home / "server.json").exists()
     assert not is_alive(pid)

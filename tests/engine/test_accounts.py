@@ -71,4 +71,4 @@ def test_a_refusal_says_what_is_needed_and_free() -> None:
 
 
 def test_capacity() -> None:
-    assert ACCOUNTS.capacity([Claim(1, 500), REPLICA]) == Capacity(2, 16000, 1, 1500)
+    assert ACCOUNTS.capacity([Claim(1, 500), REPLICA]) == Capacity(2, 16000, 1, 1500, 1000)

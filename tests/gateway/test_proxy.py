@@ -299,6 +299,11 @@ async def test_user_code_does_not_reach_private_addresses(tmp_path: Path, host: 
             answer = await exchange(proxy.port, request)
             assert answer.startswith(b"HTTP/1.1 403 "), answer
             assert b"`cloche up --allow-egress CIDR` allows a network" in answer
+            # What clients show of an answer to CONNECT.
+            phrase = answer.split(b"\r\n", 1)[0].removeprefix(b"HTTP/1.1 403 Forbidden: ").decode()
+            address, _, rest = phrase.partition(" is not public, cloche up --allow-egress ")
+            assert rest == f"{address} allows it"
+            assert ipaddress.ip_network(address)
 
 
 SPECIAL = (

@@ -162,6 +162,8 @@ async def test_exception_is_500_with_message_and_traceback(replicas: list[Replic
     assert first == "'no such breed'"
     assert trace[0] == "Traceback (most recent call last):"
     assert trace[-1] == "KeyError: 'no such breed'"
+    assert len(trace) == 4 and f"{replica.model}/code/inference.py" in trace[1], "no frame of ours"
+    assert not any("cloche/runtime" in line for line in replica.log.splitlines())
     assert "KeyError: 'no such breed'" in replica.log
     # the replica goes on
     assert (await replica.invoke(b"not json", Content_Type="application/json")).status == 500
@@ -299,8 +301,34 @@ async def test_failing_model_fn_leaves_its_traceback(replicas: list[Replica]) ->
     replica.start()
     assert await replica.ended() == 1
     failure = (replica.run / "failure").read_text()
-    assert failure.strip().splitlines()[-1] == "OSError: no weights here"
-    assert failure.strip() in replica.log
+    trace, where = failure.strip().rsplit("\n", 1)
+    assert where == "inference.py, line 2, in model_fn: OSError: no weights here"
+    assert trace.strip().splitlines()[-1] == "OSError: no weights here"
+    assert trace.strip() in replica.log
+
+
+@pytest.mark.parametrize(
+    ("code", "where"),
+    [
+        ("import helper\n", "helper.py, line 2, in <module>: ZeroDivisionError: division by zero"),
+        ("\ndef model_fn(:\n", "inference.py, line 2: SyntaxError: invalid syntax"),
+        ("import nothing_there\n", "inference.py, line 1, in <module>: ModuleNotFoundError: "),
+        (
+            "def model_fn(model_dir):\n    import json\n    return json.loads('{')\n",
+            "inference.py, line 3, in model_fn: json.decoder.JSONDecodeError: Expecting ",
+        ),
+    ],
+)
+async def test_script_that_fails_says_in_which_line(
+    replicas: list[Replica], code: str, where: str
+) -> None:
+    replica = make(replicas, code)
+    (replica.model / "code/helper.py").write_text("\n1 / 0\n")
+    replica.start()
+    assert await replica.ended() == 1
+    failure = (replica.run / "failure").read_text().strip()
+    assert failure.splitlines()[-1].startswith(where)
+    assert "cloche" not in failure and "importlib" not in failure, "the user's frames alone"
 
 
 async def test_requirements_are_installed_first(replicas: list[Replica], tmp_path: Path) -> None:

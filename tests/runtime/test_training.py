@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from cloche.runtime import training, training_env
+from cloche.runtime import signals, training, training_env
 from cloche.testing.wheel import write_wheel
 
 RUNNER = training.__file__
@@ -217,7 +217,31 @@ def test_exit_code_is_the_scripts(tmp_path: Path) -> None:
 def test_killed_script_shows_the_signal(tmp_path: Path) -> None:
     one = job(tmp_path, "import os; os.kill(os.getpid(), 9)")
     assert one.run().returncode == 137
-    assert "ExitCode 137" in one.failure()
+    assert one.failure().startswith(
+        "ExecuteUserScriptError:\nExitCode 137\n"
+        'ErrorMessage "Killed by signal 9: SIGKILL (Killed)"\n'
+    )
+
+
+@pytest.mark.parametrize("shell", ["", "1"])
+def test_segmentation_fault_is_told_after_what_was_printed(shell: str, tmp_path: Path) -> None:
+    script = "import os, sys; print('so far', file=sys.stderr); os.kill(os.getpid(), 11)"
+    one = job(tmp_path, script, **({"where": "$HOME"} if shell else {}))
+    assert one.run(CLOCHE_SHELL=shell).returncode == 139
+    says = "Killed by signal 11: SIGSEGV (Segmentation fault)"
+    assert "so far\n" in one.failure() and f'{says}"' in one.failure()
+
+
+def test_kill_for_want_of_memory_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    vmstat = tmp_path / "vmstat"
+    vmstat.write_text("pgfault 1\noom_kill 3\n")
+    assert signals.memory_kills(vmstat) == 3
+    assert signals.memory_kills(tmp_path / "none") == 0
+    counts = iter((3, 4))
+    monkeypatch.setattr(signals, "memory_kills", lambda: next(counts))
+    command = [sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"]
+    with pytest.raises(training.ScriptError, match="the machine had no more memory"):
+        training.run(command, tmp_path, "ExecuteUserScriptError")
 
 
 def test_failure_that_the_script_wrote_is_kept(tmp_path: Path) -> None:

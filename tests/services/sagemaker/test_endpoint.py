@@ -246,7 +246,8 @@ def test_failing_model_fn_fails_the_endpoint_with_the_reason(serving: Serving) -
     assert described["EndpointStatus"] == "Failed"
     assert described["FailureReason"] == (
         "The primary container for production variant broken did not pass the ping health check. "
-        "Please check CloudWatch logs for this endpoint. OSError: no weights here"
+        "Please check CloudWatch logs for this endpoint. inference.py, line 2, in model_fn: "
+        "OSError: no weights here"
     )
     with pytest.raises(ClientError) as error:
         serving.invoke("broken", 1)
@@ -313,6 +314,18 @@ def test_two_endpoints_and_two_variants_side_by_side(serving: Serving) -> None:
             EndpointName="both", DesiredWeightsAndCapacities=[{"VariantName": "three"}]
         )
     assert "three" in refusal(error)[1]
+    many = [{"VariantName": "one", "DesiredInstanceCount": 17}]
+    with pytest.raises(ClientError) as error:
+        serving.sagemaker.update_endpoint_weights_and_capacities(
+            EndpointName="both", DesiredWeightsAndCapacities=many
+        )
+    assert refusal(error) == (
+        "ResourceLimitExceeded",
+        "The account-level service limit 'ml.m5.large for endpoint usage' is 16 Instances, with "
+        "current utilization of 4 Instances and a request delta of 16 Instances. Please use AWS "
+        "Service Quotas to request an increase for this quota. If AWS Service Quotas is not "
+        "available, contact AWS support to request an increase for this quota.",
+    )
     serving.delete("both")
     serving.delete("single")
 

@@ -51,7 +51,7 @@ async def test_failure_file_is_the_reason(world: World) -> None:
     [
         (f"{TRACEBACK}\n  File\nValueError: bad\nmore", 1, "ValueError: bad\nmore, exit code: 1"),
         ("nothing", 3, ", exit code: 3"),
-        ("nothing", -9, ", exit code: 137"),
+        ("nothing", -9, "Killed by signal 9: SIGKILL (Killed), exit code: 137"),
     ],
 )
 async def test_reason_without_a_failure_file(

@@ -130,6 +130,20 @@ def test_pip_fails(trainer: Trainer, index: Index, platform: Platform) -> None:
     assert not list(platform.home.layers.iterdir())
 
 
+def test_a_private_mirror_is_refused_with_what_allows_it(trainer: Trainer) -> None:
+    settings = {"PIP_INDEX_URL": "https://10.255.255.1/simple/", "PIP_RETRIES": "1"}
+    uri = trainer.put("mirror/sourcedir.tar.gz", source({"hpo.py": "", "requirements.txt": "x\n"}))
+    named = {"sagemaker_program": '"hpo.py"', "sagemaker_submit_directory": f'"{uri}"'}
+    job = trainer.ended(trainer.start(HyperParameters=named, Environment=settings))
+    reason = job["FailureReason"]
+    assert reason.startswith(
+        "AlgorithmError: InstallRequirementsError:\nExitCode 1\n"
+        'ErrorMessage "The proxy answered 403 Forbidden: 10.255.255.1 is not public, '
+        "cloche up --allow-egress 10.255.255.1 allows it\nERROR: "
+    )
+    assert "ERROR: No matching distribution found for x" in reason
+
+
 def test_isolated_jobs_have_none(trainer: Trainer, index: Index, platform: Platform) -> None:
     """Without a network pip reaches nothing, as on AWS, though a layer may be there."""
     completed(trainer, start(trainer, index, SCRIPT.format(1), "clochetestwheel\n"))

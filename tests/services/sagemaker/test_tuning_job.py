@@ -195,6 +195,20 @@ def test_a_search_in_which_all_fail_fails(tuner: Tuner) -> None:
     )
 
 
+def test_a_search_whose_metric_is_never_printed_says_so(tuner: Tuner) -> None:
+    config = {"Strategy": "Random", "ResourceLimits": limits(1, 1), "ParameterRanges": X}
+    tuner.tune("mute", "print('nothing to see')", config)
+    done = tuner.over("mute")
+    assert done["HyperParameterTuningJobStatus"] == "Failed"
+    assert done["FailureReason"].startswith(
+        "No objective metrics found after running 1 training jobs. Please ensure that the custom "
+        "algorithm is emitting the objective metric as defined by the regular expression provided. "
+        "No line of their logs gave a value of the metric "
+    )
+    definition = done["TrainingJobDefinition"]["AlgorithmSpecification"]["MetricDefinitions"][0]
+    assert f"(regular expression: {definition['Regex']})" in done["FailureReason"]
+
+
 def test_stop(tuner: Tuner) -> None:
     ranges = {"CategoricalParameterRanges": [{"Name": "kind", "Values": ["bad", "good"]}]}
     config = {

@@ -20,6 +20,7 @@ from cloche.core.errors import AwsError
 from cloche.engine import EngineError, InsufficientCapacity, Seen
 from cloche.engine.folders import remove_tree
 from cloche.records.store import Resource
+from cloche.services.sagemaker import told
 from cloche.services.sagemaker.environments import environment_for, say_what_runs
 from cloche.services.sagemaker.holders import holders
 from cloche.services.sagemaker.instance import INSTANCE_TYPES, open_doors
@@ -40,6 +41,7 @@ from cloche.services.sagemaker.loops.endpoint_plan import (
     Plan,
     Sight,
     decide,
+    ended,
     is_up,
 )
 from cloche.services.sagemaker.loops.endpoint_software import Software
@@ -129,11 +131,23 @@ class EndpointLoop:
                 document=plan.state.document(),
                 message=(plan.state.failure or "") if changed else None,
             )
+            self._tell(found, plan, look)
         await self._tidy(found, plan.state, folders)
         await self.metrics.report(found)
         if plan.pause_s is None:
             return None
         return min(plan.pause_s, self.metrics.pause_s(found))
+
+    def _tell(self, found: Endpoint, plan: Plan, look: Look) -> None:
+        """Say in the server's log what failed, and which replicas died in service."""
+        if plan.state.failure is not None and plan.state.failure != found.state.failure:
+            told.failed(found.resource, plan.state.failure)
+        serving = found.state.serving
+        going = {replica.id for replica in (*plan.state.leaving, *plan.forget)}
+        for replica in () if serving is None else serving.replicas:
+            sight = look.of(replica)
+            if replica.id in going and (end := sight.trace or ended(sight)):
+                told.failed(found.resource, f"{replica.id}: {end}", "lost a replica")
 
     # ------------------------------------------------------------------ look
 

@@ -141,7 +141,7 @@ def prepare(replica: Replica, folders: Folders) -> None:
 
 
 def last_line(run: Path) -> str:
-    """Return the last line of a traceback that a replica left; empty when it left none."""
+    """Return what a replica left as the reason why it failed; empty when it left nothing."""
     left = beneath.read(run, FAILURE, LAST, end=True) or b""
     lines = left.decode(errors="replace").strip().splitlines()
     return lines[-1].strip() if lines else ""

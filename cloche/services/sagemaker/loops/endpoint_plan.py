@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from cloche.runtime.signals import killed_by
 from cloche.services.sagemaker.records_serving import (
     PING_FAILED,
     Deployment,
@@ -240,10 +241,16 @@ def startup_failure(variant: Variant, sight: Sight, reason: str) -> str:
         return f"{text} {sight.trace}"
     if reason == NOT_STARTED:
         return f"{text} It did not answer within {variant.startup_timeout_s} seconds."
+    return f"{text} {end}." if (end := ended(sight)) else text
+
+
+def ended(sight: Sight) -> str:
+    """Return how a replica's process ended; empty while it runs, and where nobody knows."""
     if sight.exit_code is None:
-        return text
-    ended = "was killed by signal" if sight.exit_code < 0 else "ended with exit code"
-    return f"{text} The container {ended} {abs(sight.exit_code)}."
+        return ""
+    if sight.exit_code < 0:
+        return killed_by(-sight.exit_code)
+    return f"The container ended with exit code {sight.exit_code}"
 
 
 def started(

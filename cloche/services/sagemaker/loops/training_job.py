@@ -412,6 +412,7 @@ class TrainingJobs:
             message=progress.transitions[-1].message if news else None,
             also=also,
         )
+        trouble.tell(job, status, progress)
 
     def kept(self, job: TrainingJob) -> Remembered:
         """Return what is remembered of a job."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from cloche.core.clock import to_ms
 from cloche.records.store import AlreadyExists, Resource
+from cloche.services.sagemaker import told
 from cloche.services.sagemaker.records import TRAINING_JOB
 from cloche.services.sagemaker.records_tuning import (
     TUNING_JOB,
@@ -159,5 +160,7 @@ class TuningJobs:
             changes["status"] = ending
         if search != job.search:
             await store.update(job.resource, document=search.document(), **changes)
+            if changes.get("status") == "Failed":
+                told.failed(job.resource, search.reason)
             return 0.0 if proposals else LOOK_S
         return LOOK_S

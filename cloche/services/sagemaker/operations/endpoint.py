@@ -11,6 +11,7 @@ from cloche.core.clock import from_ms
 from cloche.core.errors import AwsError, unsupported
 from cloche.operation import Call, operation
 from cloche.records.store import Conflict, Document, Resource
+from cloche.services.sagemaker import quotas
 from cloche.services.sagemaker.operations.model import artifacts
 from cloche.services.sagemaker.operations.named import find, insert, listed
 from cloche.services.sagemaker.records import ENDPOINT, ENDPOINT_CONFIG, MODEL, Request
@@ -41,6 +42,8 @@ async def create_endpoint(
 ) -> dict[str, str]:
     """Record the wish for an endpoint; its loop starts the replicas."""
     check_deployment_config(DeploymentConfig)
+    new = wanted(call, EndpointConfigName)
+    quotas.check_serving(new, call.store, (call.account, call.region))
     request = {"EndpointName": EndpointName, "EndpointConfigName": EndpointConfigName}
     where = await insert(
         call,
@@ -49,7 +52,7 @@ async def create_endpoint(
         request,
         Tags,
         status=E.CREATING,
-        more={"Deployment": asdict(wanted(call, EndpointConfigName))},
+        more={"Deployment": asdict(new)},
     )
     return {"EndpointArn": where}
 
@@ -212,6 +215,9 @@ def updatable(resource: Resource) -> Endpoint:
 
 async def wish_for(call: Call[SageMaker], found: Endpoint, new: Deployment) -> bool:
     """Write the wish; False when the record changed meanwhile."""
+    serving = found.state.serving
+    now = serving if serving is not None and serving.id == new.id else None
+    quotas.check_serving(new, call.store, (call.account, call.region), now)
     resource = found.resource
     request: Document = {**resource.wish["Request"], "EndpointConfigName": new.config}
     wish = {**resource.wish, "Request": request, "Deployment": asdict(new)}

@@ -30,7 +30,13 @@ from cloche.services.sagemaker.instance import (
 from cloche.services.sagemaker.layers import INSIDE, Layer, layered
 from cloche.services.sagemaker.records import Request, TrainingJob
 from cloche.services.sagemaker.requirements import NAME, Wanted, look_through, read, wanted
-from cloche.services.sagemaker.training import checkpoints, staged, warm_pool_record, warm_pools
+from cloche.services.sagemaker.training import (
+    checkpoints,
+    launchers,
+    staged,
+    warm_pool_record,
+    warm_pools,
+)
 from cloche.services.sagemaker.training.attempts import remaining_s
 from cloche.services.sagemaker.training.channels import (
     DownloadError,
@@ -325,6 +331,7 @@ def process(
         workdir="/",
         mounts=(
             *layered(base_mounts(environment, config), layer),
+            *launchers.mounts(job, config.home),
             Mount(ground.ml(host), "/opt/ml", "rw"),
             *channel_mounts(job, host, ground),
             *checkpoints.mounts(synced(job), ground.ml(host)),
@@ -378,6 +385,7 @@ def variables(
         "MASTER_ADDR": job.hosts[0],
         "MASTER_PORT": "7777",
         "SAGEMAKER_BASE_DIR": "/opt/ml",
+        **launchers.variables(job, config.home),
     }
     entrypoint = job.request["AlgorithmSpecification"].get("ContainerEntrypoint")
     if environment.framework.shell and not entrypoint:

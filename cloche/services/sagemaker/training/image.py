@@ -18,7 +18,7 @@ from cloche.environments.ready import Ready, folder_of, ready
 from cloche.environments.table import base_of
 from cloche.services.sagemaker.environments import not_built
 from cloche.services.sagemaker.records import Progress, TrainingJob
-from cloche.services.sagemaker.training import hosts
+from cloche.services.sagemaker.training import hosts, launchers
 
 if TYPE_CHECKING:
     from cloche.services.logs import Logs
@@ -43,6 +43,9 @@ async def awaited(
     base = base_of(framework)
     if base is not None and not ready(base, home):
         framework = base  # first
+    elif ready(framework, home):
+        missing = (tool for tool in launchers.tools(job) if not ready(tool, home))
+        framework = next(missing, framework)
     found = await asyncio.to_thread(wanted, framework, home, last.start_ms)
     waited = last.message.startswith(OPENING)
     if isinstance(found, Ready) and not waited:

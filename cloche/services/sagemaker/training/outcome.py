@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from cloche.core import beneath
+from cloche.runtime.signals import killed_by
 
 REASON_LIMIT = 1024  # characters of FailureReason (API_DescribeTrainingJob)
 TAIL_BYTES = 65_536
@@ -42,6 +43,10 @@ def failure_reason(ml: Path, log: Path, exit_code: int, host: str | None, note: 
     note: what we know of it, said first.
     """
     code = 128 - exit_code if exit_code < 0 else exit_code
-    text = " ".join(filter(None, (note, failure_text(ml) or traceback_text(log))))
+    left = failure_text(ml)
+    if not left:
+        killed = killed_by(-exit_code) if exit_code < 0 and not note else ""
+        left = "\n".join(filter(None, (traceback_text(log), killed)))
+    text = " ".join(filter(None, (note, left)))
     ending = f", exit code: {code}" + (f", host: {host}" if host else "")
     return f"AlgorithmError: {text[: REASON_LIMIT - len(ending) - 16]}{ending}"

@@ -5,7 +5,6 @@ botocore's model was checked before (types, enums, lengths, patterns); here is w
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +12,11 @@ from cloche import patterns
 from cloche.core.config import Home
 from cloche.core.errors import AwsError, unsupported
 from cloche.patterns import BadPattern
+from cloche.services.sagemaker import quotas
 from cloche.services.sagemaker.environments import built_in, framework_of
 from cloche.services.sagemaker.records import Request
 from cloche.services.sagemaker.roles import check_role
-from cloche.services.sagemaker.training import attempts, checkpoints, warm_pools
+from cloche.services.sagemaker.training import attempts, checkpoints, launchers, warm_pools
 from cloche.services.sagemaker.training.channels import split_uri
 from cloche.services.sagemaker.training.resources import check_group_names, check_types
 from cloche.services.sagemaker.training.rules import KINDS
@@ -37,14 +37,6 @@ SWITCHES = {  # members that may be sent switched off
     "InfraCheckConfig": "EnableInfraCheck",
     "SessionChainingConfig": "EnableSessionTagChaining",
 }
-DISTRIBUTIONS = {  # hyperparameters by which the SDK asks for a launcher that is not there
-    "sagemaker_mpi_enabled": "mpi",
-    "sagemaker_parameter_server_enabled": "parameter_server",
-    "sagemaker_distributed_dataparallel_enabled": "smdistributed.dataparallel",
-    "sagemaker_pytorch_ddp_enabled": "pytorchddp",
-    "sagemaker_pytorch_xla_multi_worker_enabled": "pytorchxla",
-    "sagemaker_multi_worker_mirrored_strategy_enabled": "multi_worker_mirrored_strategy",
-}
 
 
 def validated(given: Mapping[str, Any], sagemaker: SageMaker, account: str, region: str) -> Request:
@@ -55,7 +47,7 @@ def validated(given: Mapping[str, Any], sagemaker: SageMaker, account: str, regi
     algorithm = check_algorithm(given["AlgorithmSpecification"], sagemaker.config.home)
     check_role(given["RoleArn"], sagemaker, account)
     check_rules(given)
-    check_hyperparameters(given["HyperParameters"])
+    launchers.check(given["HyperParameters"])
     check_script(algorithm, given, sagemaker.config.home)
     check_output(given["OutputDataConfig"])
     checkpoints.checked(given)
@@ -63,7 +55,9 @@ def validated(given: Mapping[str, Any], sagemaker: SageMaker, account: str, regi
     check_group_names(given["InputDataConfig"], given["ResourceConfig"] or {})
     for channel in given["InputDataConfig"]:
         check_objects(channel["DataSource"]["S3DataSource"], sagemaker, region, given["RoleArn"])
-    return with_defaults(given)
+    request = with_defaults(given)
+    quotas.check_training(request["ResourceConfig"], sagemaker.store, (account, region))
+    return request
 
 
 def with_defaults(given: Mapping[str, Any]) -> Request:
@@ -149,23 +143,6 @@ def check_rules(given: Mapping[str, Any]) -> None:
         for place in (given[config] or {}, *rules):
             if place.get("S3OutputPath"):
                 split_uri(place["S3OutputPath"])
-
-
-def check_hyperparameters(hyperparameters: Mapping[str, str]) -> None:
-    """Refuse launchers for several processes that are not there."""
-    for name, distribution in DISTRIBUTIONS.items():
-        try:
-            wanted = json.loads(hyperparameters.get(name, "false"))
-        except ValueError:
-            wanted = True
-        if wanted:
-            raise unsupported(
-                f"the distribution {distribution} ({name})",
-                "Leave out distribution=…, ask for several instances, and call "
-                "torch.distributed.init_process_group('gloo') in the script: every host has "
-                "SM_HOSTS, SM_CURRENT_HOST, MASTER_ADDR and MASTER_PORT. Or have torchrun start it "
-                "(torch_distributed): the hyperparameter sagemaker_torch_distributed_enabled=true.",
-            )
 
 
 def check_output(output: Request) -> None:

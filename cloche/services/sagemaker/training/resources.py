@@ -19,6 +19,12 @@ def check_types(resources: Request) -> Request:
     if not resources.get("InstanceType"):
         raise AwsError("ValidationException", "ResourceConfig.InstanceType is required.")
     check_type(resources["InstanceType"])
+    if resources.get("InstanceCount", 1) < 1:
+        raise AwsError(
+            "ValidationException",
+            "ResourceConfig.InstanceCount must be at least 1 without InstanceGroups; it is "
+            f"{resources['InstanceCount']}.",
+        )
     kept = {name: value for name, value in resources.items() if name != "InstanceGroups"}
     return {"InstanceCount": 1, "VolumeSizeInGB": 30} | kept
 

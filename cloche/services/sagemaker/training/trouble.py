@@ -6,6 +6,8 @@ from cloche.core.errors import AwsError
 from cloche.engine import DiskFull, EngineError
 from cloche.records.errors import StorageFull, storage_full
 from cloche.services.sagemaker.environments import NotBuilt
+from cloche.services.sagemaker.records import Progress, TrainingJob, TrainingJobStatus
+from cloche.services.sagemaker.told import failed
 from cloche.services.sagemaker.training.channels import DownloadError
 
 FULL = "Waiting for disk space: the disk that holds Cloche's home folder is full"
@@ -36,6 +38,12 @@ def reason(error: Exception) -> str | None:
     if isinstance(error, EngineError):
         return f"InternalServerError: The hosts did not start: {error}"
     return None
+
+
+def tell(job: TrainingJob, status: TrainingJobStatus | None, progress: Progress) -> None:
+    """Say in the server's log that a job has failed, when its record says it."""
+    if status is TrainingJobStatus.FAILED:
+        failed(job.resource, progress.failure)
 
 
 def told(error: Exception) -> str:

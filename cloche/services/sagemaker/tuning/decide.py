@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from cloche.services.sagemaker.tuning.stopping import hyperband_stops, stops_early
 from cloche.services.sagemaker.tuning.strategies import Trial
 
+REASON_LIMIT = 1024  # characters of FailureReason
 ATTEMPTS = 5  # so many failures and no success end a search
 NO_SUCCESS = (
     "No training job succeeded after 5 attempts. "
@@ -16,6 +17,14 @@ NO_SUCCESS = (
 )
 ALL_FAILED = (
     "All training jobs failed. Please take a look at the training job failures to get more details."
+)
+NO_OBJECTIVE = (
+    "No objective metrics found after running {count} training jobs. Please ensure that the custom "
+    "algorithm is emitting the objective metric as defined by the regular expression provided. "
+    "No line of their logs gave a value of {metrics}."
+)
+SOME_SILENT = (
+    "{reason} {count} of them completed, but no line of their logs gave a value of {metrics}."
 )
 IMPROVED = 0.01  # less than this part of the best value is no improvement (AWS: "1% or less")
 CONVERGED_AFTER = 10  # training jobs in a row that did not improve: the search has converged
@@ -43,13 +52,15 @@ class Situation:
     """Where a search stands.
 
     trials: all of it, in order; `stopping`: numbers of those that were told to stop.
-    minimize and groups: by trial number, since definitions differ.
+    minimize and groups: by trial number, since definitions differ. silent: those that completed
+    and said nothing about the objective, each with what was looked for.
     """
 
     rules: Rules
     trials: Sequence[Trial]
     minimize: Mapping[int, bool]
     groups: Mapping[int, str]
+    silent: Mapping[int, str] = field(default_factory=dict)
     stopping: frozenset[int] = frozenset()
     stop_requested: bool = False
     age_s: float = 0.0
@@ -117,7 +128,7 @@ def ending(now: Situation, running: Sequence[Trial]) -> Plan | None:
     failed = [trial for trial in now.trials if trial.state == "failed"]
     done = [trial for trial in now.trials if trial.state in ("completed", "stopped")]
     if len(failed) >= ATTEMPTS and not done:
-        return Plan(ending="Failed", reason=NO_SUCCESS)
+        return Plan(ending="Failed", reason=why_none(now, failed, NO_SUCCESS))
     if any(reached(trial, now) for trial in now.trials):
         return Plan(ending="Completed")
     if rules.max_runtime_s is not None and now.age_s >= rules.max_runtime_s:
@@ -130,8 +141,18 @@ def ending(now: Situation, running: Sequence[Trial]) -> Plan | None:
     if running or len(now.trials) < rules.max_jobs:
         return None
     if not done:
-        return Plan(ending="Failed", reason=ALL_FAILED)
+        return Plan(ending="Failed", reason=why_none(now, failed, ALL_FAILED))
     return Plan(ending="Completed")
+
+
+def why_none(now: Situation, failed: Sequence[Trial], reason: str) -> str:
+    """Return why no trial of a search is of use: they failed, or said nothing, or some of each."""
+    silent = [now.silent[trial.number] for trial in failed if trial.number in now.silent]
+    if not silent:
+        return reason
+    text = NO_OBJECTIVE if len(silent) == len(failed) else SOME_SILENT
+    metrics = "; ".join(dict.fromkeys(silent))
+    return text.format(reason=reason, count=len(silent), metrics=metrics)[:REASON_LIMIT]
 
 
 def reached(trial: Trial, now: Situation) -> bool:

@@ -19,6 +19,11 @@ def situation(job: TuningJob, seen: Sequence[Seen], now: datetime) -> Situation:
         trials=[each.trial() for each in seen],
         minimize={s.record.number: minimizes(job, s.record.definition) for s in seen},
         groups={each.record.number: each.record.definition for each in seen},
+        silent={
+            each.record.number: looked_for(job, each.record.definition)
+            for each in seen
+            if each.outcome.status == "Completed" and each.outcome.objective is None
+        },
         stopping=frozenset(
             each.record.number
             for each in seen
@@ -27,6 +32,14 @@ def situation(job: TuningJob, seen: Sequence[Seen], now: datetime) -> Situation:
         stop_requested=job.status is TuningJobStatus.STOPPING,
         age_s=(now - job.resource.created).total_seconds(),
     )
+
+
+def looked_for(job: TuningJob, definition: str) -> str:
+    """Return the objective of a definition with the expression that finds it, for a reader."""
+    name = job.objective(definition)["MetricName"]
+    metrics = job.definitions[definition]["AlgorithmSpecification"]["MetricDefinitions"]
+    regex = next(metric["Regex"] for metric in metrics if metric["Name"] == name)
+    return f"the metric {name} (regular expression: {regex})"
 
 
 def minimizes(job: TuningJob, definition: str) -> bool:

@@ -13,6 +13,12 @@ from cloche.services.sagemaker.tuning.decide import (
 )
 from cloche.services.sagemaker.tuning.strategies import Trial
 
+LOSS = "the metric loss (regular expression: loss=(.*))"
+SILENT = (
+    "No objective metrics found after running {} training jobs. Please ensure that the custom "
+    "algorithm is emitting the objective metric as defined by the regular expression provided."
+)
+NOTHING = "No line of their logs gave a value of"
 RULES = Rules(max_jobs=12, max_parallel=3)
 
 
@@ -54,6 +60,30 @@ def many(count, state, objective=None, first=1):
         (
             at(*many(2, "failed"), rules=replace(RULES, max_jobs=2)),
             Plan(ending="Failed", reason=ALL_FAILED),
+        ),
+        (
+            at(*many(5, "failed"), silent=dict.fromkeys(range(1, 6), LOSS)),
+            Plan(ending="Failed", reason=f"{SILENT.format(5)} {NOTHING} {LOSS}."),
+        ),
+        (
+            at(
+                *many(2, "failed"),
+                silent={1: LOSS, 2: "the metric b (regular expression: b=(.*))"},
+                rules=replace(RULES, max_jobs=2),
+            ),
+            Plan(
+                ending="Failed",
+                reason=f"{SILENT.format(2)} {NOTHING} {LOSS}; the metric b (regular expression: "
+                "b=(.*)).",
+            ),
+        ),
+        (
+            at(*many(5, "failed"), silent={2: LOSS}),
+            Plan(
+                ending="Failed",
+                reason=f"{NO_SUCCESS} 1 of them completed, but no line of their logs gave a value "
+                f"of {LOSS}.",
+            ),
         ),
         (at(*many(2, "running"), stop_requested=True), Plan(stop=(1, 2), ending="Stopped")),
         (
