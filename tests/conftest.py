@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+import suite
 
 from cloche.testing.extent import Extent
 from cloche.testing.platform import Platform, start
@@ -25,8 +26,14 @@ def extent() -> Extent:
     return Extent(soak=SOAK, seed=int(os.environ.get("CLOCHE_SEED", "20261127")))
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    suite.watch(config)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """With CLOCHE_SOAK=1 (`make soak`), run only what has a greater extent then."""
+    suite.long_first(items)
     if SOAK:
         short = [item for item in items if "extent" not in getattr(item, "fixturenames", ())]
         config.hook.pytest_deselected(items=short)

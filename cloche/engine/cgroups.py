@@ -28,6 +28,7 @@ WEIGHT, LEAST_WEIGHT = 100, 6  # version 2
 # their CPUs. A quiet machine is theirs; a server beside busy ones gets its part.
 TOGETHER = 4
 STALE_AFTER_S = 60.0
+TRIES = 5
 OWN_LEAF = "cloche-server"  # version 2: a group with controllers holds groups or processes
 
 
@@ -120,6 +121,12 @@ class Groups:
 
         cpus: 0 gives it a sixteenth of one beside others that are busy.
         """
+        for _ in range(TRIES - 1):
+            with suppress(FileNotFoundError):  # another engine swept the upper one, still empty
+                return self._make(gang, name, bounds, cpus)
+        return self._make(gang, name, bounds, cpus)
+
+    def _make(self, gang: str, name: str, bounds: Bounds, cpus: int) -> dict[str, str]:
         self.make_top()
         folders = {k: top / f"{digest(gang)}-{name}" for k, top in self.tops.items()}
         for folder in set(folders.values()):
@@ -151,8 +158,8 @@ class Groups:
         """Remove what is left of gangs that do not run; `gangs`: those that do."""
         kept = {digest(gang) for gang in gangs}
         for top in set(self.tops.values()):
-            for folder in list(top.iterdir()) if top.is_dir() else ():
-                if folder.is_dir() and folder.name.partition("-")[0] not in kept:
+            for folder in groups_in(top):
+                if folder.name.partition("-")[0] not in kept:
                     with suppress(OSError):
                         folder.rmdir()
         self.remove_top()
@@ -165,10 +172,11 @@ class Groups:
         """
         before = time.time() - STALE_AFTER_S
         for parent in {top.parent for top in self.tops.values()}:
-            for folder in (*parent.glob("cloche-*/*/"), *parent.glob("cloche-*/")):
-                with suppress(OSError):
-                    if folder.name != OWN_LEAF and folder.stat().st_mtime < before:
-                        folder.rmdir()
+            for top in parent.glob("cloche-*/"):
+                for folder in (*groups_in(top), top):
+                    with suppress(OSError):
+                        if folder.name != OWN_LEAF and folder.stat().st_mtime < before:
+                            folder.rmdir()
 
     def remove_top(self) -> None:
         """Remove the group of all sandboxes together, if there are none."""
@@ -210,6 +218,14 @@ def delegated(own: Path) -> Path:
 def digest(text: str) -> str:
     """Return a short name for a gang or an engine."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def groups_in(top: Path) -> list[Path]:
+    """Return the groups below one, which other servers make and remove meanwhile."""
+    try:
+        return [folder for folder in top.iterdir() if folder.is_dir()]
+    except OSError:
+        return []
 
 
 def usage(folders: Mapping[str, str]) -> Usage | None:

@@ -17,7 +17,7 @@ from cloche.core.config import Home
 CLOCHE = (sys.executable, "-m", "cloche")
 
 
-def until(what: Callable[[], object], timeout_s: float = 30.0) -> None:
+def until(what: Callable[[], object], timeout_s: float = 90.0) -> None:
     """Return once `what()` is true; AssertionError after the time-out."""
     deadline = time.monotonic() + timeout_s
     while not what():

@@ -1,6 +1,9 @@
 """Where our own control group is, and what is written to others: of both versions."""
 
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -121,6 +124,35 @@ def test_usage_of_both_versions(tmp_path: Path) -> None:
     assert usage(dict.fromkeys(("memory", "pids", "cpu"), str(two))) == Usage(2.5, 5)
     assert usage({}) is None
     assert usage({"memory": str(tmp_path / "gone")}) is None
+
+
+def test_servers_that_start_and_end_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each sweeps what others left, while those make and remove their own."""
+    monkeypatch.setattr("cloche.engine.cgroups.STALE_AFTER_S", -60.0)  # nothing is too young
+    monkeypatch.setattr("cloche.engine.cgroups.TRIES", 1000)
+    one, other = (Groups({"cpuacct": tmp_path / f"cloche-{name}"}, 1, Bounds(), 2) for name in "ab")
+    over = threading.Event()
+
+    def busy() -> int:
+        made = 0
+        while not over.is_set() or made < 200:
+            (folder,) = one.make("gang", f"{made}", Bounds(), 1).values()
+            with suppress(FileNotFoundError):
+                os.rmdir(folder)
+            one.remove_top()
+            made += 1
+        return made
+
+    with ThreadPoolExecutor(1) as pool:
+        making = pool.submit(busy)
+        try:
+            for _ in range(500):
+                other.sweep(())
+        finally:
+            over.set()
+        assert making.result(60) >= 200
 
 
 def test_a_limit_on_ourselves(tmp_path: Path) -> None:

@@ -415,7 +415,7 @@ def test_compressed_body(served: Served) -> None:
     assert STORED["metrics"] == b"500"
 
 
-@pytest.mark.parametrize("body", [b"no gzip", gzip.compress(b"{}")[:-4]])
+@pytest.mark.parametrize("body", [b"no gzip", gzip.compress(b"{}")[:-4]], ids=["other", "short"])
 def test_malformed_compressed_body(served: Served, body: bytes) -> None:
     asked = {
         "X-Amz-Target": "GraniteServiceVersion20100801.PutMetricData",

@@ -69,7 +69,11 @@ def test_none(tmp_path: Path) -> None:
     assert requirements.look_through(tmp_path / "missing").requirements is None
 
 
-@pytest.mark.parametrize("content", [b"", b"no archive", gzip.compress(b"no tar" * 1000)])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"no archive", gzip.compress(b"no tar" * 1000)],
+    ids=["empty", "other", "compressed"],
+)
 def test_what_is_no_archive(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "sourcedir.tar.gz").write_bytes(content)
     assert requirements.look_through(tmp_path / "sourcedir.tar.gz").requirements is None
