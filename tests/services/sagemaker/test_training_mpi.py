@@ -31,9 +31,14 @@ def trainer(platform: Platform) -> Trainer:
     return Trainer(platform)
 
 
-def mpi(hosts: int = 1, processes: int | None = None, options: str = "", **more: Any) -> dict[str, Any]:
+def mpi(
+    hosts: int = 1, processes: int | None = None, options: str = "", **more: Any
+) -> dict[str, Any]:
     """Return what the SDK sends for `distribution={"mpi": …}`."""
-    sent = {"sagemaker_mpi_enabled": "true", "sagemaker_mpi_custom_mpi_options": json.dumps(options)}
+    sent = {
+        "sagemaker_mpi_enabled": "true",
+        "sagemaker_mpi_custom_mpi_options": json.dumps(options),
+    }
     if processes is not None:
         sent["sagemaker_mpi_num_of_processes_per_host"] = str(processes)
     of = {"InstanceType": "ml.m5.large", "InstanceCount": hosts, "VolumeSizeInGB": 1}
