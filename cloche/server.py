@@ -23,6 +23,7 @@ from cloche.cli.client import Client, answers
 from cloche.cli.output import Stop, err
 from cloche.core import home as homes
 from cloche.core.config import Config, Home
+from cloche.engine.supervisor import mounts
 from cloche.failures import explained
 
 logger = logging.getLogger("cloche.server")
@@ -43,6 +44,7 @@ def serve(wish: dict[str, Any]) -> None:
     """Serve until a signal ends it; Stop says why it could not."""
     configure_log()
     open_many_files()
+    mounts.own()
     home = Home(Path(wish["home"]))
     chosen = {name: wish[name] for name in homes.KEPT if name in wish}
     for name in homes.LISTS:

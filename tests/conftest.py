@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 import suite
 
+from cloche.engine.supervisor import mounts
 from cloche.testing.extent import Extent
 from cloche.testing.platform import Platform, start
 
@@ -15,6 +16,11 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """A whole platform, one for a module's tests."""
     with start(tmp_path_factory.mktemp("home")) as running:
         yield running
+
+
+def pytest_configure() -> None:
+    """As the server does: its sandboxes' volumes are mounted for nobody else, and go with us."""
+    mounts.own()
 
 
 SOAK = os.environ.get("CLOCHE_SOAK") == "1"

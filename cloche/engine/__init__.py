@@ -25,7 +25,9 @@ class Mount:
     ro: can't be changed. rw: changes reach `source` (it is handed to the sandbox's user first).
     overlay: may be changed there, and `source` never changes. `layers`, lowest first, lie over
     the source; `changes` is the empty folder that gets what the sandbox changes, as a layer for
-    later mounts (None: it goes with the gang).
+    later mounts (None: it goes with the gang). `volume`: what is in an rw folder is the gang's
+    alone, and of no use once that is forgotten: it may lie in the gang's volume, and be seen at
+    `source` until then.
     """
 
     source: Path
@@ -33,6 +35,7 @@ class Mount:
     mode: Literal["ro", "rw", "overlay"] = "ro"
     layers: tuple[Path, ...] = ()
     changes: Path | None = None
+    volume: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +184,9 @@ class Engine(Protocol):
 
     def forget(self, gang: str) -> None:
         """Remove what is kept of a gang that has ended (not its logs)."""
+
+    def clear(self, gang: str) -> None:
+        """Remove what a gang that has ended left in its private folders, to make space."""
 
     def adopt(self) -> tuple[str, ...]:
         """Return the names of all gangs that are known, running or ended."""

@@ -185,13 +185,19 @@ class Groups:
                 top.rmdir()
 
 
-def told(groups: Groups | None) -> str:
-    """Say in a sentence by what means each job's part of the machine is bounded."""
+def told(groups: Groups | None, lack: str | None) -> str:
+    """Say in a sentence by what means each job's part of the machine is bounded.
+
+    lack: why it has no volume for its files; None: it has.
+    """
     controllers = set() if groups is None else set(groups.tops)
     kept = [what for name, what in KEPT.items() if name in controllers]
     watched = [what for name, what in KEPT.items() if name not in controllers]
-    by = f"{' and '.join(kept)} by control groups; " if kept else ""
-    return f"Bounds: {by}{' and '.join([*watched, 'disk'])} by watching."
+    watched += [] if lack is None else ["disk"]
+    means = [f"{' and '.join(kept)} by control groups"] if kept else []
+    means += ["disk by volumes"] if lack is None else []
+    means += [f"{' and '.join(watched)} by watching"] if watched else []
+    return f"Bounds: {'; '.join(means)}{f' ({lack})' if lack else ''}."
 
 
 def delegated(own: Path) -> Path:

@@ -18,7 +18,8 @@ BOUNDLESS = beneath.Bounds(entries=1 << 40, path_bytes=0)
 
 def fill_host(gang: GangSpec, process: ProcessSpec, own: Path, machine: Machine) -> None:
     """Make a host's private folder, and hand it and the rw mounts to the sandbox's user."""
-    (own / "etc").mkdir(parents=True)
+    own.mkdir(exist_ok=True)  # it may be a volume
+    (own / "etc").mkdir()
     for name, text in etc_files(gang, process).items():
         (own / "etc" / name).write_text(text)
     (own / "root").mkdir(mode=0o700)
@@ -76,6 +77,11 @@ def hand_over(path: Path, user: int, *, linked: bool = False) -> None:
         for entry in beneath.walk(root, BOUNDLESS, paths=False):
             with suppress(FileNotFoundError):
                 beneath.change_owner(entry.folder, entry.name, user, wanted)
+
+
+def private_folders(own: Path) -> list[Path]:
+    """Return a host's folders that nobody else looks into: /tmp, home, what overlays hold."""
+    return [own / "tmp", own / "root", *own.glob("overlay-*")]
 
 
 def remove_tree(path: Path) -> None:

@@ -43,9 +43,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cloche.engine.fork_fresh import Watch, countable, name_libraries
     from cloche.engine.fork_imports import Imports
+    from cloche.engine.supervisor import mounts
 else:
     from fork_fresh import Watch, countable, name_libraries  # beside this file
     from fork_imports import Imports
+    from supervisor import mounts
 
 IDLE_S = 1800.0
 REQUEST_LIMIT = 1 << 20
@@ -95,6 +97,7 @@ def make_unwritable() -> None:
     """
     checked(libc.unshare(CLONE_NEWNS), "unshare")
     checked(libc.mount(None, b"/", None, MS_REC | MS_PRIVATE, None), "private mounts")
+    mounts.leave()
     checked(libc.mount(b"/tmp", b"/tmp", None, MS_BIND, None), "bind /tmp")
     # Packages try at import whether there are semaphores (joblib: else all its work is serial).
     checked(libc.mount(b"tmpfs", b"/dev/shm", b"tmpfs", 0, b"size=1m,mode=1777"), "/dev/shm")
@@ -378,7 +381,7 @@ def understudy(conversation: socket.socket, wanted: int, layered: bool) -> list[
     """Keep nothing but the two descriptors, enter the sandbox, wait for what to run."""
     try:
         sys.meta_path.remove(history)
-        for name in ("fork_imports", "fork_fresh"):
+        for name in ("fork_imports", "fork_fresh", "supervisor.mounts", "supervisor"):
             del sys.modules[name]  # a script may have one of this name
         kept = [fcntl.fcntl(fd, fcntl.F_DUPFD, 16) for fd in (conversation.detach(), wanted)]
         for fd, target in zip(kept, (3, 4)):  # noqa: B905 (Python 3.9)

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from urllib.parse import quote, unquote
 
 import psutil
@@ -33,26 +33,29 @@ from cloche.engine import (
     Seen,
     Usage,
     cgroups,
+    volumes,
 )
 from cloche.engine.accounts import Accounts, Resources
-from cloche.engine.folders import clear_away, fill_host, remove_tree
+from cloche.engine.folders import clear_away, fill_host, private_folders, remove_tree
 from cloche.engine.probe import diagnose, probe, reduced
 from cloche.engine.reduced import plan_reduced
 from cloche.engine.reserve import Reserve
-from cloche.engine.sandbox import Bounds, Claim, Machine, check, host_folder, plan
+from cloche.engine.runs import (
+    ANSWER_WITHIN_S,
+    await_end,
+    await_start,
+    held,
+    read_record,
+    runs,
+)
+from cloche.engine.sandbox import Bounds, Claim, Machine, Volume, check, host_folder, plan
+from cloche.engine.supervising import Supervising
 from cloche.engine.supervisor.group import Group
 from cloche.engine.usage import children_by_parent, entered, tree_usage
 from cloche.engine.warm import ForkServers
 
-START_WITHIN_S = 90.0
-ANSWER_WITHIN_S = 5.0
 BACKLOG = 128  # connections that wait for a process to accept them
 STALE_AFTER_S = 60.0  # folders that are made and removed in a moment were left by a killed server
-INHERITED = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")  # some interpreters need it to start
-ENGINE_FOLDER = Path(__file__).resolve().parent
-SUPERVISOR = (
-    "import sys; sys.path[:0] = [sys.argv.pop(1)]; from supervisor.main import main; main()"
-)
 
 
 class LocalEngine:
@@ -61,6 +64,7 @@ class LocalEngine:
     port: the gateway's, as seen from inside a gang; the proxy's is the next one.
     machine: what isolation to use; None: probe, then try it out.
     grouped: whether to bound processes by control groups, where that is possible.
+    mounted: whether their files lie in volumes, where that is possible.
     """
 
     def __init__(
@@ -71,6 +75,7 @@ class LocalEngine:
         machine: Machine | None = None,
         resources: Resources | None = None,
         grouped: bool = True,
+        mounted: bool = True,
     ) -> None:
         self.root = root
         self.ports = (port, port + 1)
@@ -81,6 +86,7 @@ class LocalEngine:
         most, cpus = self.accounts.most, self.accounts.has.cpus
         self.groups = cgroups.Groups.found(root, most, cpus) if grouped else None
         self.reserve = Reserve(root)
+        self.volumes = volumes.Volumes(root) if mounted else None
         self._find_claims()
         self.machine = machine or self.tried(probe(), root)
         self.fork_servers = ForkServers(enabled=self.layered)
@@ -92,7 +98,14 @@ class LocalEngine:
             how = "Full isolation: private files, processes and network for every job."
         else:
             how = "Reduced isolation: jobs see this machine."
-        return " ".join((how, cgroups.told(self.groups), *self.machine.advice))
+        bounds = cgroups.told(self.groups, self._volumes_told())
+        return " ".join((how, bounds, *self.machine.advice))
+
+    def _volumes_told(self) -> str | None:
+        """Say why files lie in no volumes; None: they do."""
+        if self.volumes is None or self.machine.user is None:
+            return ""  # that is for other reasons, which are told
+        return self.volumes.lack or None
 
     @property
     def layered(self) -> bool:
@@ -122,6 +135,7 @@ class LocalEngine:
         except BaseException as error:
             fcntl.flock(lock, fcntl.LOCK_UN)
             self._remove_groups(folder)
+            volumes.discard(folder)
             remove_tree(folder)
             if disk_full(error):
                 raise DiskFull(f"{gang.name}: {error}") from error
@@ -173,6 +187,12 @@ class LocalEngine:
         clear_away([self._set_aside(folder)])
         self.reserve.make()
 
+    def clear(self, gang: str) -> None:
+        """Remove what a gang that has ended left in /tmp, home and overlays."""
+        folder = self.folder(gang)
+        for name in {} if runs(folder) else self.see(gang) or {}:
+            clear_away(private_folders(host_folder(folder, name)))
+
     def adopt(self) -> tuple[str, ...]:
         """Return the names of all gangs that are known, running or ended."""
         return tuple(
@@ -223,7 +243,9 @@ class LocalEngine:
 
     def _make_folder(self, folder: Path) -> int:
         """Make the run directory, and return its lock, held: it is never there without."""
-        remove_tree(folder)
+        if folder.exists():
+            volumes.discard(folder)
+            remove_tree(folder)
         new = Path(tempfile.mkdtemp(prefix=".new-", dir=self.root))
         lock = os.open(new / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -232,6 +254,7 @@ class LocalEngine:
 
     def _set_aside(self, folder: Path) -> Path:
         """Rename a run directory, so that nobody knows it any more, however long it takes to go."""
+        volumes.discard(folder)
         gone = Path(tempfile.mkdtemp(prefix=".gone-", dir=self.root))
         with suppress(FileNotFoundError):
             folder.rename(gone / "run")
@@ -242,36 +265,47 @@ class LocalEngine:
         doors: list[socket.socket] = []
         conversations: dict[str, socket.socket] = {}
         listening: dict[str, socket.socket] = {}
-        bounds = self._bounds(gang)
+        check(gang)
         if self.machine.isolation == "full":
-            planned = plan(gang, folder, self.machine, self.ports, claim, bounds)
             conversations = self.fork_servers.conversations(gang)
         else:
             wanted = self.ports if gang.egress else ()
             doors = [socket.create_server(("127.0.0.1", 0), backlog=1024) for _ in wanted]
-            ports = {
-                inside: door.getsockname()[1] for inside, door in zip(wanted, doors, strict=True)
-            }
-            planned = plan_reduced(gang, folder, ports, claim, bounds)
         try:
             for process in gang.processes:
                 process.log.parent.mkdir(parents=True, exist_ok=True)
-                fill_host(gang, process, host_folder(folder, process.name), self.machine)
                 if process.listening is not None:
                     listening[process.name] = bound(process.listening)
-            (folder / "plan.json").write_text(json.dumps(planned, indent=1))
             sockets = {str(door.fileno()): door.fileno() for door in doors}
             sockets |= {f"{name}={s.fileno()}": s.fileno() for name, s in conversations.items()}
             sockets |= {f"{name}@{s.fileno()}": s.fileno() for name, s in listening.items()}
-            self._supervise(gang.name, folder, lock, sockets)
+            with Supervising(folder, lock, sockets) as supervisor:
+                self._prepare(gang, folder, claim, [door.getsockname()[1] for door in doors])
+                answer = supervisor.go()
+            if answer != "ok":
+                raise EngineError(f"{gang.name}: {answer or 'the supervisor died at its start'}")
         finally:
             for given in (*doors, *conversations.values(), *listening.values()):
                 given.close()
 
-    def _bounds(self, gang: GangSpec) -> dict[str, Bounds]:
-        """Return what each process may have, and make the groups that hold it to that."""
-        check(gang)
+    def _prepare(self, gang: GangSpec, folder: Path, claim: Claim, doors: list[int]) -> None:
+        """Fill the run directory, while the supervisor's interpreter starts."""
+        bounds = self._bounds(gang, folder)
+        if self.machine.isolation == "full":
+            planned = plan(gang, folder, self.machine, self.ports, claim, bounds)
+        else:
+            ports = dict(zip(self.ports, doors, strict=False))
+            planned = plan_reduced(gang, folder, ports, claim, bounds)
+        for process in gang.processes:
+            fill_host(gang, process, host_folder(folder, process.name), self.machine)
+        (folder / "plan.json").write_text(json.dumps(planned, indent=1))
+
+    def _bounds(self, gang: GangSpec, folder: Path) -> dict[str, Bounds]:
+        """Return what each process may have; make the groups and volumes that hold it to that."""
         found: dict[str, Bounds] = {}
+        made_volumes: Mapping[str, Volume] = {}
+        if self.volumes is not None and self.machine.user is not None:
+            made_volumes = self.volumes.make_all(gang, folder)
         with self.lock:
             for process in gang.processes:
                 bounds = self.accounts.bounds(process)
@@ -280,7 +314,7 @@ class LocalEngine:
                     with suppress(OSError):  # no more groups are to be had: it is watched
                         made = self.groups.make(gang.name, process.name, bounds, cpus)
                         bounds = replace(bounds, groups=made)
-                found[process.name] = bounds
+                found[process.name] = replace(bounds, volume=made_volumes.get(process.name))
         return found
 
     def _remove_groups(self, folder: Path) -> None:
@@ -291,30 +325,6 @@ class LocalEngine:
         if self.groups is not None:
             with self.lock:
                 self.groups.remove_top()
-
-    def _supervise(self, gang: str, folder: Path, lock: int, sockets: Mapping[str, int]) -> None:
-        report, told = os.pipe()
-        try:
-            descriptors = (lock, told, *sockets.values())
-            arguments = [str(ENGINE_FOLDER), str(folder), str(lock), str(told), *sockets]
-            subprocess.run(
-                [sys.executable, "-I", "-S", "-c", SUPERVISOR, *arguments],
-                pass_fds=descriptors,
-                stdin=subprocess.DEVNULL,
-                check=True,
-                env={name: os.environ[name] for name in INHERITED if name in os.environ},
-                timeout=START_WITHIN_S,
-            )
-            os.close(told)
-            told = -1
-            with os.fdopen(report, "rb", closefd=False) as answers:
-                answer = answers.read().decode()
-        finally:
-            os.close(report)
-            if told >= 0:
-                os.close(told)
-        if answer != "ok":
-            raise EngineError(f"{gang}: {answer or 'the supervisor died at its start'}")
 
     @classmethod
     def tried(cls, machine: Machine, root: Path) -> Machine:
@@ -361,13 +371,16 @@ class LocalEngine:
         """
         left: list[Path] = []
         for folder in self._folders():
-            if held(folder):
-                planned = read_record(folder / "plan.json")
+            known, alive = (folder / "state.json").exists(), held(folder)
+            planned = read_record(folder / "plan.json") if known or alive else None
+            if known and planned is not None:
+                self._restore_volumes(folder, planned)
+            if alive:
                 if planned is not None:
                     self.claims[unquote(folder.name)] = Claim(
                         planned["cpus"], planned["memory_mib"], planned["background"]
                     )
-            elif not (folder / "state.json").exists():
+            elif not known:
                 left.append(self._set_aside(folder))
         if self.groups is not None:
             self.groups.sweep(unquote(folder.name) for folder in self._folders() if held(folder))
@@ -377,6 +390,17 @@ class LocalEngine:
                     left.append(folder)
         if left:
             threading.Thread(target=clear_away, args=(left,), daemon=True).start()
+
+    def _restore_volumes(self, folder: Path, planned: Mapping[str, Any]) -> None:
+        """Mount a gang's volumes if they are not; one whose are gone is lost, however it ended."""
+        known = {
+            each["name"]: Volume(each["image"], each["carried"])
+            for each in planned["processes"]
+            if each.get("volume")  # supervisors of earlier versions have none
+        }
+        if known and not volumes.restore(folder, known) and not held(folder):
+            for name in known:
+                (folder / f"exit-{name}.json").unlink(missing_ok=True)
 
     def _claims(self) -> list[Claim]:
         """Return the claims of the gangs that run; those that ended are dropped."""
@@ -428,63 +452,8 @@ def bound(path: Path) -> socket.socket:
     return listening
 
 
-def held(folder: Path) -> bool:
-    """Tell whether a supervisor (or a launch under way) holds the run directory's lock."""
-    try:
-        lock = os.open(folder / "lock", os.O_RDONLY | os.O_CLOEXEC)
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    try:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        fcntl.flock(lock, fcntl.LOCK_UN)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(lock)
-    return False
-
-
-def runs(folder: Path) -> bool:
-    """Tell whether a gang is starting or a process of it runs."""
-    if not held(folder):
-        return False
-    state = read_record(folder / "state.json")
-    return state is None or not all(
-        (folder / f"exit-{name}.json").exists() for name in state["processes"]
-    )
-
-
-def await_start(folder: Path) -> bool:
-    """Tell whether the gang was started before; waits where a start is still under way."""
-    until = time.monotonic() + START_WITHIN_S
-    while not (folder / "state.json").exists():
-        if not held(folder):
-            return (folder / "state.json").exists()
-        if time.monotonic() > until:
-            raise EngineError(f"{folder.name}: its supervisor makes no progress")
-        time.sleep(0.005)
-    return True
-
-
-def await_end(folder: Path) -> None:
-    """Return when the supervisor has let go of the run directory of an ended gang."""
-    until = time.monotonic() + ANSWER_WITHIN_S
-    while held(folder):
-        if time.monotonic() > until:
-            raise EngineError(f"{folder.name}: its supervisor does not end")
-        time.sleep(0.002)
-
-
 def disk_full(error: BaseException) -> bool:
     """Tell whether an error means that no space is left, here or for the supervisor."""
     if isinstance(error, OSError):
         return error.errno in (errno.ENOSPC, errno.EDQUOT)
     return isinstance(error, EngineError) and os.strerror(errno.ENOSPC) in str(error)
-
-
-def read_record(path: Path) -> dict[str, Any] | None:
-    """Return a record of the run directory; None when it is not written."""
-    try:
-        return cast(dict[str, Any], json.loads(path.read_bytes()))
-    except (FileNotFoundError, NotADirectoryError):
-        return None

@@ -83,7 +83,7 @@ def bare(
         cwd=translate(process.workdir, real),
         log=str(process.log),
         sandboxed=False,
-        **planned_bounds(process, bounds, [str(own), *written]),
+        **planned_bounds(process, bounds, str(own), written),
     )
 
 

@@ -66,7 +66,10 @@ class PlannedBounds(TypedDict):
     disk_mib: int
     files: int  # folders count
     log_mib: int
-    writable: list[str]  # the folders whose files count
+    writable: list[str]  # the folders whose files count one by one
+    volume: str  # the file system that has all others; "": none
+    image: str  # of that, in the run directory
+    carried: dict[str, str]  # name in the volume -> where the server sees it, too
 
 
 class PlannedProcess(PlannedBounds):
@@ -113,12 +116,21 @@ class Machine:
 
 
 @dataclass(frozen=True, slots=True)
+class Volume:
+    """A file system that is mounted at a host's private folder."""
+
+    image: str  # in the run directory
+    carried: Mapping[str, str] = field(default_factory=dict)  # name in it -> where it is seen, too
+
+
+@dataclass(frozen=True, slots=True)
 class Bounds:
     """What a process, with all that it starts, may have; 0: no bound."""
 
     memory_mib: int = 0
     processes: int = 0
     groups: Mapping[str, str] = field(default_factory=dict)  # control group's folders
+    volume: Volume | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,8 +265,9 @@ def sandboxed(
         env["PATH"],
     ]
     argv += ["--", *command(process.argv, env)]
-    written = [places.find(mount.source) for mount in process.mounts if mount.mode == "rw"]
-    written += [places.find(mount.changes) for mount in process.mounts if mount.changes]
+    carried = set() if bounds.volume is None else set(bounds.volume.carried.values())
+    written = [m.source for m in process.mounts if m.mode == "rw" and str(m.source) not in carried]
+    written += [mount.changes for mount in process.mounts if mount.changes]
     return PlannedProcess(
         name=process.name,
         argv=argv,
@@ -263,12 +276,15 @@ def sandboxed(
         cwd="/",
         log=str(process.log),
         sandboxed=True,
-        **planned_bounds(process, bounds, [own, *written]),
+        **planned_bounds(process, bounds, own, [places.find(path) for path in written]),
     )
 
 
-def planned_bounds(process: ProcessSpec, bounds: Bounds, writable: list[str]) -> PlannedBounds:
-    """Return the bounds for the plan; `writable`: the folders whose files count."""
+def planned_bounds(
+    process: ProcessSpec, bounds: Bounds, own: str, written: list[str]
+) -> PlannedBounds:
+    """Return the bounds for the plan; `own`: the host's folder, `written`: others."""
+    volume = bounds.volume
     return PlannedBounds(
         groups=dict(bounds.groups),
         memory_mib=bounds.memory_mib,
@@ -276,7 +292,10 @@ def planned_bounds(process: ProcessSpec, bounds: Bounds, writable: list[str]) ->
         disk_mib=process.disk_mib,
         files=process.disk_mib * FILES_PER_MIB,
         log_mib=process.log_mib,
-        writable=writable,
+        writable=[own, *written] if volume is None else written,
+        volume="" if volume is None else own,
+        image="" if volume is None else volume.image,
+        carried={} if volume is None else dict(volume.carried),
     )
 
 

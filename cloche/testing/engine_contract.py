@@ -43,6 +43,10 @@ class EngineContract:
         """Give each test a lab of the engine under test."""
         raise NotImplementedError
 
+    def remove(self, folder: Path) -> None:
+        """Remove a folder as somebody else on the machine does."""
+        shutil.rmtree(folder)
+
     def test_a_gang_that_nobody_launched(self, lab: Lab) -> None:
         """An unknown name is no error."""
         assert lab.engine.see("nobody") is None
@@ -255,7 +259,7 @@ class EngineContract:
         marker = unique()
         lab.place(GangSpec(name="gang", processes=(lab.process("h", f"exec sleep {marker}"),)))
         wait_until(lambda: running(marker))
-        shutil.rmtree(lab.folder)
+        self.remove(lab.folder)
         wait_until(lambda: not running(marker))
         lab.folder.mkdir()
         lab.engine = lab.make()

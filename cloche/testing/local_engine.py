@@ -6,8 +6,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cloche.engine.accounts import Resources
-from cloche.engine.local import LocalEngine, held
+from cloche.engine.local import LocalEngine
+from cloche.engine.runs import held
 from cloche.engine.sandbox import Machine
+from cloche.engine.supervisor import mounts
 from cloche.testing.engine_lab import Lab, kill_by_pid, wait_until
 
 RESOURCES = Resources(cpus=2, memory_mib=8192)
@@ -16,12 +18,16 @@ LONG = "a-long-name-for-a-földer-" * 4  # with the rest beyond what a unix sock
 
 
 @contextmanager
-def local_lab(folder: Path, machine: Machine, *, grouped: bool = True) -> Iterator[Lab]:
+def local_lab(
+    folder: Path, machine: Machine, *, grouped: bool = True, mounted: bool = True
+) -> Iterator[Lab]:
     """Give a lab whose engine has two CPUs and 8 GiB; what still runs at the end is killed."""
     root = folder / LONG / "runs"
 
     def make() -> LocalEngine:
-        return LocalEngine(root, machine=machine, resources=RESOURCES, grouped=grouped)
+        return LocalEngine(
+            root, machine=machine, resources=RESOURCES, grouped=grouped, mounted=mounted
+        )
 
     def kill_supervisor(gang: str) -> None:
         run = make().folder(gang)
@@ -34,6 +40,7 @@ def local_lab(folder: Path, machine: Machine, *, grouped: bool = True) -> Iterat
         yield lab
     finally:
         lab.close()
+        mounts.unmount(list(mounts.volumes(str(root))), discard=True)
         groups = make().groups
         if groups is not None:
             groups.sweep(())

@@ -21,6 +21,8 @@ full = pytest.mark.skipif(SANDBOXED.isolation != "full", reason=" ".join(SANDBOX
 
 @full
 class TestByControlGroups(BoundsContract):
+    refused = (1,)
+
     @pytest.fixture
     def lab(self, tmp_path: Path) -> Iterator[Lab]:
         with local_lab(tmp_path, SANDBOXED) as lab:
@@ -90,7 +92,7 @@ class TestByWatching(BoundsContract):
 
     @pytest.fixture
     def lab(self, tmp_path: Path) -> Iterator[Lab]:
-        with local_lab(tmp_path, SANDBOXED, grouped=False) as lab:
+        with local_lab(tmp_path, SANDBOXED, grouped=False, mounted=False) as lab:
             yield lab
 
     def test_files_in_memory_count(self, lab: Lab) -> None:

@@ -35,6 +35,11 @@ class TestLocalEngine(IsolationContract):
         with local_lab(tmp_path, SANDBOXED) as lab:
             yield lab
 
+    def remove(self, folder: Path) -> None:
+        """Volumes are mounted for the server alone: nobody else finds the folder busy."""
+        machine = ["nsenter", "--mount=/proc/1/ns/mnt"] if os.geteuid() == 0 else []
+        subprocess.run([*machine, "rm", "-r", folder], check=True)
+
     @as_root
     def test_users_inside(self, lab: Lab) -> None:
         """A server that runs as root gives sandboxes all users, none of them one of outside."""

@@ -1,6 +1,7 @@
 """Watching what a gang's files take of the disk.
 
-One look is a statvfs. Files are counted only when something changed on the disk, in slices between
+Where they lie in a volume the kernel bounds and counts them: a look reads its numbers. Elsewhere
+one look is a statvfs. Files are counted only when something changed on the disk, in slices between
 which the gang's output is carried on, and for at most a twentieth of the time. The walk holds one
 folder open, follows no link and comes back up only to the folder it came from: how deep and how
 many folders are is all the same to it, whoever moves them meanwhile.
@@ -9,6 +10,7 @@ many folders are is all the same to it, whoever moves them meanwhile.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
 import os
 import stat
@@ -30,6 +32,8 @@ RESERVE_PART = 20  # …but no more than one of so many parts of the disk
 MATTERS = 16 << 20  # bytes, or inodes worth so many, below which ending a gang would help nobody
 INODE = 4096  # bytes that an inode counts as when gangs are compared
 OTHERS_MEASURE_S = 1.0
+EXT4_OWN = 11  # inodes that a fresh ext4 has taken
+LEFT = 16 << 10  # bytes below which a volume has no room
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -39,10 +43,10 @@ class Room:
     def __init__(self, folder: str) -> None:
         told = os.statvfs(folder)
         self.bytes, self.inodes = told.f_bavail * told.f_frsize, told.f_favail
-        reserve = min(RESERVE_BYTES, told.f_blocks * told.f_frsize // RESERVE_PART)
+        self.reserve = min(RESERVE_BYTES, told.f_blocks * told.f_frsize // RESERVE_PART)
         inodes = min(RESERVE_INODES, told.f_files // RESERVE_PART)
         # Some file systems make inodes as they need them, and tell of none.
-        self.scarce = self.bytes < reserve or (told.f_files > 0 and self.inodes < inodes)
+        self.scarce = self.bytes < self.reserve or (told.f_files > 0 and self.inodes < inodes)
 
 
 def tally(folder: str) -> Iterator[tuple[int, int]]:
@@ -103,11 +107,46 @@ def identity(folder: int) -> tuple[int, int]:
     return told.st_dev, told.st_ino
 
 
+class Volume:
+    """The file system of its own that has a process's files."""
+
+    def __init__(self, place: str, image: str) -> None:
+        self.image = image
+        self.opened = os.open(place, FOLDER)
+        self.bytes = self.inodes = self.taken = 0
+        self.full = False
+
+    def read(self) -> None:
+        """Look at what it holds, and at what its image takes of the disk."""
+        told = os.fstatvfs(self.opened)
+        self.bytes = (told.f_blocks - told.f_bfree) * told.f_frsize
+        self.inodes = max(0, told.f_files - told.f_ffree - EXT4_OWN)
+        self.full = told.f_bavail * told.f_frsize < LEFT or told.f_favail == 0
+        with contextlib.suppress(OSError):
+            self.taken = os.stat(self.image).st_blocks * 512
+
+    @property
+    def weight(self) -> int:
+        """What it takes of the disk, and will take: not all that is written is there yet."""
+        return max(self.bytes, self.taken) + INODE
+
+    @property
+    def pending(self) -> int:
+        """What it will take."""
+        return max(0, self.bytes - self.taken)
+
+    def lost(self) -> bool:
+        """Write all to the disk; tell whether some of it found no place there."""
+        libc = ctypes.CDLL(None, use_errno=True)
+        return bool(libc.syncfs(self.opened) != 0)
+
+
 class Tree:
     """The folders that one process of a gang writes, and what they were found to hold."""
 
     def __init__(self, folders: list[str]) -> None:
-        self.folders = folders
+        self.folders = folders  # that are counted
+        self.volume: Volume | None = None  # of all others
         self.pids: Callable[[], list[str]] = list  # /proc's folders of the processes that write
         self.bytes = self.inodes = 0
         self.walk: Iterator[tuple[int, int]] | None = None
@@ -121,12 +160,28 @@ class Tree:
     @property
     def mib(self) -> int:
         """What its files take, as far as they are counted."""
-        return max(self.bytes, self.sums[0]) // MIB
+        volume = 0 if self.volume is None else self.volume.bytes
+        return (max(self.bytes, self.sums[0]) + volume) // MIB
 
     @property
     def files(self) -> int:
         """How many files and folders there are, as far as they are counted."""
-        return max(self.inodes, self.sums[1])
+        volume = 0 if self.volume is None else self.volume.inodes
+        return max(self.inodes, self.sums[1]) + volume
+
+    def excess(self, most_mib: int, most: int) -> str | None:
+        """Say what it takes too much of; None: nothing. The bounds may be 0: there is none."""
+        if most_mib and self.mib > most_mib:
+            return f"holds {self.mib} MiB of files; it may have {most_mib} MiB"
+        if most and self.files > most:
+            return f"holds {self.files} files and folders; it may have {most}"
+        if self.volume is not None and self.volume.full:
+            return self.on_a_full_disk()
+        return None
+
+    def on_a_full_disk(self) -> str:
+        """Say what it takes where nobody has more."""
+        return f"holds {self.mib} MiB in {self.files} files, and the disk is full"
 
     def count_nameless(self) -> None:
         """Add the files that have no name any more and are open: they take space all the same."""
@@ -156,7 +211,8 @@ class Tree:
     @property
     def weight(self) -> int:
         """What it takes of the disk, in bytes."""
-        return self.bytes + self.inodes * INODE
+        volume = 0 if self.volume is None else self.volume.weight
+        return self.bytes + self.inodes * INODE + volume
 
 
 class DiskWatch:
@@ -171,6 +227,7 @@ class DiskWatch:
         self.walking: list[Tree] = []
         self.changed_at: tuple[int, int] | None = None  # what was free when the last walk began
         self.scarce_since: float | None = None
+        self.was_scarce = False  # ever
         self.weight = 0  # as of the last whole walk
         self.measured_at: float | None = None  # the last whole walk's begin
         self.told = os.open("used", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -180,10 +237,19 @@ class DiskWatch:
         """Look at the disk, and count the gang's files if that is due."""
         room = Room(".")
         self.look_at = now + LOOK_S
+        for volume in self.volumes:
+            volume.read()
+        # What is on its way to the disk is taken.
+        pending = sum(volume.pending for volume in self.volumes)
+        room.scarce = room.scarce or (pending > 0 and room.bytes - pending < room.reserve)
+        self.was_scarce = self.was_scarce or room.scarce
         if not room.scarce:
             self.scarce_since = None
         elif self.scarce_since is None:
             self.scarce_since = self.walk_at = now
+        if not any(tree.folders for tree in self.trees):
+            self._measured(now)
+            return
         free = (room.bytes, room.inodes)
         before = self.changed_at or free
         hurry = room.scarce or before[0] - free[0] > HURRY_BYTES
@@ -209,11 +275,22 @@ class DiskWatch:
         else:
             for tree in self.trees:
                 tree.count_nameless()
-            weight = sum(tree.weight for tree in self.trees)
-            self.calm_s = min(CALM_S, self.calm_s * 2) if weight == self.weight else LOOK_S
-            self.weight = weight
+            before = self.weight
+            self._measured(self.begun)
+            self.calm_s = min(CALM_S, self.calm_s * 2) if before == self.weight else LOOK_S
             self.walk_at = now + max(self.calm_s, self.spent * AT_MOST)
-            self.measured_at = self.begun
+
+    @property
+    def volumes(self) -> list[Volume]:
+        """The volumes that the gang has."""
+        return [tree.volume for tree in self.trees if tree.volume is not None]
+
+    def _measured(self, begun: float) -> None:
+        """Tell the others what is known now that all is counted."""
+        weight, first = sum(tree.weight for tree in self.trees), self.measured_at is None
+        self.measured_at = begun
+        if first or weight != self.weight:
+            self.weight = weight
             self._tell(weight)
 
     def _tell(self, weight: int) -> None:

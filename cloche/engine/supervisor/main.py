@@ -21,8 +21,8 @@ import socket
 import sys
 import time
 
-from . import namespaces
-from .disk import DiskWatch, Tree
+from . import mounts, namespaces
+from .disk import DiskWatch, Tree, Volume
 from .process import Process
 
 TYPE_CHECKING = False
@@ -75,6 +75,9 @@ class Supervisor:
         """Start all processes or none; StartError tells why not."""
         self._listen()
         user, userns = self._enter_namespaces()
+        for tree, planned in zip(self.disk.trees, self.plan["processes"], strict=True):
+            if planned["volume"]:
+                tree.volume = Volume(planned["volume"], planned["image"])
         try:
             for planned in self.plan["processes"]:
                 conversation = self.conversations.get(planned["name"])
@@ -150,21 +153,14 @@ class Supervisor:
             self.disk.look(now)
         for process, tree in zip(self.processes, self.disk.trees, strict=True):
             if process.exit_code is None and process.reason is None:
-                most_mib, most = process.plan["disk_mib"], process.plan["files"]
-                if most_mib and tree.mib > most_mib:
-                    process.exceeds(
-                        "DiskFull", f"holds {tree.mib} MiB of files; it may have {most_mib} MiB"
-                    )
-                elif most and tree.files > most:
-                    process.exceeds(
-                        "DiskFull", f"holds {tree.files} files and folders; it may have {most}"
-                    )
+                excess = tree.excess(process.plan["disk_mib"], process.plan["files"])
+                if excess is not None:
+                    process.exceeds("DiskFull", excess)
         greedy = self.disk.greediest(now)
         if greedy is not None:
             process = self.processes[self.disk.trees.index(greedy)]
             if process.exit_code is None and process.reason is None:
-                what = f"holds {greedy.mib} MiB in {greedy.files} files, and the disk is full"
-                process.exceeds("DiskFull", what)
+                process.exceeds("DiskFull", greedy.on_a_full_disk())
                 give_up_reserve()
 
     def _listen(self) -> None:
@@ -265,12 +261,26 @@ class Supervisor:
                 break
             if pid == 0:
                 break
-            for process in self.processes:
+            for process, tree in zip(self.processes, self.disk.trees, strict=False):
                 if process.pid == pid:
                     process.exited(status, time.monotonic())
+                    self._judge(process, tree)
                     failed = failed or process.exit_code != 0
         if failed and self.running:
             self.stop("Stopped")
+
+    def _judge(self, process: Process, tree: Tree) -> None:
+        """Find out, when it has ended, whether its volume was too small for it, or the disk."""
+        if tree.volume is None or process.reason is not None:
+            return
+        with contextlib.suppress(OSError):
+            tree.volume.read()
+        if self.disk.was_scarce and tree.volume.lost():
+            process.tell("DiskFull", tree.on_a_full_disk())
+        elif process.exit_code != 0:
+            excess = tree.excess(process.plan["disk_mib"], process.plan["files"])
+            if excess is not None:
+                process.tell("DiskFull", excess)
 
     def _settle(self, process: Process) -> None:
         """Write the record of a process that ended: its log is complete.
@@ -397,7 +407,8 @@ def detach() -> None:
 def main() -> None:
     """Run as `RUNDIR LOCK_FD REPORT_FD [DOOR_FD… | PROCESS=CONVERSATION_FD… | PROCESS@SOCKET_FD…]`.
 
-    The caller reads REPORT_FD to its end: "ok" when all processes run, else why not.
+    A byte on stdin says that the plan is written. The caller reads REPORT_FD to its end: "ok" when
+    all processes run, else why not.
     """
     if os.fork():
         os._exit(0)
@@ -417,6 +428,8 @@ def main() -> None:
         given.set_inheritable(False)
     for descriptor in (lock, report):
         os.set_inheritable(int(descriptor), False)
+    if not os.read(0, 1):
+        os._exit(0)  # what was to be prepared could not be
     os.chdir(folder)
     detach()
     namespaces.become_subreaper()
@@ -429,6 +442,8 @@ def main() -> None:
         tell(int(report), str(error))
         raise
     tell(int(report), "ok")
+    if plan["sandboxed"] and plan["user"] is not None:
+        mounts.leave(plan["place"])
     supervisor.run()
     for process in supervisor.processes:
         process.kill()

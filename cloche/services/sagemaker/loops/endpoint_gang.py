@@ -98,8 +98,8 @@ def gang_spec(
     }
     own = (
         Mount(folders.library(replica), LIBRARY),
-        Mount(folders.run(replica), RUN, "rw"),
-        Mount(folders.ml(replica), "/opt/ml", "rw"),
+        Mount(folders.run(replica), RUN, "rw", volume=True),
+        Mount(folders.ml(replica), "/opt/ml", "rw", volume=True),
         Mount(folders.model(replica.deployment, variant.name), "/opt/ml/model", "overlay"),
     )
     process = ProcessSpec(

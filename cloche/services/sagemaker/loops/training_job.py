@@ -366,7 +366,7 @@ class TrainingJobs:
         except (AwsError, OSError) as error:
             full = trouble.full(error)
             if full:
-                await self.clear_sandboxes(job)
+                await asyncio.to_thread(self.sagemaker.engine.clear, h.gang_of(job))
             now, since_ms = self.sagemaker.store.clock.now(), job.progress.transitions[-1].start_ms
             waited_s = (to_ms(now) - since_ms) / 1000
             if (full and waited_s < FULL_FOR_S) or not (full or isinstance(error, AwsError)):

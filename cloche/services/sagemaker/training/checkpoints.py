@@ -172,7 +172,8 @@ def folder(place: Place, ml: Path) -> Path:
 
 def mounts(found: Sequence[Place], ml: Path) -> list[Mount]:
     """Return the mounts that folders elsewhere than by default need."""
-    return [Mount(folder(at, ml), at.path, "rw") for at in found if at.path != at.default]
+    elsewhere = [at for at in found if at.path != at.default]
+    return [Mount(folder(at, ml), at.path, "rw", volume=True) for at in elsewhere]
 
 
 def restore(s3: S3, found: Sequence[Place], mls: Sequence[Path]) -> None:

@@ -147,6 +147,7 @@ def first_failed(seen: Mapping[str, Seen]) -> str | None:
         (one.ended.timestamp() if one.ended else 0.0, host)
         for host, one in seen.items()
         if one.state == "lost"
-        or (one.state == "exited" and one.exit_code and one.reason in (None, *EXCEEDED))
+        or (one.state == "exited" and one.exit_code and one.reason is None)
+        or one.reason in EXCEEDED
     ]
     return min(failed)[1] if failed else None

@@ -332,7 +332,7 @@ def process(
         mounts=(
             *layered(base_mounts(environment, config), layer),
             *launchers.mounts(job, config.home),
-            Mount(ground.ml(host), "/opt/ml", "rw"),
+            Mount(ground.ml(host), "/opt/ml", "rw", volume=True),
             *channel_mounts(job, host, ground),
             *checkpoints.mounts(synced(job), ground.ml(host)),
             *((Mount(cache, warm_pools.CACHE, "rw"),) if cache is not None else ()),

@@ -1,0 +1,68 @@
+"""What a run directory tells of its gang: whether it runs, and what is written down."""
+
+import fcntl
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any, cast
+
+from cloche.engine import EngineError
+
+START_WITHIN_S = 90.0
+ANSWER_WITHIN_S = 5.0
+
+
+def held(folder: Path) -> bool:
+    """Tell whether a supervisor (or a launch under way) holds the run directory's lock."""
+    try:
+        lock = os.open(folder / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fcntl.flock(lock, fcntl.LOCK_UN)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(lock)
+    return False
+
+
+def runs(folder: Path) -> bool:
+    """Tell whether a gang is starting or a process of it runs."""
+    if not held(folder):
+        return False
+    state = read_record(folder / "state.json")
+    return state is None or not all(
+        (folder / f"exit-{name}.json").exists() for name in state["processes"]
+    )
+
+
+def await_start(folder: Path) -> bool:
+    """Tell whether the gang was started before; waits where a start is still under way."""
+    until = time.monotonic() + START_WITHIN_S
+    while not (folder / "state.json").exists():
+        if not held(folder):
+            return (folder / "state.json").exists()
+        if time.monotonic() > until:
+            raise EngineError(f"{folder.name}: its supervisor makes no progress")
+        time.sleep(0.005)
+    return True
+
+
+def await_end(folder: Path) -> None:
+    """Return when the supervisor has let go of the run directory of an ended gang."""
+    until = time.monotonic() + ANSWER_WITHIN_S
+    while held(folder):
+        if time.monotonic() > until:
+            raise EngineError(f"{folder.name}: its supervisor does not end")
+        time.sleep(0.002)
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """Return a record of the run directory; None when it is not written."""
+    try:
+        return cast(dict[str, Any], json.loads(path.read_bytes()))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
