@@ -11,6 +11,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -55,6 +56,7 @@ from cloche.engine.usage import children_by_parent, entered, tree_usage
 from cloche.engine.warm import ForkServers
 
 BACKLOG = 128  # connections that wait for a process to accept them
+AT_ONCE = 4  # volumes that are made
 STALE_AFTER_S = 60.0  # folders that are made and removed in a moment were left by a killed server
 
 
@@ -88,7 +90,7 @@ class LocalEngine:
         self.reserve = Reserve(root)
         self.volumes = volumes.Volumes(root) if mounted else None
         self._find_claims()
-        self.machine = machine or self.tried(probe(), root)
+        self.machine = machine or self.tried(probe(), root, self.volumes)
         self.fork_servers = ForkServers(enabled=self.layered)
 
     @property
@@ -290,7 +292,14 @@ class LocalEngine:
 
     def _prepare(self, gang: GangSpec, folder: Path, claim: Claim, doors: list[int]) -> None:
         """Fill the run directory, while the supervisor's interpreter starts."""
-        bounds = self._bounds(gang, folder)
+        if self.volumes is not None and self.machine.user is not None:
+            with ThreadPoolExecutor(AT_ONCE) as pool:
+                making = self.volumes.begin(gang, folder, pool)
+                bounds = self._bounds(gang)
+            for name, made in making.items():
+                bounds[name] = replace(bounds[name], volume=made.result())
+        else:
+            bounds = self._bounds(gang)
         if self.machine.isolation == "full":
             planned = plan(gang, folder, self.machine, self.ports, claim, bounds)
         else:
@@ -300,12 +309,9 @@ class LocalEngine:
             fill_host(gang, process, host_folder(folder, process.name), self.machine)
         (folder / "plan.json").write_text(json.dumps(planned, indent=1))
 
-    def _bounds(self, gang: GangSpec, folder: Path) -> dict[str, Bounds]:
-        """Return what each process may have; make the groups and volumes that hold it to that."""
+    def _bounds(self, gang: GangSpec) -> dict[str, Bounds]:
+        """Return what each process may have, and make the groups that hold it to that."""
         found: dict[str, Bounds] = {}
-        made_volumes: Mapping[str, Volume] = {}
-        if self.volumes is not None and self.machine.user is not None:
-            made_volumes = self.volumes.make_all(gang, folder)
         with self.lock:
             for process in gang.processes:
                 bounds = self.accounts.bounds(process)
@@ -314,7 +320,7 @@ class LocalEngine:
                     with suppress(OSError):  # no more groups are to be had: it is watched
                         made = self.groups.make(gang.name, process.name, bounds, cpus)
                         bounds = replace(bounds, groups=made)
-                found[process.name] = replace(bounds, volume=made_volumes.get(process.name))
+                found[process.name] = bounds
         return found
 
     def _remove_groups(self, folder: Path) -> None:
@@ -327,11 +333,12 @@ class LocalEngine:
                 self.groups.remove_top()
 
     @classmethod
-    def tried(cls, machine: Machine, root: Path) -> Machine:
+    def tried(cls, machine: Machine, root: Path, having: volumes.Volumes | None = None) -> Machine:
         """Return `machine` if a trial run works with it, else one without isolation and why."""
         if machine.isolation != "full":
             return machine
         engine = cls(root, machine=machine)
+        engine.volumes = having
         with tempfile.TemporaryDirectory(prefix=".trial-", dir=root) as name:
             log, source = Path(name) / "log", Path(name) / "input"
             source.mkdir()
@@ -351,6 +358,8 @@ class LocalEngine:
             await_end(engine.folder(gang))
             seen = engine.see(gang) or {}
             engine.forget(gang)
+        if having is not None and having.lack:
+            having.possible = False  # it is not tried each time
         if seen["trial"].exit_code != 0:
             advice = "Scripts can't change their input here: that takes id-mapped mounts (Linux 6)."
             return replace(machine, advice=(advice,))

@@ -24,7 +24,6 @@ LOOP_MAJOR = 7
 AUTOCLEAR, DIRECT_IO = 4, 16  # goes with its mount; nothing is kept in memory twice
 CONFIGURATION = struct.Struct("=II 5Q 4I 64s 64s 32s 2Q 8Q")  # `struct loop_config`
 ATTEMPTS = 64  # others take loop devices, too
-STATE = struct.Struct("<H")
 STATE_AT, IN_ORDER = 1024 + 58, 1  # in an image: whether it was unmounted in order
 CHECK_WITHIN_S, GONE_WITHIN_S = 60.0, 10.0
 MENDED = 1  # e2fsck's answers up to this one: all is well
@@ -120,8 +119,8 @@ def mount_again(image: Path, place: Path) -> None:
             return
     opened = os.open(image, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
-        (state,) = STATE.unpack(os.pread(opened, STATE.size, STATE_AT))
-        if not state & IN_ORDER:
+        state = os.pread(opened, 1, STATE_AT)
+        if not state or not state[0] & IN_ORDER:
             mend(image)
         mount_image(opened, place)
     finally:
@@ -146,8 +145,9 @@ def mend(image: Path) -> None:
 
 def attached(image: Path) -> str | None:
     """Return the loop device that has an image; None when none does."""
+    path = os.path.realpath(image)
     for file in Path("/sys/block").glob("loop*/loop/backing_file"):
         with suppress(OSError):
-            if os.fsdecode(file.read_bytes().rstrip(b"\n")) == str(image):
+            if os.fsdecode(file.read_bytes().rstrip(b"\n")) == path:
                 return f"/dev/{file.parts[3]}"
     return None

@@ -14,8 +14,11 @@ import os
 import shutil
 import stat
 import subprocess
+import tempfile
 from collections.abc import Mapping
+from concurrent.futures import Executor, Future
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 
 from cloche.core import beneath
@@ -58,7 +61,6 @@ class Volumes:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.fresh: dict[int, tuple[int, Contents]] = {}  # MiB -> a fresh image
         self.mkfs = shutil.which("mkfs.ext4", path=SYSTEM_PATH)
         self.lack = ""  # why the last one could not be made
         if os.geteuid() != 0:
@@ -67,14 +69,14 @@ class Volumes:
             self.lack = "there is no mkfs.ext4"
         elif not os.path.exists(CONTROL):
             self.lack = f"there is no {CONTROL}"
-        elif not mounts.are_own():
+        elif mounts.here.machine is None:
             self.lack = "this process has no mounts of its own"
         self.possible = not self.lack
 
-    def make_all(self, gang: GangSpec, run: Path) -> dict[str, Volume]:
-        """Mount a volume for each host for which one can be had."""
+    def begin(self, gang: GangSpec, run: Path, pool: Executor) -> dict[str, Future[Volume | None]]:
+        """Begin to mount a volume for each host; None: none can be had for it."""
         sources = [m.source for process in gang.processes for m in process.mounts]
-        made: dict[str, Volume] = {}
+        begun: dict[str, Future[Volume | None]] = {}
         for process in gang.processes if self.possible else ():
             carried = {
                 f"mount-{number}": m.source
@@ -84,10 +86,9 @@ class Volumes:
                 if m.source.is_dir()
             }
             if process.disk_mib:
-                volume = self.make(run, process.name, process.disk_mib, carried)
-                if volume is not None:
-                    made[process.name] = volume
-        return made
+                arguments = (run, process.name, process.disk_mib, carried)
+                begun[process.name] = pool.submit(self.make, *arguments)
+        return begun
 
     def make(self, run: Path, host: str, mib: int, carried: Mapping[str, Path]) -> Volume | None:
         """Mount a volume of `mib` at a host's folder in the run directory; None: none can be had.
@@ -101,7 +102,7 @@ class Volumes:
             if size < min(mib, LEAST_MIB):
                 return None  # the disk is full, which others say
             place.mkdir()
-            image = write_image(run / volume.image, *self.template(size, run))
+            image = write_image(run / volume.image, *fresh(str(self.mkfs), size))
             try:
                 mount_image(image, place)
             finally:
@@ -130,30 +131,19 @@ class Volumes:
             return mib
         return left // STEP_MIB * STEP_MIB if left >= STEP_MIB else left
 
-    def template(self, mib: int, run: Path) -> tuple[int, Contents]:
-        """Return size and contents of a fresh image; it is made in the run directory."""
-        found = self.fresh.pop(mib, None)
-        if found is None:
-            path = run / ".fresh"
-            try:
-                with path.open("xb") as file:
-                    file.truncate(image_size(mib))
-                self.format(path, mib)
-                found = read_image(path)
-            finally:
-                path.unlink(missing_ok=True)
-        self.fresh[mib] = found  # the last one in order
-        for old in list(self.fresh)[:-TEMPLATES]:
-            self.fresh.pop(old, None)
-        return found
 
-    def format(self, image: Path, mib: int) -> None:
-        """Make the file system in an image."""
+@lru_cache(TEMPLATES)
+def fresh(mkfs: str, mib: int) -> tuple[int, Contents]:
+    """Return size and contents of a fresh image for files of so many MiB."""
+    with tempfile.TemporaryDirectory(prefix="cloche-volume-") as folder:
+        image = Path(folder) / "image"
+        with image.open("xb") as file:
+            file.truncate(image_size(mib))
         inodes = str((mib + MORE) * FILES_PER_MIB)
         layout = ["-b", str(BLOCK), "-I", str(INODE), "-N", inodes, "-m", "0", "-O", FEATURES]
         how = ["-q", "-F", "-E", "lazy_itable_init=1,nodiscard"]
         done = subprocess.run(
-            [str(self.mkfs), *how, *layout, str(image)],
+            [mkfs, *how, *layout, str(image)],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -161,6 +151,7 @@ class Volumes:
         )
         if done.returncode != 0:
             raise OSError(errno.EIO, f"mkfs.ext4: {done.stderr.strip()[-200:]}")
+        return read_image(image)
 
 
 def image_size(mib: int) -> int:
@@ -169,13 +160,14 @@ def image_size(mib: int) -> int:
     net += min(OWN_MIB * MIB, net // 50)
     inodes = (mib + MORE) * FILES_PER_MIB * INODE
     groups = (net + inodes) // (GROUP_MIB * MIB) + 1
-    tables = groups * 2 * BLOCK + 24 * (groups * 64 + BLOCK)  # bitmaps; descriptors, and copies
+    # Bitmaps, and inodes up to a whole block; descriptors, and copies.
+    tables = groups * 3 * BLOCK + 24 * (groups * 64 + BLOCK)
     return -(-(net + inodes + tables) // MIB) * MIB
 
 
 def within(path: str, place: Path, volume: Volume) -> bool:
     """Tell whether a mount is of one host's volume."""
-    return path == str(place) or path in volume.carried.values()
+    return path in [os.path.realpath(each) for each in (str(place), *volume.carried.values())]
 
 
 def copy_tree(source: Path, target: Path) -> None:
@@ -204,11 +196,11 @@ def restore(run: Path, volumes: Mapping[str, Volume]) -> bool:
     for host, volume in volumes.items():
         place = host_folder(run, host)
         try:
-            if str(place) not in there:
+            if os.path.realpath(place) not in there:
                 mount_again(run / volume.image, place)
                 there = mounts.volumes(str(run))
             for name, source in volume.carried.items():
-                if source not in there and os.path.isdir(source):
+                if os.path.realpath(source) not in there and os.path.isdir(source):
                     mount(str(place / name), source, None, MS_BIND)
         except (OSError, subprocess.SubprocessError) as error:
             logger.warning("the volume of %s in %s is lost: %s", host, run.name, error)

@@ -16,6 +16,7 @@ from cloche.engine import EngineError, GangSpec, Mount
 from cloche.engine.local import LocalEngine
 from cloche.engine.probe import probe, reduced
 from cloche.engine.sandbox import Machine
+from cloche.engine.supervisor import mounts
 from cloche.testing.engine_contract import EngineContract
 from cloche.testing.engine_isolation import IsolationContract
 from cloche.testing.engine_lab import Lab, outcomes
@@ -37,8 +38,10 @@ class TestLocalEngine(IsolationContract):
 
     def remove(self, folder: Path) -> None:
         """Volumes are mounted for the server alone: nobody else finds the folder busy."""
-        machine = ["nsenter", "--mount=/proc/1/ns/mnt"] if os.geteuid() == 0 else []
-        subprocess.run([*machine, "rm", "-r", folder], check=True)
+        there = mounts.here.machine
+        machine = [] if there is None else ["nsenter", f"--mount=/proc/self/fd/{there}"]
+        given = () if there is None else (there,)
+        subprocess.run([*machine, "rm", "-r", folder], check=True, pass_fds=given)
 
     @as_root
     def test_users_inside(self, lab: Lab) -> None:

@@ -24,19 +24,26 @@ FIELDS = 5  # of a line in mountinfo: id, above, device, root, place
 libc = ctypes.CDLL(None, use_errno=True)
 
 
+class Namespace:
+    """Whose mounts this process sees."""
+
+    machine: int | None = None  # descriptor of the machine's, once we have our own
+
+
+here = Namespace()
+
+
 def own() -> None:
     """Give this process, before it has threads, mounts of its own, if it may have any."""
-    if sys.platform == "linux" and libc.unshare(CLONE_NEWNS) == 0:
+    if sys.platform != "linux":
+        return
+    machine = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    if libc.unshare(CLONE_NEWNS) == 0:
+        here.machine = machine
         # What is mounted on the machine later is seen here, too.
         libc.mount(None, b"/", None, MS_REC | MS_SLAVE, None)
-
-
-def are_own() -> bool:
-    """Tell whether this process sees other mounts than the machine's first one."""
-    try:
-        return os.readlink("/proc/self/ns/mnt") != os.readlink("/proc/1/ns/mnt")
-    except OSError:
-        return False
+    else:
+        os.close(machine)
 
 
 def volumes(below: str | None = None) -> dict[str, bytes]:
@@ -49,7 +56,7 @@ def volumes(below: str | None = None) -> dict[str, bytes]:
             lines = [line.split(b" ", FIELDS) for line in file]
     except OSError:
         return {}
-    prefix = b"/" if below is None else os.fsencode(below).rstrip(b"/") + b"/"
+    prefix = b"/" if below is None else os.fsencode(os.path.realpath(below)) + b"/"
     looped = [
         (device, root, unescaped(place))
         for _, _, device, root, place, _ in lines

@@ -52,6 +52,7 @@ class FakeEngine:
         self.launched: list[str] = []
         self.stopped: list[str] = []
         self.forgotten: list[str] = []
+        self.cleared: list[str] = []
         self.full: str | None = None
         self.broken: str | None = None
         self.program: Callable[[GangSpec], None] = lambda spec: None
@@ -97,6 +98,9 @@ class FakeEngine:
     def forget(self, gang: str) -> None:
         self.forgotten.append(gang)
         self.states.pop(gang, None)
+
+    def clear(self, gang: str) -> None:
+        self.cleared.append(gang)
 
     def adopt(self) -> tuple[str, ...]:
         return tuple(self.states)
