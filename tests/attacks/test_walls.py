@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import textwrap
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,6 +17,7 @@ import pytest
 
 from cloche.engine import GangSpec, Mount, Seen
 from cloche.engine.local import LocalEngine
+from cloche.engine.loop import attached
 from cloche.engine.probe import probe, reduced
 from cloche.engine.sandbox import system_calls
 from cloche.testing.engine_lab import Lab, unique, wait_until
@@ -467,7 +469,7 @@ WAYS = [pytest.param(True, id="by groups"), pytest.param(False, id="watched")]
 
 @pytest.fixture
 def bounded(tmp_path: Path, grouped: bool) -> Iterator[Lab]:
-    with local_lab(tmp_path, SANDBOXED, grouped=grouped) as lab:
+    with local_lab(tmp_path, SANDBOXED, grouped=grouped, mounted=grouped) as lab:
         assert isinstance(lab.engine, LocalEngine)
         if grouped and lab.engine.groups is None:
             pytest.skip("no control groups may be written here")
@@ -590,7 +592,77 @@ def test_a_full_disk(bounded: Lab, folder: str) -> None:
     assert taken(bounded.folder) < 250 * MIB
 
 
+@pytest.mark.control(NO_BOUND)
+@pytest.mark.parametrize("grouped", [WAYS[0]])
+@pytest.mark.parametrize("folder", ["/tmp", "/var/tmp", "/root", "/opt/ml/model", "/opt/in"])
+def test_a_full_volume(bounded: Lab, folder: str) -> None:
+    """There the kernel refuses what is more, and the disk has lost no more than that."""
+    needs_volumes(bounded)
+    model, given = bounded.folder / "model", bounded.folder / "in"
+    model.mkdir()
+    given.mkdir()
+    mounts = (Mount(model, "/opt/ml/model", "rw", volume=True), Mount(given, "/opt/in", "overlay"))
+    quick = FILL.replace("{folder}", folder).replace("time.sleep(0.01)", "pass")
+    seen = grabs(bounded, quick, *mounts, disk_mib=48)
+    assert (seen.exit_code, seen.reason) in ((0, None), (-9, "DiskFull"))
+    if seen.exit_code == 0:
+        assert bounded.log("h") == ["No space left on device"]
+    assert isinstance(bounded.engine, LocalEngine)
+    run = bounded.engine.folder("gang")
+    assert 40 * MIB < taken(run / "disk-h.img") < 56 * MIB
+
+
+def needs_volumes(lab: Lab) -> None:
+    assert isinstance(lab.engine, LocalEngine) and lab.engine.volumes is not None
+    if not lab.engine.volumes.possible:
+        pytest.skip(lab.engine.volumes.lack)
+
+
+@pytest.mark.control("As the machine's root the same steps open the device (in this test)")
+@pytest.mark.parametrize("grouped", [WAYS[0]])
+def test_the_device_below_a_volume(bounded: Lab, tmp_path: Path) -> None:
+    """A job sees its file system, not the blocks that it lies on."""
+    needs_volumes(bounded)
+    script = """
+        import os, re, stat
+        got = 0
+        for place in ("/tmp", "/root", "/dev", "/opt/ml/model"):
+            for n in range(64):
+                try:
+                    path = f"{place}/loop{n}"
+                    os.mknod(path, 0o666 | stat.S_IFBLK, os.makedev(7, n))
+                    fd = os.open(path, os.O_RDWR)
+                    os.pwrite(fd, b"stolen", 1024 + 120); got += 1
+                except OSError: pass
+        for line in open("/proc/self/mountinfo"):
+            for path in re.findall(r"/\\S+", line):
+                try:
+                    fd = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+                    got += stat.S_ISBLK(os.fstat(fd).st_mode)
+                except OSError: pass
+        print("end", got)
+    """
+    model = bounded.folder / "model"
+    model.mkdir()
+    mount = Mount(model, "/opt/ml/model", "rw", volume=True)
+    assert grabs(bounded, script, mount).exit_code == 0
+    assert bounded.log("h") == ["end 0"]
+    assert isinstance(bounded.engine, LocalEngine)
+    images = [bounded.engine.folder("neighbour") / "disk-n.img"]
+    images.append(bounded.engine.folder("gang") / "disk-h.img")
+    for image in images:  # ext4 keeps a volume's name there
+        with image.open("rb") as file:
+            file.seek(1024 + 120)
+            assert file.read(16) == bytes(16)
+    device = attached(images[0])
+    assert device is not None
+    os.mknod(tmp_path / "device", 0o600 | stat.S_IFBLK, os.stat(device).st_rdev)
+    os.close(os.open(tmp_path / "device", os.O_RDWR))
+
+
 def taken(folder: Path) -> int:
+    if folder.is_file():
+        return folder.stat().st_blocks * 512
     return sum(path.lstat().st_blocks * 512 for path in folder.rglob("*"))
 
 

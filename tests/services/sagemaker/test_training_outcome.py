@@ -182,7 +182,8 @@ async def test_a_disk_that_stays_full_ends_the_job(world: World, error: Exceptio
         for _ in range(5):
             await world.step()
     assert world.job().secondary is S.UPLOADING
-    assert world.engine.forgotten, "what the sandbox left goes first"
+    assert world.engine.cleared, "what the sandbox left goes first"
+    assert not world.engine.forgotten, "with it would go what is to be uploaded"
     world.clock.advance(FULL_FOR_S)
     job = await world.until(S.FAILED)
     assert job.progress.failure == "ClientError: Artifact upload failed:Insufficient disk space"
