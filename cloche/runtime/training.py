@@ -11,6 +11,7 @@ Only `cloche.runtime` lies in the sandbox: standard library only, Python 3.8 and
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -348,7 +349,8 @@ def write_failure(layout: Layout, text: str) -> None:
     """Say why, unless the script itself did."""
     failure = layout.output / "failure"
     if not failure.exists():
-        failure.write_text(text)
+        with contextlib.suppress(OSError):  # the disk may be why
+            failure.write_text(text)
 
 
 def main(argv: Sequence[str]) -> int:

@@ -273,6 +273,8 @@ class Supervisor:
         """Find out, when it has ended, whether its volume was too small for it, or the disk."""
         if tree.volume is None or process.reason is not None:
             return
+        if not process.silent:
+            self._read(process)  # its last words come before ours
         with contextlib.suppress(OSError):
             tree.volume.read()
         if self.disk.was_scarce and tree.volume.lost():
