@@ -18,11 +18,6 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
         yield running
 
 
-def pytest_configure() -> None:
-    """As the server does: its sandboxes' volumes are mounted for nobody else, and go with us."""
-    mounts.own()
-
-
 SOAK = os.environ.get("CLOCHE_SOAK") == "1"
 
 
@@ -35,6 +30,7 @@ def extent() -> Extent:
 @pytest.hookimpl(trylast=True)
 def pytest_configure(config: pytest.Config) -> None:
     suite.watch(config)
+    mounts.own()  # as the server: its sandboxes' volumes are mounted for nobody else
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
