@@ -100,7 +100,7 @@ def test_modules_are_there_in_a_job(trainer: Trainer) -> None:
 def test_others_stay_as_they_are(trainer: Trainer) -> None:
     log = trainer.completed("import importlib.util as u\nprint(u.find_spec('sagemaker_training'))")
     assert log.splitlines()[0].startswith("Cloche runs pytorch: ")
-    assert log.splitlines()[-1] == "None"
+    assert "None" in log.splitlines()
 
 
 def test_an_sdk_3_script_comes_in_a_channel(trainer: Trainer) -> None:
@@ -116,7 +116,7 @@ def test_an_sdk_3_script_comes_in_a_channel(trainer: Trainer) -> None:
         "ContainerArguments": ["/opt/ml/input/data/code/train.py"],
     }
     log = trainer.completed(InputDataConfig=[code], AlgorithmSpecification=entry)
-    assert log.splitlines()[-1] == "here"
+    assert "here" in log.splitlines()
 
 
 @pytest.fixture(scope="module")

@@ -355,10 +355,12 @@ class TrainingJobs:
         """Put model and output to S3; twice does no harm: the same keys, the same bytes.
 
         While the disk is full it is tried again, for a while: what was trained is not given up for
-        a moment's fullness, and does not fill the disk for ever. What the sandboxes have left in
-        their private folders goes first.
+        a moment's fullness. What the sandboxes have left in their private folders goes first.
         """
-        said = await rule_run.run(job, self.sagemaker, await self.logs(job))
+        logs, sync = await self.logs(job), self.put_checkpoints
+        said = await rule_run.run(job, self.sagemaker, logs, sync)
+        if isinstance(said, rule_run.Judging):
+            return await self.wait(job, job.secondary, said.message)
         progress = replace(job.progress, uploaded=True, rules=said)
         try:
             await self.put_checkpoints(job, strict=True)
@@ -469,7 +471,7 @@ class TrainingJobs:
     async def put_checkpoints(self, job: TrainingJob, *, strict: bool) -> None:
         """Put what is left of the checkpoints to S3; the hosts have ended.
 
-        Not strict: a bucket that is gone is no error, for the job has others to tell of.
+        Not strict: a bucket that is gone is no error.
         """
         try:
             await self.checkpoints.finish(h.synced(job), h.mls_of(job, self.sagemaker.config))
@@ -483,6 +485,7 @@ class TrainingJobs:
         """Let go of hosts, doors and folders."""
         gang, sagemaker = h.gang_of(job), self.sagemaker
         await self.clear_sandboxes(job)
+        await rule_run.end(job, sagemaker)
         await asyncio.to_thread(remove_tree, h.ground_of(job, sagemaker.config).folder)
         remembered = self.remembered.pop(gang, None)
         if remembered is not None:
