@@ -183,7 +183,7 @@ def test_rules_are_judged_by_the_tensors(trainer: Trainer, kind: str) -> None:
         for name, more in (
             ("LossNotDecreasing", {"num_steps": "5", "mode": "TRAIN"}),
             ("Overfit", {}),
-            ("Overtraining", {"delta": "0.0001"}),
+            ("Overtraining", {"delta": "0.0001", "patience_validation": "5"}),
             ("PoorWeightInitialization", {}),
             ("VanishingGradient", {}),
         )

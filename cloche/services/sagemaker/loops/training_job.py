@@ -358,10 +358,10 @@ class TrainingJobs:
         a moment's fullness. What the sandboxes have left in their private folders goes first.
         """
         logs, sync = await self.logs(job), self.put_checkpoints
-        said = await rule_run.run(job, self.sagemaker, logs, sync)
-        if isinstance(said, rule_run.Judging):
-            return await self.wait(job, job.secondary, said.message)
-        progress = replace(job.progress, uploaded=True, rules=said)
+        rules = await rule_run.run(job, self.sagemaker, logs, sync)
+        if isinstance(rules, rule_run.Judging):
+            return await self.wait(job, job.secondary, rules.message)
+        progress = replace(job.progress, uploaded=True, rules=rules)
         try:
             await self.put_checkpoints(job, strict=True)
             await artifacts.put(job, h.ground_of(job, self.sagemaker.config), self.sagemaker.s3)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from cloche.core import beneath
 from cloche.core.clock import to_ms
-from cloche.engine import EngineError, GangSpec, Mount, ProcessSpec
+from cloche.engine import EngineError, GangSpec, InsufficientCapacity, Mount, ProcessSpec
 from cloche.engine.folders import remove_tree
 from cloche.environments.background import Failed, wanted
 from cloche.environments.ready import Ready
@@ -80,9 +80,11 @@ async def look(
         await sync(job, strict=False)
         try:
             await asyncio.to_thread(prepare, job, rules, folder, sagemaker)
-            await asyncio.to_thread(engine.launch, gang(job, folder, built, sagemaker))
+            outcome = await asyncio.to_thread(engine.launch, gang(job, folder, built, sagemaker))
         except (EngineError, DownloadError) as error:
             return all_of(rules, f"The tensors can't be read: {error}")
+        if isinstance(outcome, InsufficientCapacity):
+            return Judging("Waiting for capacity to evaluate the Debugger's rules")
         return Judging("Evaluating the Debugger's rules")
     if seen[HOST].state == "running":
         return Judging("Evaluating the Debugger's rules")
