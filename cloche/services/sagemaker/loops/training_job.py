@@ -469,7 +469,7 @@ class TrainingJobs:
         kept.sample = await sampling.sample(job, kept.sample, self.age_s(job), self.sagemaker)
 
     async def put_checkpoints(self, job: TrainingJob, *, strict: bool) -> None:
-        """Put what is left of the checkpoints to S3; not strict: a bucket that is gone is no error."""
+        """Put what is left of the checkpoints to S3; strict: AwsError if its bucket is gone."""
         try:
             await self.checkpoints.finish(h.synced(job), h.mls_of(job, self.sagemaker.config))
         except StorageFull:
