@@ -37,6 +37,7 @@ WITHIN_S = 600.0
 MEMORY_MIB = 2048
 TENSORS, ASKED, RUN = "/opt/ml/tensors", "/opt/ml/rules.json", "/run/cloche"
 VERDICTS = "verdicts.json"
+ENDED = "training_job_end.ts"  # by which smdebug knows that nothing more is to come
 LONGEST = 1 << 20  # bytes of the verdicts; 20 rules are the most
 STATUSES = ("NoIssuesFound", "IssuesFound", "Error")
 NOTHING = (
@@ -140,6 +141,8 @@ def prepare(
             if relative and not relative.endswith("/"):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 link(sagemaker.s3, stored, target)
+        if not (ended := folder / "tensors" / ENDED).exists():  # a script that was killed
+            ended.touch()
     except OSError as error:
         if storage_full(error):
             raise StorageFull from error
