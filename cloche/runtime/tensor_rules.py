@@ -51,7 +51,7 @@ def number(parameters: Parameters, name: str, default: float) -> float:
     except ValueError:
         found = math.nan
     if not math.isfinite(found):
-        raise RuleError(f"The parameter {name} is no number: {parameters[name][:80]!r}")
+        raise RuleError(f"The parameter {name} is not a number: {parameters[name][:80]!r}")
     return found
 
 
@@ -67,7 +67,7 @@ def matching(tensors: Tensors, patterns: Sequence[str]) -> list[str]:
         try:
             found |= dict.fromkeys(tensors.names(regex=pattern))
         except re.error as error:
-            raise RuleError(f"{pattern!r} is no regular expression: {error}") from error
+            raise RuleError(f"{pattern!r} is not a regular expression: {error}") from error
     return list(found)
 
 
@@ -266,7 +266,7 @@ def loss_not_decreasing(tensors: Tensors, parameters: Parameters) -> int | None:
     allowed = number(parameters, "increase_threshold_percent", 5)
     mode = parameters.get("mode", "GLOBAL").upper().removeprefix("MODES.")
     if mode not in (TRAIN, EVAL, "PREDICT", "GLOBAL"):
-        raise RuleError(f"The parameter mode is none: {mode[:80]!r}")
+        raise RuleError(f"The parameter mode must be TRAIN, EVAL, PREDICT or GLOBAL: {mode[:80]!r}")
     found, enough = list[int](), False
     for name in losses(tensors, parameters):
         steps = tensors.steps(name, None if mode == "GLOBAL" else mode)

@@ -83,7 +83,7 @@ def loss(*values: float, name: str = "Testing Loss") -> Measured:
             "Testing Loss: 3 at value 0, 2 at 1",
         ),
         (rule("LossNotDecreasing"), loss(3, 2), "Error", "Testing Loss has 2 values: more than"),
-        (rule("LossNotDecreasing"), loss(1, name="acc"), "Error", "No metric of the job's"),
+        (rule("LossNotDecreasing"), loss(1, name="acc"), "Error", "No losses were saved as"),
         (
             rule("LossNotDecreasing", num_steps="1", tensor_regex="acc"),
             loss(2, 1, name="acc"),
