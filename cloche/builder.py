@@ -40,7 +40,7 @@ from cloche.environments.build import (
     outside,
 )
 from cloche.environments.ready import MANIFEST, folder_of
-from cloche.environments.table import Framework
+from cloche.environments.table import FRAMEWORKS, Framework
 from cloche.gateway.egress import Fenced, Target, Upstream, looked_up, route_of, upstream_of
 from cloche.gateway.proxy import Proxy
 
@@ -76,9 +76,16 @@ def main() -> None:
     signal.signal(signal.SIGTERM, told_to_end)
     with os.fdopen(int(descriptor), "r+") as lock:
         try:
-            run(Framework(name, (), tuple(packages), over=over), Home(Path(path)))
+            run(framework_of(name, over, tuple(packages)), Home(Path(path)))
         finally:
             say_of(lock, {})
+
+
+def framework_of(name: str, over: str, packages: tuple[str, ...]) -> Framework:
+    """Return the line of the platform's table, or one like it that a user added."""
+    given = Framework(name, (), packages, over=over)
+    own = (f for f in FRAMEWORKS if (f.name, f.over, f.packages) == (name, over, packages))
+    return next(own, given)
 
 
 def run(framework: Framework, home: Home) -> None:

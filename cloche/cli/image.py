@@ -133,8 +133,8 @@ def build(name: Name, home: HomeOption = None) -> None:
     out.print(f"Built [bold]{name}[/] in {took}, {size(disk_used(made.prefixes[0]))}:", end=" ")
     out.print(versions(made), markup=False)
     if framework.over:
-        uses = f"{framework.over} scripts that import {framework.imported}"
-        out.print(f"Training jobs use it from now on for {uses}.")
+        uses = f"{framework.over} scripts that import {' or '.join(framework.imported)}"
+        out.print(f"It is used from now on for {uses}.")
     elif not framework.repositories:
         out.print(framework.note)
     else:

@@ -2,10 +2,11 @@
 
 import fcntl
 import os
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 from cloche.core import beneath
 from cloche.core.config import Home
 from cloche.core.home import write_json
-from cloche.environments.ready import MANIFEST, Ready, folder_of, manifest, ready
+from cloche.environments.ready import MANIFEST, TOOLKITS, Ready, folder_of, manifest, ready
 from cloche.environments.table import Framework, base_of, named_here
 
 LAST_LINES = 15  # of what a failed command said
@@ -68,7 +69,11 @@ def fill(
     run([sys.executable, "-I", "-m", "venv", str(folder)], say)
     if under is not None:
         stand_on(under, folder)
-    (outside if named_here(framework) else foreign)(framework.packages, folder, say)
+    if framework.toolkits and named_here(framework):
+        run(install_command(framework.packages, folder), say, compilers())
+        add_toolkits(folder)
+    else:
+        (outside if named_here(framework) else foreign)(framework.packages, folder, say)
     write_json(
         folder / MANIFEST,
         {
@@ -108,7 +113,9 @@ def distributions(folder: Path) -> dict[str, str]:
 def stand_on(under: Ready, folder: Path) -> None:
     """Let a new virtual environment find another's packages, after its own, and its commands."""
     (site,) = folder.glob("lib/python*/site-packages")
-    beneath = [str(path) for path in under.prefixes[0].glob("lib*/python*/site-packages")]
+    environments = under.prefixes[:-1] or under.prefixes  # the last is the interpreter's own
+    found = [prefix.glob("lib*/python*/site-packages") for prefix in environments]
+    beneath = [str(path) for paths in found for path in paths]
     (site / "beneath.pth").write_text("".join(f"{path}\n" for path in dict.fromkeys(beneath)))
     theirs = b"#!%s" % os.fsencode(under.prefixes[0] / "bin/")
     for command in (under.prefixes[0] / "bin").iterdir():
@@ -121,7 +128,27 @@ def stand_on(under: Ready, folder: Path) -> None:
             ours.chmod(0o755)
 
 
-def run(command: Sequence[str], say: Callable[[str], None]) -> list[str]:
+def add_toolkits(folder: Path) -> None:
+    """Copy the toolkits that come with Cloche beside what pip installed."""
+    (site,) = folder.glob("lib/python*/site-packages")
+    for package in sorted(TOOLKITS.iterdir()):
+        if (package / "__init__.py").exists():
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(package, site / package.name, ignore=ignored)
+
+
+def compilers() -> dict[str, str]:
+    """Return the variables of a build where there is no compiler.
+
+    What has no wheel for want of one here is the toolkits' library that changes a host's name,
+    which every host has of its own: it is left out. `true` compiles nothing.
+    """
+    return {} if shutil.which("cc") or "CC" in os.environ else {"CC": "true"}
+
+
+def run(
+    command: Sequence[str], say: Callable[[str], None], variables: Mapping[str, str] | None = None
+) -> list[str]:
     """Run a command and return its lines; BuildError when it fails."""
     lines: list[str] = []
     with subprocess.Popen(
@@ -131,7 +158,7 @@ def run(command: Sequence[str], say: Callable[[str], None]) -> list[str]:
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        env={**os.environ, "PYTHONUNBUFFERED": "1", **(variables or {})},
     ) as child:
         assert child.stdout is not None
         try:

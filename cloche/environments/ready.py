@@ -18,10 +18,12 @@ from typing import Any
 
 from packaging.requirements import Requirement
 
+import cloche.toolkits
 from cloche.core.config import Home
 from cloche.environments.table import Framework, base_of
 
 MANIFEST = "environment.json"
+TOOLKITS = Path(cloche.toolkits.__path__[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +80,19 @@ def folder_of(framework: Framework, home: Home) -> Path:
     base = base_of(framework)
     under = sys.base_prefix if base is None else str(prefix_of(base, home))
     stands_on = [sorted(framework.packages), under, sys.implementation.cache_tag]
+    if framework.toolkits:
+        stands_on.append(toolkits())
     digest = hashlib.sha256(json.dumps(stands_on).encode()).hexdigest()
     return home.environments / f"{framework.name}-{digest[:10]}"
+
+
+@cache
+def toolkits() -> str:
+    """Return a digest of the toolkits that come with Cloche: other ones, another environment."""
+    digest = hashlib.sha256()
+    for path in sorted(TOOLKITS.rglob("*.py")):
+        digest.update(f"{path.relative_to(TOOLKITS)}\0".encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 def prefix_of(framework: Framework, home: Home) -> Path:

@@ -8,11 +8,11 @@ finds the newest.
 
 What AWS's image has too but few scripts use, and what would hold back the others, is an environment
 over another: its packages go before those beneath. It takes the other's place for scripts that
-import the module it is named for.
+import a module of its own.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Handlers = Literal["pytorch", "scikit-learn", "huggingface"]
@@ -38,7 +38,8 @@ class Framework:
     shell: bool = False
     warm: tuple[str, ...] = ()  # modules that take long to import, kept in a fork server
     over: str = ""  # name of the environment that it stands on
-    imported: str = ""  # the module by whose import a script asks for it
+    imported: tuple[str, ...] = ()  # the modules by whose import a script asks for it
+    toolkits: bool = False  # `cloche.toolkits` is installed too
     note: str = ""  # what differs from AWS's image
     # The built-in algorithm that AWS's image is when no script is named; it is not here.
     algorithm: str = ""
@@ -57,7 +58,7 @@ OPEN_MPI = Framework(
     note="For training jobs whose distribution is mpi, beside their image's environment.",
 )
 
-FRAMEWORKS: tuple[Framework, ...] = (
+IMAGES: tuple[Framework, ...] = (
     Framework(
         name="pytorch",
         repositories=(
@@ -118,19 +119,63 @@ FRAMEWORKS: tuple[Framework, ...] = (
         tried="tensorflow 2.21",
         note="Serves with your model_fn and predict_fn; there is no TensorFlow Serving.",
     ),
-    Framework(
-        name="smdebug",
+)
+
+SMDEBUG = Framework(
+    name="smdebug",
+    repositories=(),
+    # Its last release asks for this protobuf, and calls what NumPy 2.3 has no more.
+    packages=("smdebug==1.0.34", "protobuf==3.20.3", "numpy>=1.23,<2.3"),
+    over="pytorch",
+    imported=("smdebug",),
+    tested=True,
+    shell=True,
+    warm=TORCH,
+    note="For training scripts that import smdebug: its hooks collect tensors.",
+)
+# Modules of AWS's images, and flask, with whose Response handlers answer.
+TOOLKIT_MODULES = (
+    "sagemaker_training",
+    "sagemaker_inference",
+    "sagemaker_containers",
+    "sagemaker_algorithm_toolkit",
+    "sagemaker_huggingface_inference_toolkit",
+    "sagemaker_pytorch_serving_container",
+    "sagemaker_sklearn_container",
+    "sagemaker_xgboost_container",
+    "flask",
+    "mms",
+)
+TOOLKITS = ("sagemaker-inference>=1.10", "flask>=3", *SCIENCE)
+
+
+def with_toolkits(base: Framework) -> Framework:
+    """Return the environment that has AWS's toolkits over another."""
+    # From version 5 on it needs a protobuf that smdebug does not take.
+    training = (
+        "sagemaker-training>=4.8,<5" if base.name == SMDEBUG.name else "sagemaker-training>=5"
+    )
+    return replace(
+        base,
+        name=f"{base.name}-toolkits",
         repositories=(),
-        # Its last release asks for this protobuf, and calls what NumPy 2.3 has no more.
-        packages=("smdebug==1.0.34", "protobuf==3.20.3", "numpy>=1.23,<2.3"),
-        over="pytorch",
-        imported="smdebug",
-        tested=True,
-        shell=True,
-        warm=TORCH,
-        note="For training scripts that import smdebug: its hooks collect tensors.",
-    ),
+        packages=(training, *TOOLKITS),
+        enough=(),
+        tested=base.name in ("pytorch", "scikit-learn"),
+        tried="",
+        over=base.name,
+        imported=TOOLKIT_MODULES,
+        toolkits=True,
+        note="For scripts that import modules of AWS's images, such as sagemaker_inference.",
+        algorithm="",
+    )
+
+
+FRAMEWORKS: tuple[Framework, ...] = (
+    *IMAGES,
+    SMDEBUG,
     OPEN_MPI,
+    *(with_toolkits(base) for base in (*IMAGES, SMDEBUG)),
 )
 
 # Images that are SageMaker's built-in algorithms and nothing else, by repository.
@@ -161,9 +206,33 @@ def base_of(framework: Framework) -> Framework | None:
     return next((each for each in FRAMEWORKS if each.name == framework.over), None)
 
 
+def beneath(framework: Framework) -> tuple[Framework, ...]:
+    """Return what an environment stands on, the nearest first."""
+    base = base_of(framework)
+    return () if base is None else (base, *beneath(base))
+
+
 def over(framework: Framework) -> tuple[Framework, ...]:
-    """Return the environments that may stand on one."""
-    return tuple(each for each in FRAMEWORKS if each.over == framework.name)
+    """Return the environments that may stand on one, also on one another."""
+    return tuple(each for each in FRAMEWORKS if framework in beneath(each))
+
+
+def modules_of(framework: Framework) -> frozenset[str]:
+    """Return the modules that an environment has because scripts ask for them."""
+    return frozenset(n for each in (framework, *beneath(framework)) for n in each.imported)
+
+
+def asked_for(base: Framework) -> frozenset[str]:
+    """Return the modules whose import asks for another environment than an image's own."""
+    return frozenset(name for each in over(base) for name in modules_of(each))
+
+
+def fitting(base: Framework, imported: Collection[str]) -> Framework:
+    """Return the environment for an image's script by what it imports: the least that has most."""
+    return min(
+        (base, *over(base)),
+        key=lambda each: (-len(modules_of(each) & set(imported)), len(beneath(each))),
+    )
 
 
 def named_here(framework: Framework) -> bool:

@@ -25,6 +25,7 @@ from pathlib import Path
 from types import FrameType
 
 from cloche.runtime import serving_handlers as handlers
+from cloche.runtime import serving_toolkits as toolkits
 from cloche.runtime.user_trace import summary, user_trace
 
 MAX_HEAD = 65_536  # bytes of a request's first line and headers
@@ -193,6 +194,9 @@ def invoke(model: handlers.Model, work: Work) -> Answer:
     except Exception as failure:
         trace = user_trace(failure)
         print(trace, file=sys.stderr, flush=True)
+        if (asked := toolkits.refusal_of(failure)) is not None:
+            text = f"{asked.message}\n{trace}".encode()
+            return Answer(asked.status, text, "text/plain", phrase=asked.phrase)
         return Answer(500, f"{failure}\n{trace}".encode(), "text/plain")
     return Answer(made.status, made.body, made.content_type, made.headers, made.phrase)
 

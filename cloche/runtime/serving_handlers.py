@@ -24,6 +24,7 @@ from typing import Any
 
 from cloche.runtime import pip_words
 from cloche.runtime import serving_formats as formats
+from cloche.runtime import serving_toolkits as toolkits
 from cloche.runtime.serving_context import Context
 
 HANDLERS = "https://sagemaker.readthedocs.io/en/stable/"
@@ -137,13 +138,21 @@ class Model:
         if self.transform_fn is not None:
             result = run(self.transform_fn, (self.model, data, content_type, accept), context)
         else:
-            decoded = run(self.input_fn, (data, content_type), context)
+            try:
+                decoded = run(self.input_fn, (data, content_type), context)
+            except toolkits.unsupported() as error:
+                return of_flask(toolkits.refused_type(error, 415), None)
             prediction = run(self.predict_fn, (decoded, self.model), context)
-            result = run(self.output_fn, (prediction, accept), context)
+            try:
+                result = run(self.output_fn, (prediction, accept), context)
+            except toolkits.unsupported() as error:
+                return of_flask(toolkits.refused_type(error, 406), None)
         if isinstance(result, tuple) and len(result) == 2:
             result, response_type = result
         else:
             response_type = None
+        if (response := toolkits.response_of(result)) is not None:
+            return of_flask(response, response_type)
         return answered(context, as_bytes(result), response_type, accept)
 
 
@@ -157,6 +166,13 @@ def answered(context: Context, body: bytes, named: str | None, accept: str) -> A
         elif name.lower() not in OWN_HEADERS:
             headers.append((str(name), str(value)))
     return Answered(body, response_type or accept, status, phrase or "", tuple(headers))
+
+
+def of_flask(response: toolkits.Response, named: str | None) -> Answered:
+    """Return a response of flask's as ours; the type named with it holds."""
+    headers = tuple(h for h in response.headers if h[0].lower() not in OWN_HEADERS)
+    kind = named or response.content_type or formats.JSON
+    return Answered(response.body, kind, response.status, "", headers)
 
 
 def load(settings: Settings) -> Model:

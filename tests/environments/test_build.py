@@ -56,7 +56,7 @@ def test_over_another(tmp_path: Path, wheels: Path, monkeypatch: pytest.MonkeyPa
     write_wheel(wheels, "clocheother", "1.0", "import clochetiny\nSEES = clochetiny.ANSWER\n")
     home = Home(tmp_path / "home")
     base = Framework("base", ("app",), ("clochetiny==1.2", "clocheother"))
-    upper = Framework("upper", (), ("clochetiny==1.1",), over="base", imported="clochetiny")
+    upper = Framework("upper", (), ("clochetiny==1.1",), over="base", imported=("clochetiny",))
     monkeypatch.setattr(table, "FRAMEWORKS", (base, upper))
     beneath = build(base, home, lambda _line: None, outside)
     command = beneath.prefixes[0] / "bin/answer"
@@ -77,7 +77,7 @@ def test_what_it_stands_on_is_built_first(
 ) -> None:
     write_wheel(wheels, "clochetiny", "1.1", "ANSWER = 41\n")
     base = Framework("base", ("app",), ("clochetiny==1.2",))
-    upper = Framework("upper", (), ("clochetiny==1.1",), over="base", imported="clochetiny")
+    upper = Framework("upper", (), ("clochetiny==1.1",), over="base", imported=("clochetiny",))
     monkeypatch.setattr(table, "FRAMEWORKS", (base, upper))
     home = Home(tmp_path / "home")
     build(upper, home, lambda _line: None, outside)

@@ -9,7 +9,16 @@ import pytest
 from cloche.core.config import Home
 from cloche.environments import added
 from cloche.environments.added import IMAGE, TableError, add, frameworks, named, standing_for
-from cloche.environments.table import FRAMEWORKS, Framework, base_of, named_here, over
+from cloche.environments.table import (
+    FRAMEWORKS,
+    Framework,
+    asked_for,
+    base_of,
+    fitting,
+    modules_of,
+    named_here,
+    over,
+)
 
 
 @pytest.fixture
@@ -23,7 +32,8 @@ def test_table_is_sound() -> None:
     assert all(added.REPOSITORY.fullmatch(r) for r in repositories)
     assert all(added.PACKAGE.fullmatch(p) for f in FRAMEWORKS for p in f.packages)
     assert all(added.NAME.fullmatch(framework.name) for framework in FRAMEWORKS)
-    tested = ["pytorch", "scikit-learn", "smdebug"]
+    toolkits = ["pytorch-toolkits", "scikit-learn-toolkits"]
+    tested = ["pytorch", "scikit-learn", "smdebug", "openmpi", *toolkits]
     assert [f.name for f in FRAMEWORKS if f.tested] == tested
 
 
@@ -37,14 +47,46 @@ def test_what_users_add_is_not_trusted(home: Home) -> None:
 
 
 def test_environments_over_others() -> None:
-    """What stands on another has no images of its own, and a module that asks for it."""
+    """What stands on another has no images of its own, and modules that ask for it."""
     standing = [framework for framework in FRAMEWORKS if framework.over]
-    assert [(f.name, f.imported) for f in standing] == [("smdebug", "smdebug")]
+    assert {f.name: f.over for f in standing} == {
+        "smdebug": "pytorch",
+        "smdebug-toolkits": "smdebug",
+        **{f"{f.name}-toolkits": f.name for f in FRAMEWORKS if f.repositories},
+    }
     for framework in standing:
         base = base_of(framework)
-        assert base is not None and base_of(base) is None
+        assert base is not None and framework.imported
         assert framework in over(base) and not framework.repositories
         assert framework.training_module == base.training_module
+        assert framework.handlers == base.handlers and framework.shell == base.shell
+
+
+@pytest.mark.parametrize(
+    ("base", "imported", "name"),
+    [
+        ("pytorch", set(), "pytorch"),
+        ("pytorch", {"numpy"}, "pytorch"),
+        ("pytorch", {"smdebug"}, "smdebug"),
+        ("pytorch", {"sagemaker_inference", "flask"}, "pytorch-toolkits"),
+        ("pytorch", {"sagemaker_training", "smdebug"}, "smdebug-toolkits"),
+        ("scikit-learn", {"sagemaker_containers"}, "scikit-learn-toolkits"),
+        ("scikit-learn", {"smdebug"}, "scikit-learn"),
+        ("xgboost", {"sagemaker_xgboost_container"}, "xgboost-toolkits"),
+    ],
+)
+def test_the_least_environment_that_has_what_is_imported(
+    base: str, imported: set[str], name: str
+) -> None:
+    framework = next(f for f in FRAMEWORKS if f.name == base)
+    assert fitting(framework, imported).name == name
+    assert imported & asked_for(framework) <= modules_of(fitting(framework, imported))
+
+
+def test_what_users_add_gets_nothing_over_it(home: Home) -> None:
+    """Nobody vouches for what lies beneath."""
+    made = add(home, "mine", ["team/mine"], ["six"], replace=False)
+    assert over(made) == () and fitting(made, {"smdebug", "flask"}) == made
 
 
 CPU = {"instance_type": "ml.m5.large"}
@@ -125,7 +167,7 @@ def test_packages_that_pip_takes(home: Home, package: str) -> None:
     ("name", "repository", "package", "text"),
     [
         ("Mine", "app", "six", "'Mine' is not a valid name: use a-z"),
-        ("../up", "app", "six", "'../up' is no name"),
+        ("../up", "app", "six", "'../up' is not a valid name"),
         ("pytorch", "app", "six", "pytorch comes with Cloche. Choose another name"),
         ("mine", "App", "six", "mine: 'App' is not a repository"),
         ("mine", "registry:5000/app", "six", "is not a repository"),
@@ -167,7 +209,7 @@ def test_a_file_edited_wrongly_is_named(home: Home, content: str, text: str) -> 
     with pytest.raises(TableError) as error:
         standing_for("pytorch-training", home)
     assert str(home.environments_table) in str(error.value) and text in str(error.value)
-    assert "Mend it by hand" in str(error.value)
+    assert "Fix it by hand" in str(error.value)
     assert home.environments_table.read_text() == content
 
 

@@ -87,10 +87,7 @@ def look_through(archive: Path, modules: Collection[str] = ()) -> Code:
     """Return the requirements.txt at the root of a sourcedir.tar.gz, and which of the modules a
     script in it imports; what can't be read has neither.
     """
-    lines = {
-        module: re.compile(rb"^[ \t]*(?:import|from)[ \t][^#\n]*\b%s\b" % module.encode(), re.M)
-        for module in modules
-    }
+    lines = imports(modules)
     found, decided, looked_at = Code(None, set()), False, 0
     with suppress(OSError, BadArchive), archive.open("rb", buffering=0) as stream:
         reader = Reader(stream, LOOKED_AT)
@@ -106,6 +103,33 @@ def look_through(archive: Path, modules: Collection[str] = ()) -> Code:
                 found.requirements = content(reader, entry, LONGEST)
             elif name.endswith(b".py") and (text := content(reader, entry, LONGEST_SCRIPT)):
                 found.imported |= {module for module, line in lines.items() if line.search(text)}
+    return found
+
+
+def imports(modules: Collection[str]) -> dict[str, re.Pattern[bytes]]:
+    """Return what finds the import of each module in a script's text."""
+    return {
+        module: re.compile(rb"^[ \t]*(?:import|from)[ \t][^#\n]*\b%s\b" % module.encode(), re.M)
+        for module in modules
+    }
+
+
+def imported_in(folder: Path, modules: Collection[str]) -> set[str]:
+    """Return which of the modules a script beneath a folder imports.
+
+    A user filled it: no link is followed, and what is too much is not looked at.
+    """
+    lines, found, left = imports(modules), set[str](), LOOKED_AT
+    with suppress(OSError), beneath.folder(folder) as root:
+        for entry in beneath.walk(root, beneath.Bounds(entries=ENTRIES)):
+            size = entry.status.st_size
+            if not entry.name.endswith(".py") or not 0 < size <= min(LONGEST_SCRIPT, left):
+                continue
+            left -= size
+            text = beneath.read(folder, entry.path, LONGEST_SCRIPT) or b""
+            found |= {module for module, line in lines.items() if line.search(text)}
+            if len(found) == len(lines):
+                break
     return found
 
 

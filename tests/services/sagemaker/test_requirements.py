@@ -201,3 +201,16 @@ def test_modules_that_a_script_imports(tmp_path: Path, line: str, found: bool) -
 def test_nothing_is_imported_by_what_is_no_archive(tmp_path: Path) -> None:
     (tmp_path / "sourcedir.tar.gz").write_bytes(b"import smdebug\n")
     assert requirements.look_through(tmp_path / "sourcedir.tar.gz", {"smdebug"}).imported == set()
+
+
+@pytest.mark.parametrize(("line", "found"), IMPORTS)
+def test_modules_that_a_folders_scripts_import(tmp_path: Path, line: str, found: bool) -> None:
+    (tmp_path / "code/lib").mkdir(parents=True)
+    (tmp_path / "code/notes.txt").write_text("import smdebug\n")
+    (tmp_path / "code/lib/inference.py").write_text("import os\n" + line)
+    (tmp_path / "elsewhere.py").write_text("import other\n")
+    (tmp_path / "code/link.py").symlink_to(tmp_path / "elsewhere.py")
+    os.mkfifo(tmp_path / "code/fifo.py")
+    modules = {"smdebug", "other"}
+    assert requirements.imported_in(tmp_path / "code", modules) == ({"smdebug"} if found else set())
+    assert requirements.imported_in(tmp_path / "none", modules) == set()

@@ -191,6 +191,49 @@ async def test_looks_are_seconds_apart(world: World) -> None:
         assert len(put) == expected
 
 
+DEBUG = {"DebugHookConfig": {"S3OutputPath": "s3://bucket/debug"}}
+BOARD = {"TensorBoardOutputConfig": {"S3OutputPath": "s3://bucket/board"}}
+
+
+@pytest.mark.parametrize(
+    ("config", "folder", "sent"),
+    [
+        # smdebug's: what is renamed when it is whole is not sent before, nor what names it.
+        (DEBUG, "output/tensors", ["events/0.tfevents"]),
+        (BOARD, "output/tensorboard", ["events/0.tfevents", "index/0.json"]),
+        # A checkpoint may have any name; only AWS's own mark keeps it back.
+        (CONFIG, "checkpoints", ["events/0.tfevents", "index/0.json", "index/1.json.tmp"]),
+    ],
+)
+async def test_only_what_is_complete_is_sent(
+    world: World, config: dict[str, Any], folder: str, sent: list[str]
+) -> None:
+    ml = world.config.home.instances / "g/algo-1/ml"
+    root = ml / folder
+    for name in ("events/0.tfevents", "index/0.json", "index/1.json.tmp", "a.sagemaker-ignore"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("")
+    places, syncs = checkpoints.places(config, "job"), checkpoints.Checkpoints(world.s3)
+    put, start = counted(world), datetime(2021, 1, 1)
+    await syncs.sync(places, [ml], start)
+    (root / "events/1.tfevents").write_text("being written")
+    await syncs.sync(places, [ml], start + timedelta(seconds=2))
+    prefix = places[0].prefix
+    assert [key.removeprefix(prefix) for key in put] == sent
+    (root / "index/1.json.tmp").rename(root / "index/1.json")
+    put.clear()
+    for second in (4, 6):  # it is seen, then seen again
+        await syncs.sync(places, [ml], start + timedelta(seconds=second))
+    found = [key.removeprefix(prefix) for key in put]
+    assert found[0] == "events/1.tfevents" and found[-1] == "index/1.json"
+    (root / "index/2.json.tmp").write_text("")  # the script ended here
+    (root / "last").write_text("")
+    put.clear()
+    await syncs.finish(places, [ml])
+    left = ["index/2.json.tmp", "last"] if config is CONFIG else ["last"]
+    assert [key.removeprefix(prefix) for key in put] == left
+
+
 RESUMES = """
 import os, sys, time
 folder = sys.argv[sys.argv.index('--folder') + 1]

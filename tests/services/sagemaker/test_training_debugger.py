@@ -68,6 +68,48 @@ print(json.dumps([steps, values]))
 """
 
 
+# What the rules look for: a layer that gets no gradient, and validation that is another matter.
+RULED = """
+import sys
+import torch
+import torch.nn as nn
+import smdebug.pytorch as smd
+
+bad = sys.argv[-1] == "bad"
+torch.manual_seed(1)
+net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+if bad:
+    nn.init.zeros_(net[2].weight)
+    net[2].weight.requires_grad = False
+loss = nn.CrossEntropyLoss()
+hook = smd.Hook.create_from_json_file()
+hook.register_hook(net)
+hook.register_loss(loss)
+optimizer = torch.optim.SGD([p for p in net.parameters() if p.requires_grad], 0.2)
+data = torch.randn(64, 4)
+labels = (data[:, 0] > 0).long()
+if bad:
+    labels[:] = 1
+for epoch in range(4):
+    hook.set_mode(smd.modes.TRAIN)
+    for _ in range(10):
+        optimizer.zero_grad()
+        loss(net(data), labels).backward()
+        optimizer.step()
+    hook.set_mode(smd.modes.EVAL)
+    with torch.no_grad():
+        for _ in range(2):
+            loss(net(data), 1 - labels if bad else labels)
+"""
+RULES = (
+    "LossNotDecreasing",
+    "Overfit",
+    "Overtraining",
+    "PoorWeightInitialization",
+    "VanishingGradient",
+)
+
+
 @pytest.fixture(scope="module")
 def trainer(platform: Platform) -> Trainer:
     return Trainer(platform)
@@ -118,6 +160,61 @@ def test_hook_collects_tensors_to_s3(
     assert steps["Sequential_0.weight"] == [0, 10]
     losses = [line.split()[1] for line in trainer.log(name).splitlines() if line.startswith("loss")]
     assert values == pytest.approx([float(value) for value in losses])
+
+
+@pytest.mark.usefixtures("described")
+@pytest.mark.parametrize("kind", ["good", "bad"])
+def test_rules_are_judged_by_the_tensors(trainer: Trainer, kind: str) -> None:
+    """As SDK 2.x sends them; what one job has, the other has not."""
+    every = {"CollectionParameters": {"save_interval": "2"}}
+    hook = {
+        "S3OutputPath": f"s3://{BUCKET}/ruled",
+        "CollectionConfigurations": [
+            {"CollectionName": "losses", "CollectionParameters": {"save_interval": "1"}},
+            {"CollectionName": "gradients", **every},
+        ],
+    }
+    rules = [
+        {
+            "RuleConfigurationName": name,
+            "RuleEvaluatorImage": "503895931360.dkr.ecr.us-east-1.amazonaws.com/rules:latest",
+            "RuleParameters": {"rule_to_invoke": name, **more},
+        }
+        for name, more in (
+            ("LossNotDecreasing", {"num_steps": "5", "mode": "TRAIN"}),
+            ("Overfit", {}),
+            ("Overtraining", {"delta": "0.0001", "patience_validation": "5"}),
+            ("PoorWeightInitialization", {}),
+            ("VanishingGradient", {}),
+        )
+    ]
+    name = trainer.start(
+        RULED,
+        DebugHookConfig=hook,
+        DebugRuleConfigurations=rules,
+        HyperParameters={"kind": f'"{kind}"'},
+    )
+    early = trainer.describe(name)["DebugRuleEvaluationStatuses"]
+    assert {one["RuleEvaluationStatus"] for one in early} == {"InProgress"}
+    job = trainer.ended(name)
+    assert job["TrainingJobStatus"] == "Completed", trainer.log(name)
+    said = {
+        one["RuleConfigurationName"]: (one["RuleEvaluationStatus"], one.get("StatusDetails"))
+        for one in job["DebugRuleEvaluationStatuses"]
+    }
+    if kind == "good":
+        assert said == dict.fromkeys(RULES, ("NoIssuesFound", None))
+        return
+    met = "RuleEvaluationConditionMet: Evaluation of the rule {} at step {} resulted in the "
+    vanished = met.format("VanishingGradient", 0) + "condition being met"
+    assert said["VanishingGradient"] == ("IssuesFound", vanished)
+    overfit = met.format("Overfit", 23) + "condition being met"
+    assert said["Overfit"] == ("IssuesFound", overfit)
+    assert said["PoorWeightInitialization"][0] == "IssuesFound"
+    assert said["Overtraining"][0] == "IssuesFound"
+    assert said["LossNotDecreasing"] == ("NoIssuesFound", None)
+    reports = [key.split("/")[-2] for key in trainer.keys(f"ruled/{name}/rule-output/")]
+    assert reports == sorted(RULES)
 
 
 WATCHED = """

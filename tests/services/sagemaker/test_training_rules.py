@@ -83,7 +83,7 @@ def loss(*values: float, name: str = "Testing Loss") -> Measured:
             "Testing Loss: 3 at value 0, 2 at 1",
         ),
         (rule("LossNotDecreasing"), loss(3, 2), "Error", "Testing Loss has 2 values: more than"),
-        (rule("LossNotDecreasing"), loss(1, name="acc"), "Error", "No metric of the job's"),
+        (rule("LossNotDecreasing"), loss(1, name="acc"), "Error", "No losses were saved as"),
         (
             rule("LossNotDecreasing", num_steps="1", tensor_regex="acc"),
             loss(2, 1, name="acc"),
@@ -132,6 +132,7 @@ def test_rules_end_to_end(trainer: Trainer) -> None:
         "DebugRuleConfigurations": [
             rule("LossNotDecreasing", num_steps="1"),
             rule("VanishingGradient"),
+            rule("", "MyOwnRule"),
         ],
         "ProfilerRuleConfigurations": [rule("ProfilerReport", "ProfilerReport-1637800000")],
         "ExperimentConfig": {"ExperimentName": "e", "TrialName": "t"},
@@ -141,18 +142,21 @@ def test_rules_end_to_end(trainer: Trainer) -> None:
     early = trainer.describe(name)
     assert [s["RuleEvaluationStatus"] for s in early["DebugRuleEvaluationStatuses"]] == [
         "InProgress",
+        "InProgress",
         "Error",
     ]
     job = trainer.ended(name)
     assert job["TrainingJobStatus"] == "Completed", trainer.log(name)
     assert {key: job[key] for key in given} == given
     assert job["ProfilingStatus"] == "Enabled"
-    falling, gradient = job["DebugRuleEvaluationStatuses"]
+    falling, gradient, own = job["DebugRuleEvaluationStatuses"]
     assert falling["RuleEvaluationStatus"] == "IssuesFound"
     assert falling["StatusDetails"] == "loss: 2 at value 1, 2.5 at 2"
     assert falling["LastModifiedTime"] <= job["LastModifiedTime"]
     assert gradient["RuleEvaluationStatus"] == "Error"
-    assert gradient["StatusDetails"].startswith("VanishingGradient is not supported by Cloche.")
+    assert gradient["StatusDetails"].startswith("No tensors were saved: the script needs a hook")
+    assert own["RuleEvaluationStatus"] == "Error"
+    assert own["StatusDetails"].startswith("a custom rule is not supported by Cloche.")
     (report,) = job["ProfilerRuleEvaluationStatuses"]
     prefix = f"prof/{name}/rule-output/ProfilerReport-1637800000/profiler-output"
     assert trainer.keys(f"prof/{name}/rule-output/") == [
@@ -167,7 +171,8 @@ def test_rules_end_to_end(trainer: Trainer) -> None:
     assert report["RuleEvaluationStatus"] == content["RuleEvaluationStatus"] != "Error"
     assert "<polyline" in trainer.get(f"{prefix}/profiler-report.html").decode()
     assert trainer.keys(f"debug/{name}/") == [
-        f"debug/{name}/rule-output/LossNotDecreasing/report.json"
+        f"debug/{name}/rule-output/LossNotDecreasing/report.json",
+        f"debug/{name}/rule-output/VanishingGradient/report.json",
     ]
     assert "DebugHookConfig.CollectionConfigurations is not used" in trainer.log(name)
 

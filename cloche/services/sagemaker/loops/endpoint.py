@@ -21,7 +21,7 @@ from cloche.engine import EngineError, InsufficientCapacity, Seen
 from cloche.engine.folders import remove_tree
 from cloche.records.store import Resource
 from cloche.services.sagemaker import told
-from cloche.services.sagemaker.environments import environment_for, say_what_runs
+from cloche.services.sagemaker.environments import say_what_runs
 from cloche.services.sagemaker.holders import holders
 from cloche.services.sagemaker.instance import INSTANCE_TYPES, open_doors
 from cloche.services.sagemaker.loops.endpoint_gang import (
@@ -281,7 +281,10 @@ class EndpointLoop:
         variant, layer = self._variant(state, replica), self.software.layer(replica)
         stream = f"{variant.name}/{replica.id}"
         try:
-            environment = environment_for(variant.image, sagemaker.config.home)
+            model = folders.model(replica.deployment, variant.name)
+            environment = await asyncio.to_thread(
+                self.software.environment, replica.deployment, variant, model
+            )
             log = await sagemaker.logs.open_stream(
                 resource.account, resource.region, log_group(resource.name), stream
             )

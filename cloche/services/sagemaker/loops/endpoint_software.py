@@ -14,11 +14,13 @@ from cloche.core.clock import to_ms
 from cloche.core.errors import AwsError
 from cloche.environments.background import Failed, wanted
 from cloche.environments.ready import Ready
+from cloche.environments.table import Framework, asked_for, fitting, over
 from cloche.records.store import Resource
 from cloche.services.sagemaker import requirements
 from cloche.services.sagemaker.environments import (
+    Environment,
     NotBuilt,
-    environment_for,
+    environment_of,
     framework_of,
     not_built,
 )
@@ -30,6 +32,7 @@ from cloche.services.sagemaker.records_serving import Deployment, Replica, Varia
 if TYPE_CHECKING:
     from cloche.services.sagemaker import SageMaker
 
+TRAINING_ONLY = {"smdebug"}  # AWS's inference images have none
 logger = logging.getLogger("cloche.sagemaker.endpoint")
 
 
@@ -44,6 +47,7 @@ class Software:
         self.since: dict[str, int] = {}  # by deployment id, ms since 1970
         self.told: dict[str, str] = {}  # by deployment id
         self.askers: dict[tuple[str, str], Asker] = {}  # by deployment id and variant
+        self.fitting: dict[tuple[str, str], Framework] = {}  # by the same
 
     async def look(
         self, resource: Resource, deployment: Deployment, models: Models, folders: Folders
@@ -56,7 +60,8 @@ class Software:
                 continue
             model = folders.model(deployment.id, variant.name)
             try:
-                built = await asyncio.to_thread(self.built, variant, since)
+                framework = await asyncio.to_thread(self.framework, deployment.id, variant, model)
+                built = await asyncio.to_thread(self.built, framework, since)
                 if not built or not await self.installed(resource, deployment, variant, model):
                     ready.remove(variant.name)
             except (NotBuilt, AwsError) as error:
@@ -65,10 +70,26 @@ class Software:
                 self.tell(deployment, str(error))
         return replace(models, ready=frozenset(ready), failed=failed)
 
-    def built(self, variant: Variant, since_ms: int) -> bool:
-        """Return whether a variant's environment is there; NotBuilt says why it can't be."""
+    def framework(self, deployment: str, variant: Variant, model: Path) -> Framework:
+        """Return what stands for a variant's image with regard to what its scripts import."""
+        base, key = (
+            framework_of(variant.image, self.sagemaker.config.home),
+            (deployment, variant.name),
+        )
+        if key not in self.fitting:
+            imported = requirements.imported_in(model / "code", asked_for(base) - TRAINING_ONLY)
+            self.fitting[key] = fitting(base, imported)
+        found = self.fitting[key]
+        return found if found in over(base) else base
+
+    def environment(self, deployment: str, variant: Variant, model: Path) -> Environment:
+        """Return what a variant's replicas run in; an AwsError says why nothing can now."""
+        framework = self.framework(deployment, variant, model)
+        return environment_of(framework, variant.image, self.sagemaker.config.home)
+
+    def built(self, framework: Framework, since_ms: int) -> bool:
+        """Return whether an environment is there; NotBuilt says why it can't be."""
         home = self.sagemaker.config.home
-        framework = framework_of(variant.image, home)
         found = wanted(framework, home, since_ms)
         if isinstance(found, Failed):
             raise not_built(framework, found, home)
@@ -80,26 +101,29 @@ class Software:
         """Return whether a variant's requirements are there, or its replicas have to run pip."""
         asker = self.askers.get((deployment.id, variant.name))
         if asker is None:
-            asker = Asker(await asyncio.to_thread(self.requirements, variant, model))
+            found = await asyncio.to_thread(self.requirements, deployment.id, variant, model)
+            asker = Asker(found)
             self.askers[deployment.id, variant.name] = asker
-        found = await asker.look(
+        layer = await asker.look(
             self.sagemaker.layers, resource.account, resource.region, variant.role_arn
         )
-        return not isinstance(found, Installing)
+        return not isinstance(layer, Installing)
 
     def layer(self, replica: Replica) -> Layer | None:
         """Return what holds a replica's requirements, by the last look; None: it runs pip."""
         asker = self.askers.get((replica.deployment, replica.variant))
         return None if asker is None else asker.layer
 
-    def requirements(self, variant: Variant, model: Path) -> requirements.Wanted | None:
+    def requirements(
+        self, deployment: str, variant: Variant, model: Path
+    ) -> requirements.Wanted | None:
         """Return what a model's requirements.txt asks for that a layer may hold.
 
         Without egress there is none: pip would reach nothing, on AWS neither.
         """
         if variant.network_isolation or not self.sagemaker.engine.layered:
             return None
-        environment = environment_for(variant.image, self.sagemaker.config.home)
+        environment = self.environment(deployment, variant, model)
         text = requirements.read(model / "code")
         return requirements.wanted(text, environment, variant.environment, variant.role_arn)
 
@@ -113,8 +137,9 @@ class Software:
         """Drop what is known of a deployment."""
         self.since.pop(deployment, None)
         self.told.pop(deployment, None)
-        for key in [key for key in self.askers if key[0] == deployment]:
-            del self.askers[key]
+        for key in [key for key in (*self.askers, *self.fitting) if key[0] == deployment]:
+            self.askers.pop(key, None)
+            self.fitting.pop(key, None)
 
 
 def launching(deployment: Deployment, variant: Variant) -> bool:

@@ -355,11 +355,13 @@ class TrainingJobs:
         """Put model and output to S3; twice does no harm: the same keys, the same bytes.
 
         While the disk is full it is tried again, for a while: what was trained is not given up for
-        a moment's fullness, and does not fill the disk for ever. What the sandboxes have left in
-        their private folders goes first.
+        a moment's fullness. What the sandboxes have left in their private folders goes first.
         """
-        said = await rule_run.run(job, self.sagemaker, await self.logs(job))
-        progress = replace(job.progress, uploaded=True, rules=said)
+        logs, sync = await self.logs(job), self.put_checkpoints
+        rules = await rule_run.run(job, self.sagemaker, logs, sync)
+        if isinstance(rules, rule_run.Judging):
+            return await self.wait(job, job.secondary, rules.message)
+        progress = replace(job.progress, uploaded=True, rules=rules)
         try:
             await self.put_checkpoints(job, strict=True)
             await artifacts.put(job, h.ground_of(job, self.sagemaker.config), self.sagemaker.s3)
@@ -467,10 +469,7 @@ class TrainingJobs:
         kept.sample = await sampling.sample(job, kept.sample, self.age_s(job), self.sagemaker)
 
     async def put_checkpoints(self, job: TrainingJob, *, strict: bool) -> None:
-        """Put what is left of the checkpoints to S3; the hosts have ended.
-
-        Not strict: a bucket that is gone is no error, for the job has others to tell of.
-        """
+        """Put what is left of the checkpoints to S3; strict: AwsError if its bucket is gone."""
         try:
             await self.checkpoints.finish(h.synced(job), h.mls_of(job, self.sagemaker.config))
         except StorageFull:
@@ -483,6 +482,7 @@ class TrainingJobs:
         """Let go of hosts, doors and folders."""
         gang, sagemaker = h.gang_of(job), self.sagemaker
         await self.clear_sandboxes(job)
+        await rule_run.end(job, sagemaker)
         await asyncio.to_thread(remove_tree, h.ground_of(job, sagemaker.config).folder)
         remembered = self.remembered.pop(gang, None)
         if remembered is not None:

@@ -71,6 +71,12 @@ OURS = (
     "/opt/ml/sagemaker/warmpoolcache",
 )
 
+# AWS's agent leaves these out of checkpoints (sagemaker-xgboost-container, checkpointing.py).
+IGNORED = ".sagemaker-ignore"
+# smdebug renames a file when it is whole (core/access_layer/file.py); its index names event files.
+TEMPORARY = ".tmp"
+INDEX = ("index/", "training_job_end.ts")
+
 State = tuple[int, int]  # a file's size in bytes and time of change in nanoseconds
 
 
@@ -79,6 +85,8 @@ class Place:
     """What is kept in step: `prefix` ends with a slash (or is empty), `path` is the job's.
 
     `name` is that of files outside; `default`: where it lies beneath `/opt/ml` with no mount.
+    Files with these ends to their names are being written, and are never sent; those that begin as
+    in `last` name others, and are sent after them.
     """
 
     bucket: str
@@ -87,6 +95,8 @@ class Place:
     name: str = "checkpoints"
     default: str = DEFAULT_PATH
     restored: bool = True
+    unfinished: tuple[str, ...] = (IGNORED,)
+    last: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +124,16 @@ def output(config: Request, job: str, kind: str, path: str) -> Place:
     """Return where a kind of output goes; `latest_job_…_artifacts_path` of the SDK looks there."""
     bucket, prefix = split_folder(f"{config['S3OutputPath'].rstrip('/')}/{job}")
     inside = local(config, path)
-    return Place(bucket, f"{prefix}{kind}-output/", inside, kind, path, restored=False)
+    return Place(
+        bucket,
+        f"{prefix}{kind}-output/",
+        inside,
+        kind,
+        path,
+        restored=False,
+        unfinished=(IGNORED, TEMPORARY),
+        last=INDEX if kind == "debug" else (),
+    )
 
 
 def configuration(request: Request) -> dict[str, object]:
@@ -307,14 +326,14 @@ class Checkpoints:
                 continue  # it changes so much that no look gets through
             self.looked[at.name, ml] = Look(now, states, time.monotonic() - start)
             if before is not None:
-                still = {name: s for name, s in states.items() if before.states.get(name) == s}
+                still = whole(at, states, before.states)
                 await self.send(at, ml, still, start + SLICE_S)
 
     async def finish(self, found: Sequence[Place], mls: Sequence[Path]) -> None:
         """Send what is left when the hosts have ended; AwsError. Twice does no harm."""
         for at, ml in product(found, mls):
-            states = await asyncio.to_thread(scan_host, at, ml, repair=True)
-            await self.send(at, ml, states or {})
+            states = await asyncio.to_thread(scan_host, at, ml, repair=True) or {}
+            await self.send(at, ml, whole(at, states, states))
 
     def forget(self, mls: Sequence[Path]) -> None:
         """Let go of what is remembered of a job."""
@@ -333,7 +352,7 @@ class Checkpoints:
         staged = ml.parent / f"{at.name}.sent"
         changed = [
             (relative, state)
-            for relative, state in sorted(states.items())
+            for relative, state in sorted(states.items(), key=lambda each: order(at, each[0]))
             if (before := index.known.get(relative)) is None
             or (before.size, before.mtime_ns) != state
         ]
@@ -390,6 +409,25 @@ def scan(root: int, *, repair: bool = False) -> dict[str, State]:
         for entry in beneath.walk(root, BOUNDS, repair=repair)
         if stat.S_ISREG(entry.status.st_mode) and is_key(entry.path)
     }
+
+
+def whole(
+    at: Place, states: Mapping[str, State], before: Mapping[str, State]
+) -> Mapping[str, State]:
+    """Return the files that are complete by two looks at them, and by their names.
+
+    What names other files waits while there is one that it may name and that is not complete.
+    """
+    finished = {name: s for name, s in states.items() if not name.endswith(at.unfinished)}
+    still = {name: state for name, state in finished.items() if before.get(name) == state}
+    if at.last and any(n not in still and not n.startswith(at.last) for n in finished):
+        return {name: state for name, state in still.items() if not name.startswith(at.last)}
+    return still
+
+
+def order(at: Place, name: str) -> tuple[bool, str]:
+    """Return what files are sent in the order of."""
+    return bool(at.last) and name.startswith(at.last), name
 
 
 def is_key(name: str) -> bool:

@@ -12,7 +12,7 @@ from cloche.core.clock import Clock, to_ms
 from cloche.core.config import Config
 from cloche.engine import Engine, GangSpec, Mount, ProcessSpec, Warm
 from cloche.engine.folders import remove_tree
-from cloche.environments.table import Framework, over
+from cloche.environments.table import Framework, asked_for, fitting, modules_of, over
 from cloche.services.sagemaker.environments import (
     Environment,
     environment_of,
@@ -29,7 +29,14 @@ from cloche.services.sagemaker.instance import (
 )
 from cloche.services.sagemaker.layers import INSIDE, Layer, layered
 from cloche.services.sagemaker.records import Request, TrainingJob
-from cloche.services.sagemaker.requirements import NAME, Wanted, look_through, read, wanted
+from cloche.services.sagemaker.requirements import (
+    NAME,
+    Wanted,
+    imported_in,
+    look_through,
+    read,
+    wanted,
+)
 from cloche.services.sagemaker.training import (
     checkpoints,
     launchers,
@@ -55,6 +62,7 @@ if TYPE_CHECKING:
 STOP_GRACE_S = 120.0  # from SIGTERM to SIGKILL (StopTrainingJob)
 NETWORK_INTERFACE = "lo"  # what a gang's hosts reach one another by
 SOURCE = "/opt/cloche/sourcedir.tar.gz"  # where the runner finds the script's archive
+CODE = "code"  # the channel in which SDK 3.x brings the script
 FOLDERS = ("input/config", "input/data", "model", "output/data", "checkpoints", "code")
 
 
@@ -140,18 +148,21 @@ def prepare(job: TrainingJob, s3: S3, config: Config) -> None:
     channels = job.request["InputDataConfig"]
     found = [one for channel in channels for one in fill(job, channel, s3, ground)]
     require_bucket(s3, split_uri(job.request["OutputDataConfig"]["S3OutputPath"])[0])
+    base = base_framework(job, config)
+    modules = asked_for(base)
+    imported = imported_in(ground.channel(CODE, None), modules)  # SDK 3.x has it in a channel
     uri = submit_directory(job)
     if uri.startswith("s3://"):
         stored = s3.find(*split_uri(uri))
         if stored is None:
             raise DownloadError(f"Unable to find the script's archive {uri}")
         found.append(link(s3, stored, ground.source))
-        others = {each.imported: each.name for each in over(base_framework(job, config))}
-        code = look_through(ground.source, others)
-        if code.imported:
-            ground.framework.write_text(others[min(code.imported)])
+        code = look_through(ground.source, modules)
+        imported |= code.imported
         if code.requirements is not None:
             ground.requirements.write_bytes(code.requirements)
+    if imported:
+        ground.framework.write_text(fitting(base, imported).name)
     staged.write(ground.folder, found, s3)
 
 
@@ -277,7 +288,7 @@ def write_heading(
     lines = [] if layer is None else [layer.description]
     environment = environment_for(job, config)
     hooked = (job.request.get("DebugHookConfig") or {}).get("CollectionConfigurations")
-    if hooked and environment.framework.imported != "smdebug":
+    if hooked and "smdebug" not in modules_of(environment.framework):
         lines.append(
             "DebugHookConfig.CollectionConfigurations is not used: tensors are collected for "
             "PyTorch scripts that import smdebug"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from cloche.environments.background import Failed, Files, wanted
 from cloche.environments.ready import Ready, folder_of, ready
-from cloche.environments.table import base_of
+from cloche.environments.table import beneath
 from cloche.services.sagemaker.environments import not_built
 from cloche.services.sagemaker.records import Progress, TrainingJob
 from cloche.services.sagemaker.training import hosts, launchers
@@ -40,12 +40,9 @@ async def awaited(
     """
     last, home = job.progress.transitions[-1], sagemaker.config.home
     framework = hosts.framework(job, sagemaker.config)
-    base = base_of(framework)
-    if base is not None and not ready(base, home):
-        framework = base  # first
-    elif ready(framework, home):
-        missing = (tool for tool in launchers.tools(job) if not ready(tool, home))
-        framework = next(missing, framework)
+    missing = [each for each in (*reversed(beneath(framework)), framework) if not ready(each, home)]
+    missing += [tool for tool in launchers.tools(job) if not ready(tool, home)]
+    framework = missing[0] if missing else framework
     found = await asyncio.to_thread(wanted, framework, home, last.start_ms)
     waited = last.message.startswith(OPENING)
     if isinstance(found, Ready) and not waited:

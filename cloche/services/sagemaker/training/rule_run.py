@@ -5,7 +5,7 @@ the profile that it makes up.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,18 +15,22 @@ from cloche.core.errors import AwsError
 from cloche.records.metrics import Metric
 from cloche.records.store import StorageFull
 from cloche.services.sagemaker.records import ENDED, Request, Rule, TrainingJob, moment
-from cloche.services.sagemaker.training import system_profile
+from cloche.services.sagemaker.training import rule_gang, system_profile
 from cloche.services.sagemaker.training.channels import split_uri
 from cloche.services.sagemaker.training.harvest import BATCH
 from cloche.services.sagemaker.training.hosts import share
+from cloche.services.sagemaker.training.rule_gang import Judging as Judging
 from cloche.services.sagemaker.training.rule_report import files
 from cloche.services.sagemaker.training.rules import (
     KINDS,
+    RULES,
+    TENSOR_RULES,
     Measured,
     Sample,
     Verdict,
     configured,
     folder,
+    invoked,
     judge,
     off,
     supported,
@@ -39,15 +43,20 @@ if TYPE_CHECKING:
 
 FINE_S = 3 * 3600  # CloudWatch keeps single seconds that long
 MOST_VALUES = 100_000  # of a metric, that rules look at
+UNJUDGED = Verdict("Error", "")
 TYPES = {".html": "text/html", ".json": "application/json"}
 
 
 async def run(
-    job: TrainingJob, sagemaker: SageMaker, logs: Mapping[str, Path]
-) -> Mapping[str, Rule]:
+    job: TrainingJob,
+    sagemaker: SageMaker,
+    logs: Mapping[str, Path],
+    sync: Callable[..., Awaitable[None]],
+) -> Mapping[str, Rule] | Judging:
     """Judge a job's rules, put their reports and the profile to S3; return what rules say, by name.
 
-    Twice does no harm: the same keys.
+    Twice does no harm: the same keys. Judging: it has to be asked again. sync: puts what is left of
+    the tensors to S3.
     """
     rules = [
         (kind, rule)
@@ -57,6 +66,10 @@ async def run(
     profiled = system_profile.wanted(job.request)
     if not rules and not profiled:
         return {}
+    by_tensors = wanting_tensors(job)
+    judged = await rule_gang.look(job, by_tensors, sagemaker, sync) if by_tensors else {}
+    if isinstance(judged, Judging):
+        return judged
     hosts = await asyncio.to_thread(
         lambda: {host: samples(job, host, sagemaker) for host in job.hosts}
     )
@@ -67,7 +80,9 @@ async def run(
     measured = Measured(hosts, await patterns.run(metrics, job, sagemaker, logs))
     said: dict[str, Rule] = {}
     for kind, rule in rules:
-        verdict = await patterns.run(judge, rule, measured)
+        verdict = judged.get(key(kind, rule), UNJUDGED)
+        if verdict.status == "Error" and invoked(rule) in RULES:  # by metrics, then
+            verdict = await patterns.run(judge, rule, measured)
         bucket, prefix = split_uri(folder(job, kind, rule))
         try:
             for name, data in files(job, rule, verdict, measured).items():
@@ -83,6 +98,21 @@ async def run(
             at_ms=to_ms(sagemaker.store.clock.now()),
         )
     return said
+
+
+async def end(job: TrainingJob, sagemaker: SageMaker) -> None:
+    """Let go of what judges the job's rules."""
+    if wanting_tensors(job):
+        await asyncio.to_thread(sagemaker.engine.forget, rule_gang.name_of(job))
+
+
+def wanting_tensors(job: TrainingJob) -> Mapping[str, Request]:
+    """Return the rules that are judged by tensors, by name."""
+    return {
+        key(kind, rule): rule
+        for kind, rule in configured(job.request)
+        if invoked(rule) in TENSOR_RULES
+    }
 
 
 def metrics(

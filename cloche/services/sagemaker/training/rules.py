@@ -1,8 +1,8 @@
 """Rules of the Debugger and the profiler: what can be judged from what is measured, is.
 
 Measured are each host's CPU and memory (every 1 to 5 s) and the metrics that the job's own
-definitions find in its log; tensors are not read. A rule that needs more has the status Error
-and says so: NoIssuesFound is only said of what was looked at. Pure.
+definitions find in its log; what tensors say is judged elsewhere (`rule_gang`). A rule that needs
+more has the status Error and says so: NoIssuesFound is only said of what was looked at. Pure.
 """
 
 from __future__ import annotations
@@ -74,19 +74,19 @@ def invoked(rule: Request) -> str:
 
 def supported(rule: Request) -> bool:
     """Return whether Cloche judges this rule."""
-    return invoked(rule) in RULES
+    return invoked(rule) in SUPPORTED
 
 
 def unsupported_rule(rule: Request) -> Verdict:
     """Return the verdict on a rule that is not judged."""
     name = invoked(rule) or "a custom rule"
-    text = f"{name} is not supported by Cloche. These are: {', '.join(sorted(RULES))}."
+    text = f"{name} is not supported by Cloche. These are: {', '.join(SUPPORTED)}."
     return Verdict("Error", text)
 
 
 def judge(rule: Request, measured: Measured) -> Verdict:
     """Return what a rule says about a job that has ended."""
-    if not supported(rule):
+    if invoked(rule) not in RULES:
         return unsupported_rule(rule)
     try:
         verdict = RULES[invoked(rule)](rule["RuleParameters"], measured)
@@ -136,8 +136,8 @@ def loss_not_decreasing(parameters: Mapping[str, str], measured: Measured) -> Ve
     losses = {name: metrics[name] for name, fit in zip(metrics, fits, strict=True) if fit}
     if not losses:
         raise RuleError(
-            f"No metric of the job's MetricDefinitions matches {pattern!r}, and Cloche's "
-            "rules do not read tensors."
+            f"No losses were saved as tensors, and no metric of the job's MetricDefinitions "
+            f"matches {pattern!r}."
         )
     texts, found = list[str](), False
     for name, values in losses.items():
@@ -172,6 +172,18 @@ RULES: Mapping[str, Callable[[Mapping[str, str], Measured], Verdict]] = {
     "LossNotDecreasing": loss_not_decreasing,
     "ProfilerReport": profiler_report,
 }
+
+
+# Judged by what the hooks of smdebug saved (`cloche.runtime.tensor_rules`); LossNotDecreasing by
+# metrics where no tensors are.
+TENSOR_RULES = (
+    "LossNotDecreasing",
+    "Overfit",
+    "Overtraining",
+    "PoorWeightInitialization",
+    "VanishingGradient",
+)
+SUPPORTED = sorted({*RULES, *TENSOR_RULES})
 
 
 def numbers(

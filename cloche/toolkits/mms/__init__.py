@@ -1,0 +1,1 @@
+"""Multi Model Server, as far as handlers use it."""

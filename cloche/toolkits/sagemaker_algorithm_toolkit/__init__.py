@@ -1,0 +1,1 @@
+"""What AWS's XGBoost and scikit-learn images share."""

@@ -1,0 +1,1 @@
+"""Where the toolkit kept its interface."""

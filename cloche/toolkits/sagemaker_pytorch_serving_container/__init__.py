@@ -1,0 +1,1 @@
+"""What AWS's PyTorch images serve with."""

@@ -1,0 +1,1 @@
+"""What AWS's scikit-learn images serve with."""

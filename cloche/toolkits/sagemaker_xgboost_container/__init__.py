@@ -1,0 +1,1 @@
+"""What AWS's XGBoost images have for scripts: readers, checkpoints, training on several hosts."""
