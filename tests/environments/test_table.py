@@ -125,7 +125,7 @@ def test_packages_that_pip_takes(home: Home, package: str) -> None:
     ("name", "repository", "package", "text"),
     [
         ("Mine", "app", "six", "'Mine' is not a valid name: use a-z"),
-        ("../up", "app", "six", "'../up' is no name"),
+        ("../up", "app", "six", "'../up' is not a valid name"),
         ("pytorch", "app", "six", "pytorch comes with Cloche. Choose another name"),
         ("mine", "App", "six", "mine: 'App' is not a repository"),
         ("mine", "registry:5000/app", "six", "is not a repository"),
@@ -167,7 +167,7 @@ def test_a_file_edited_wrongly_is_named(home: Home, content: str, text: str) -> 
     with pytest.raises(TableError) as error:
         standing_for("pytorch-training", home)
     assert str(home.environments_table) in str(error.value) and text in str(error.value)
-    assert "Mend it by hand" in str(error.value)
+    assert "Fix it by hand" in str(error.value)
     assert home.environments_table.read_text() == content
 
 
