@@ -40,21 +40,21 @@ def main() -> None:
         sys.exit(stop.code)
 
 
-def serve(wish: dict[str, Any]) -> None:
+def serve(settings: dict[str, Any]) -> None:
     """Serve until a signal ends it; Stop says why it could not."""
     configure_log()
     open_many_files()
     mounts.own()
-    home = Home(Path(wish["home"]))
-    chosen = {name: wish[name] for name in homes.KEPT if name in wish}
+    home = Home(Path(settings["home"]))
+    chosen = {name: settings[name] for name in homes.KEPT if name in settings}
     for name in homes.LISTS:
         chosen[name] = tuple(chosen.get(name, ()))
-    config = Config(home=home, account=wish["account"], **chosen)
-    root = RootKeys(wish["root_access_key_id"], wish["root_secret_access_key"])
+    config = Config(home=home, account=settings["account"], **chosen)
+    root = RootKeys(settings["root_access_key_id"], settings["root_secret_access_key"])
     platform = Platform(config, root=root)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
-            runner.run(serve_until_told(platform, wish["log"]))
+            runner.run(serve_until_stopped(platform, settings["log"]))
         except homes.HomeError as error:
             raise Stop(str(error)) from None
         except Busy:
@@ -77,12 +77,12 @@ def open_many_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-async def serve_until_told(platform: Platform, log: str | None) -> None:
+async def serve_until_stopped(platform: Platform, log: str | None) -> None:
     """Start, say where, wait for a signal, stop. A second signal does not wait."""
-    told = asyncio.Event()
+    stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in SIGNALS:
-        loop.add_signal_handler(number, told.set)
+        loop.add_signal_handler(number, stop.set)
     await platform.start(log)
     try:
         client = Client.of(platform.config.home)
@@ -92,7 +92,7 @@ async def serve_until_told(platform: Platform, log: str | None) -> None:
             announce(client, platform.engine.isolation)
         else:
             logger.info("Cloche %s serves at %s", version("cloche"), client.server.address)
-        await told.wait()
+        await stop.wait()
     finally:
         for number in SIGNALS:
             loop.remove_signal_handler(number)

@@ -76,15 +76,20 @@ def main() -> None:
     if "pytorch" in extras and importlib.util.find_spec("torch") is None:
         warn_of_size()
     progress = Progress()
-    code = run_pip(extras, progress)
+    progress.thread.start()
+    try:
+        code = run_pip(extras, progress)
+        complaint = "" if code else missing(extras, progress)
+    finally:
+        progress.over.set()
+        progress.thread.join()
     if code != 0:
         lines = LOG.read_text(errors="replace").splitlines()[-FAILURE_LINES:]
         sys.exit("\n".join([*lines, f"pip failed (exit code {code}); all it said is in {LOG}"]))
-    proofs = [name for extra in extras.split(",") for name in PROOFS[extra]]
-    # A venv that cannot import these is not set up, whatever pip said.
-    check = subprocess.run([sys.executable, "-c", f"import cloche, {', '.join(proofs)}"])
-    if check.returncode != 0:
-        sys.exit("Packages are missing in .venv: remove it (make clean) and try again")
+    if complaint:
+        sys.exit(
+            f"{complaint}\nPackages are missing in .venv: remove it (make clean) and try again"
+        )
     print(f"Installed in {progress.elapsed()}; .venv has {folder_gb(VENV):.1f} GB", flush=True)
 
 
@@ -99,32 +104,43 @@ def warn_of_size() -> None:
     )
 
 
+def missing(extras: str, progress: Progress) -> str:
+    """Return why the extras can't be imported; "" when they can.
+
+    A venv that cannot import them is not set up, whatever pip said.
+    """
+    progress.step = "importing the packages for the first time"
+    proofs = [name for extra in extras.split(",") for name in PROOFS[extra]]
+    program = f"import cloche, {', '.join(proofs)}"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    if done.returncode == 0:
+        return ""
+    return done.stderr.strip() or f"`{program}` ended with exit code {done.returncode}"
+
+
 def run_pip(extras: str, progress: Progress) -> int:
     """Run pip and return its exit code; its output goes to the log and the progress."""
     command = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check"]
     command += ["--progress-bar", "off", "--editable", f".[{extras}]"]
-    progress.thread.start()
-    try:
-        with (
-            LOG.open("w") as log,
-            subprocess.Popen(
-                command,
-                cwd=ROOT,
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                errors="replace",
-            ) as pip,
-        ):
-            assert pip.stdout is not None
-            for line in pip.stdout:
-                log.write(line)
-                progress.hear(line)
-        return pip.returncode
-    finally:
-        progress.over.set()
-        progress.thread.join()
+    with (
+        LOG.open("w") as log,
+        subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        ) as pip,
+    ):
+        assert pip.stdout is not None
+        for line in pip.stdout:
+            log.write(line)
+            progress.hear(line)
+    return pip.returncode
 
 
 def folder_gb(folder: Path) -> float:

@@ -62,19 +62,19 @@ class Client:
 
     def status(self) -> dict[str, Any]:
         """Return how the platform is; OSError when it does not answer."""
-        return self._tell("/_cloche/status", "GET")
+        return self._as_owner("/_cloche/status", "GET")
 
     def session(self) -> dict[str, Any]:
         """Return the keys of a new session of the execution role, as containers on AWS get them:
         AccessKeyId, SecretAccessKey, Token, Expiration.
         """
-        return self._tell("/_cloche/session")
+        return self._as_owner("/_cloche/session")
 
     def end_processes(self) -> None:
         """Have every process of user code end; the server is to go down next."""
-        self._tell("/_cloche/end-processes")
+        self._as_owner("/_cloche/end-processes")
 
-    def _tell(self, path: str, method: str = "POST") -> dict[str, Any]:
+    def _as_owner(self, path: str, method: str = "POST") -> dict[str, Any]:
         headers = {"Authorization": f"Bearer {self.credentials().token}"}
         url = self.server.address + path
         request = urllib.request.Request(url, headers=headers, method=method)

@@ -45,10 +45,10 @@ def show(home: HomeOption = None) -> None:
         if framework.over:
             images = [f"(over {framework.over})"]
         how = state(found) if found else unready(framework, place)
-        told = [f"{how}, {tested(framework)}", packages(framework, found)]
+        lines = [f"{how}, {tested(framework)}", packages(framework, found)]
         if framework.note:
-            told.append(f"[dim]{framework.note}[/]")
-        table.add_row(framework.name, "\n".join(images), "\n".join(told))
+            lines.append(f"[dim]{framework.note}[/]")
+        table.add_row(framework.name, "\n".join(images), "\n".join(lines))
         table.add_row()
         taken |= dict.fromkeys(framework.repositories, framework.name)
     out.print(table, soft_wrap=False)

@@ -18,7 +18,7 @@ def status(home: Home) -> None:
     """Print how the platform is."""
     client = Client.of(home)
     try:
-        told = client.status()
+        reported = client.status()
         jobs, endpoints = running_jobs(client), endpoint_states(client)
     except (OSError, ValueError, BotoCoreError, ClientError) as error:
         raise Stop(
@@ -26,31 +26,33 @@ def status(home: Home) -> None:
         ) from None
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold")
-    for name, value in rows(client, told, jobs, endpoints):
+    for name, value in rows(client, reported, jobs, endpoints):
         table.add_row(name, value)
     out.print(table)
 
 
 def rows(
-    client: Client, told: dict[str, Any], jobs: list[str], endpoints: Counter[str]
+    client: Client, reported: dict[str, Any], jobs: list[str], endpoints: Counter[str]
 ) -> list[tuple[str, str]]:
     """Return what to show, line by line."""
-    capacity = told["capacity"]
+    capacity = reported["capacity"]
     up_for = datetime.now(UTC) - homes.started_at(client.server)
     states = ", ".join(f"{number} {state}" for state, number in sorted(endpoints.items()))
-    failure = [("failure", f"{told['failure']}: run cloche down, cloche up; see the server's log")]
+    failure = [
+        ("failure", f"{reported['failure']}: run cloche down, cloche up; see the server's log")
+    ]
     return [
         ("address", f"{client.server.address} (HTTPS proxy: {client.server.proxy})"),
         ("up for", f"{timedelta(seconds=int(up_for.total_seconds()))} (pid {client.server.pid})"),
-        ("account", f"{told['account']} in {told['region']}"),
+        ("account", f"{reported['account']} in {reported['region']}"),
         ("jobs", f"{len(jobs)} running{': ' if jobs else ''}{', '.join(jobs)}"),
         ("endpoints", states or "none"),
         ("capacity", taken(capacity)),
-        *warm(told["fork_servers_mib"]),
-        ("isolation", told["isolation"]),
-        ("home", f"{told['home']} ({size(disk_used(client.home.path))} on disk)"),
+        *warm(reported["fork_servers_mib"]),
+        ("isolation", reported["isolation"]),
+        ("home", f"{reported['home']} ({size(disk_used(client.home.path))} on disk)"),
         *([("log", client.server.log)] if client.server.log else []),
-        *(failure if told["failure"] else []),
+        *(failure if reported["failure"] else []),
     ]
 
 

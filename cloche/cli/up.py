@@ -24,6 +24,8 @@ ENGINES = ("local",)
 ANSWERS_WITHIN_S = 120.0
 LOG_LIMIT = 10 * 2**20
 SERVER = (sys.executable, "-P", "-m", "cloche.server")
+# They are of the user's Python, and would put its packages before the server's own.
+USERS_PYTHON = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV")
 REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-\d")
 LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
 FLAGS = {"allow_egress": "--allow-egress", "host_names": "--host-name"}
@@ -165,7 +167,8 @@ def server_command(asked: Mapping[str, Any], log: str | None) -> tuple[list[str]
     secret can be among them.
     """
     settings = json.dumps({**asked, "log": log})
-    return [*SERVER, asked["home"]], {**os.environ, "CLOCHE_SERVER": settings}
+    kept = {name: value for name, value in os.environ.items() if name not in USERS_PYTHON}
+    return [*SERVER, asked["home"]], kept | {"CLOCHE_SERVER": settings}
 
 
 def start_detached(options: Options, asked: Mapping[str, Any]) -> None:

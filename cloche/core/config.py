@@ -22,7 +22,7 @@ class Home:
 
     @property
     def choices(self) -> Path:
-        """What the last `cloche up` was told, for the next one."""
+        """The options of the last `cloche up`, for the next one."""
         return self.path / "choices.json"
 
     @property
@@ -98,7 +98,7 @@ class Home:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """What `cloche up` was told."""
+    """The options of `cloche up`."""
 
     home: Home
     host: str = "127.0.0.1"

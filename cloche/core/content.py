@@ -26,7 +26,7 @@ def fault(
     """Return what is wrong with a file; None when it is as it was written.
 
     etag: 32 hex digits, or the MD5 of its parts' MD5s with their number. FileNotFoundError.
-    progress: is told of bytes that were read.
+    progress: is called with the number of bytes that were read.
     """
     with open(path, "rb") as file:
         there = os.fstat(file.fileno()).st_size

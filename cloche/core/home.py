@@ -31,7 +31,7 @@ class Settings:
     region: str
 
 
-# What `cloche up` was told and goes by again: fields of Config.
+# The options of `cloche up` that the next one uses again: fields of Config.
 KEPT = ("host", "port", "region", "engine", "allow_egress", "host_names")
 LISTS = ("allow_egress", "host_names")
 
@@ -87,7 +87,7 @@ def write_settings(home: Home, settings: Settings) -> None:
 
 
 def read_choices(home: Home) -> dict[str, Any]:
-    """Return what the last `up` was told, as fields of Config; HomeError when it can't be read."""
+    """Return the options of the last `up`, as fields of Config; HomeError when it can't be read."""
     path = home.choices
     try:
         kept = json.loads(path.read_text())
@@ -115,7 +115,7 @@ def read_choices(home: Home) -> dict[str, Any]:
 
 
 def write_choices(config: Config) -> None:
-    """Keep what `up` was told, for the next one."""
+    """Keep the options of `up`, for the next one."""
     write_json(config.home.choices, {name: getattr(config, name) for name in KEPT})
 
 

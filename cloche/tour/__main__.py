@@ -8,7 +8,8 @@ import sys
 def main() -> int:
     """Tell the story; importing what it needs takes seconds, in which Ctrl-C must work too."""
     # Before the SDK is imported: it tells of its own configuration files while it is.
-    for name in ("sagemaker.config", "sagemaker.image_uris", "botocore"):
+    # `sagemaker` says what the tour says itself, and of telemetry that `cloche run` turns off.
+    for name in ("sagemaker", "sagemaker.config", "sagemaker.image_uris", "botocore"):
         logging.getLogger(name).setLevel(logging.WARNING)
     # A tuner asks the estimator for its model, which it can't have yet, and the SDK warns of that.
     logging.getLogger("sagemaker.estimator").setLevel(logging.ERROR)

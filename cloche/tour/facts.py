@@ -92,7 +92,7 @@ class Tuning:
 
     @property
     def saved_epochs(self) -> int:
-        """How many of them early stopping spared."""
+        """How many of them early stopping saved."""
         return sum(self.epochs - trial.epoch for trial in self.trials if trial.early)
 
     @property
@@ -123,7 +123,7 @@ class Trained:
 
     @property
     def right(self) -> int:
-        """How many pictures its endpoint named rightly."""
+        """How many pictures its endpoint classified correctly."""
         return sum(answer.right for answer in self.answers)
 
     @property

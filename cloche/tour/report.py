@@ -86,8 +86,8 @@ def instances(facts: Facts) -> str:
     else:
         measured = "about as fast"
     return (
-        f"All instances share the CPUs of this one machine: {many.instances} add no computing "
-        f"power, as they would on AWS. Here they were {measured}."
+        f"All instances share the CPUs of this one machine: unlike on AWS, {many.instances} of "
+        f"them have no more computing power than one. Here they were {measured}."
     )
 
 

@@ -163,7 +163,7 @@ class Story:
                 f"The frozen backbone's features are computed by the first trial and shared in "
                 f"s3://{self.bucket}/features/",
             ]
-            if found.early:
+            if found.saved_epochs:
                 step.facts.append(
                     f"Early stopping (Auto) saved {found.saved_epochs} of {found.all_epochs} epochs"
                 )
@@ -189,6 +189,7 @@ class Story:
             estimator.fit(self.inputs, wait=False)
             job: Any = estimator.latest_training_job
             self.job = job.name
+            self.say(f"Training job {self.job} is running")
             description = follow(self.client, self.boto.client("logs"), str(self.job), self.console)
             model = trained(self.s3, description)
             step.facts += [

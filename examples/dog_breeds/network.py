@@ -106,10 +106,12 @@ def resnet50_weights(timeout_s: float = 10) -> dict[str, torch.Tensor]:
 
 def cause(error: Exception) -> str:
     """Return why a download failed; a proxy's 502 and the like mean that it got no connection."""
-    reason = str(getattr(error, "reason", error))
-    if "Tunnel connection failed: 50" in reason:
+    reason = getattr(error, "reason", error)
+    if "Tunnel connection failed: 50" in str(reason):
         return "no connection to the internet through the proxy"
-    return reason
+    if isinstance(reason, socket.gaierror):
+        return f"no connection to the internet ({reason.strerror})"
+    return str(reason)
 
 
 def efficientnet_lite0_weights() -> dict[str, torch.Tensor]:

@@ -179,7 +179,10 @@ ESCAPES: dict[str, tuple[Callable[[Maker], None], str]] = {
         "'l' is a link that points outside the archive",
     ),
     "long_chain": (long_chain, "leads through something that is not a folder"),
-    "long_chain_to_a_hard_link": (long_chain_to_a_hard_link, "through something that is no folder"),
+    "long_chain_to_a_hard_link": (
+        long_chain_to_a_hard_link,
+        "through something that is not a folder",
+    ),
     "up_by_a_link": (up_by_a_link, "'esc' points outside the archive"),
     "hard_link": (hard_link, "No such file or directory"),
     "hard_link_up": (hard_link_up, "'h' points outside the archive"),

@@ -33,7 +33,7 @@ def test_a_leak_ends_with_code_1(cloche: Cloche, tmp_path: Path) -> None:
     ]
     assert done.stderr == (
         f"{root}: 1 error in 4 files. Fix the folder before you train: a test on pictures that "
-        "were trained on tells nothing.\n"
+        "were trained on is worthless.\n"
     )
 
 

@@ -240,6 +240,6 @@ def test_an_open_home_is_closed_and_said(cloche: Cloche) -> None:
     os.chmod(cloche.home, 0o755)
     said = cloche("up").stderr
     assert f"{cloche.home} was open to other users of this machine (mode 0755)" in said
-    assert "Who has read it knows root's key. To change the key: cloche down" in said
+    assert "Whoever read it knows root's key. To change the key: cloche down" in said
     assert cloche.home.stat().st_mode & 0o777 == 0o700
     assert "was open" not in cloche("up").stderr

@@ -189,3 +189,21 @@ def test_every_command_has_help() -> None:
         said = runner.invoke(app, [command, "--help"]).output
         assert "Usage:" in said and "--home" in said
     assert runner.invoke(app, ["--version"]).output.startswith("cloche 0.")
+
+
+CANARY = """
+import os, pathlib
+with open({path!r}, "a") as file:
+    file.write(pathlib.Path("/proc/self/cmdline").read_text().replace("\\0", " ") + "\\n")
+"""
+
+
+def test_packages_of_the_users_python_are_not_the_servers(cloche: Cloche, tmp_path: Path) -> None:
+    """The control is in the same file: the command itself does import what PYTHONPATH has."""
+    seen = tmp_path / "seen"
+    (tmp_path / "sitecustomize.py").write_text(CANARY.format(path=str(seen)))
+    cloche.variables["PYTHONPATH"] = str(tmp_path)
+    cloche.up()
+    lines = seen.read_text().splitlines()
+    assert any(" -m cloche up --detach" in line for line in lines)
+    assert not any("cloche.server" in line for line in lines), lines

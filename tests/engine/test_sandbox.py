@@ -124,7 +124,7 @@ def test_root_finds_everything_in_a_neutral_place() -> None:
         ([host("a", argv=())], "a: argv is empty"),
         ([host("a", Mount(Path("/"), "x"))], "a: the mount target 'x' is relative"),
         ([host("a", Mount(Path("/none"), "/x"))], r"a: /none \(for /x\) is missing"),
-        ([host("a", Mount(Path("/etc/passwd"), "/x", "overlay"))], "/etc/passwd is no folder"),
+        ([host("a", Mount(Path("/etc/passwd"), "/x", "overlay"))], "/etc/passwd is not a folder"),
     ],
 )
 def test_what_is_refused(hosts: list[ProcessSpec], message: str) -> None:

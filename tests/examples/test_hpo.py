@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -138,6 +139,8 @@ def test_a_proxy_without_a_connection_is_not_a_number_of_http(
     cause = importlib.import_module("network").cause
     through_proxy = URLError(OSError("Tunnel connection failed: 502 Bad Gateway"))
     assert cause(through_proxy) == "no connection to the internet through the proxy"
+    unknown = URLError(socket.gaierror(-2, "Name or service not known"))
+    assert cause(unknown) == "no connection to the internet (Name or service not known)"
     assert cause(URLError(OSError("Connection refused"))) == "Connection refused"
     assert cause(RuntimeError("invalid hash value")) == "invalid hash value"
 

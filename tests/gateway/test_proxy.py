@@ -237,7 +237,7 @@ async def test_plain_http_is_forwarded_with_the_proxys_headers_removed(tmp_path:
         ("GET / HTTP/1.1\r\n\r\n", 400, "it takes CONNECT and http:// URLs, not /"),
         ("CONNECT nowhere HTTP/1.1\r\n\r\n", 400, "nowhere has no valid port"),
         ("CONNECT a:99999 HTTP/1.1\r\n\r\n", 400, "has no valid port"),
-        ("rubbish\r\n\r\n", 400, "that was no HTTP request"),
+        ("rubbish\r\n\r\n", 400, "that was not an HTTP request"),
         ("GET / HTTP/1.1\r\nX: " + "y" * 70000, 400, "longer than 65536 bytes"),
         ("CONNECT no-such-host.invalid:443 HTTP/1.1\r\n\r\n", 502, "no-such-host.invalid has no"),
     ],

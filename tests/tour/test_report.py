@@ -103,7 +103,7 @@ def test_several_instances_are_spoken_of_as_measured() -> None:
         one.seconds, many.seconds = seconds, 24.0
         text = render(given)
         assert words in text
-        assert "4 add no computing power" in text
+        assert "unlike on AWS, 4 of them have no more computing power than one" in text
 
 
 def test_ids_of_the_charts_do_not_collide() -> None:

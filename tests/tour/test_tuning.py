@@ -56,7 +56,7 @@ def test_the_table_tells_how_each_trial_stands() -> None:
     assert "stopped early" in rows[2]
     assert "failed" in rows[3]
     assert rows[4].split()[-3:] == ["1.1000", "–", "training"]
-    assert "waits its turn" in rows[5]
+    assert "pending" in rows[5]
     assert [row.split()[0] for row in rows if row.rstrip().endswith("completed best")] == ["2"]
 
 
