@@ -186,7 +186,7 @@ class Signals:
     """Passes SIGTERM and SIGINT on to the process that runs; without one, ends this."""
 
     def __init__(self) -> None:
-        self.child: subprocess.Popen[bytes] | Understudy | None = None
+        self.child: subprocess.Popen[bytes] | Understudy | mpi.Run | None = None
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self.pass_on)
 
@@ -231,10 +231,12 @@ def run(
     finally:
         os.close(writing)
     passing: list[threading.Thread] = [tail]
+    told: subprocess.Popen[bytes] | Understudy | mpi.Run = child
     if ranks is not None and isinstance(child, subprocess.Popen) and child.stdout is not None:
         passing.append(ranks.relay(child.stdout, 1))
+        told = mpi.Run(child, ranks.env)
     if signals is not None:
-        signals.child = child
+        signals.child = told
     status = child.wait()
     for thread in passing:
         thread.join(DRAIN_S)  # a left-over child may write on: let it, we have what we need
@@ -246,6 +248,8 @@ def run(
         by_shell_or_mpi = argv[0] == SH or ranks is not None
         if status < 0 or (by_shell_or_mpi and exit_code - 128 in signal.valid_signals()):
             message = with_signal(message, exit_code - 128, killed_before)
+        elif ranks is not None:
+            message += ranks.where()
         raise ScriptError(kind, command, exit_code, message)
 
 
