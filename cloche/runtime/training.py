@@ -334,6 +334,9 @@ def run_by_mpi(
     shell: bool,
 ) -> None:
     """Have mpirun run the script on all hosts of the launch, if this is the first of them."""
+    if layout.packages is not None and len(env["distribution_hosts"]) > 1:
+        # Its hosts would take commands from everybody on this machine.
+        raise ValueError("The distribution mpi on several instances needs sandboxes.")
     mpi.set_up(env, exported, layout.packages)
     os.environ.update(exported)
     if not env["is_master"]:

@@ -23,7 +23,7 @@ def test_table_is_sound() -> None:
     assert all(added.REPOSITORY.fullmatch(r) for r in repositories)
     assert all(added.PACKAGE.fullmatch(p) for f in FRAMEWORKS for p in f.packages)
     assert all(added.NAME.fullmatch(framework.name) for framework in FRAMEWORKS)
-    tested = ["pytorch", "scikit-learn", "smdebug"]
+    tested = ["pytorch", "scikit-learn", "smdebug", "openmpi"]
     assert [f.name for f in FRAMEWORKS if f.tested] == tested
 
 
