@@ -166,6 +166,11 @@ def over(framework: Framework) -> tuple[Framework, ...]:
     return tuple(each for each in FRAMEWORKS if each.over == framework.name)
 
 
+def is_tool(framework: Framework) -> bool:
+    """Return whether it stands for no image, but is used beside others' environments."""
+    return not (framework.repositories or framework.over)
+
+
 def named_here(framework: Framework) -> bool:
     """Return whether this table names just these packages under this name.
 

@@ -17,6 +17,7 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import threading
 import time
@@ -62,14 +63,20 @@ def set_up(env: Mapping[str, Any], exported: dict[str, str], packages: Path | No
     libraries = [os.environ.get("LD_LIBRARY_PATH", ""), str(prefix / "lib")]
     os.environ["LD_LIBRARY_PATH"] = os.pathsep.join(filter(None, libraries))
     (site,) = prefix.glob("lib/python*/site-packages")
-    if packages is None:  # after all that the job has of its own
-        (own,) = Path(sys.prefix).glob("lib/python*/site-packages")
-        (own / "cloche_mpi.pth").write_text(f"{site}\n")
-    else:
+    if packages is not None or not behind(site):
         exported["PYTHONPATH"] = os.pathsep.join((exported["PYTHONPATH"], str(site)))
     threads = os.environ.get("OMP_NUM_THREADS")
     if threads is not None and threads == os.environ.get("SM_NUM_CPUS"):  # nobody else's wish
         os.environ["OMP_NUM_THREADS"] = str(max(1, int(threads) // per_host(env)))
+
+
+def behind(site: Path) -> bool:
+    """Have this Python find packages after all its own; False: its folder can't be changed."""
+    try:
+        Path(sysconfig.get_path("purelib"), "cloche_mpi.pth").write_text(f"{site}\n")
+    except OSError:
+        return False
+    return True
 
 
 def options(text: str) -> tuple[str, list[str]]:
