@@ -18,7 +18,7 @@ from cloche.core.beneath import disk_used
 from cloche.core.config import Home
 from cloche.environments import added, background
 from cloche.environments.ready import Ready, ready
-from cloche.environments.table import Framework
+from cloche.environments.table import Framework, is_tool
 
 app = typer.Typer(
     cls=Group,
@@ -44,6 +44,8 @@ def show(home: HomeOption = None) -> None:
         images = [r + (f" (now: {taken[r]})" if r in taken else "") for r in framework.repositories]
         if framework.over:
             images = [f"(over {framework.over})"]
+        elif is_tool(framework):
+            images = ["(beside others)"]
         how = state(found) if found else unready(framework, place)
         lines = [f"{how}, {tested(framework)}", packages(framework, found)]
         if framework.note:
@@ -135,7 +137,7 @@ def build(name: Name, home: HomeOption = None) -> None:
     if framework.over:
         uses = f"{framework.over} scripts that import {' or '.join(framework.imported)}"
         out.print(f"It is used from now on for {uses}.")
-    elif not framework.repositories:
+    elif is_tool(framework):
         out.print(framework.note)
     else:
         uses = ", ".join(framework.repositories)

@@ -9,13 +9,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 
 from cloche.core import beneath
 from cloche.core.config import Home
 from cloche.core.home import write_json
 from cloche.environments.ready import MANIFEST, TOOLKITS, Ready, folder_of, manifest, ready
-from cloche.environments.table import Framework, base_of, named_here
+from cloche.environments.table import Framework, base_of, is_tool, named_here
 
 LAST_LINES = 15  # of what a failed command said
 QUIET = ("--disable-pip-version-check", "--no-input", "--progress-bar", "off")
@@ -66,10 +67,16 @@ def fill(
     """Make the virtual environment, install, and say last that it is whole."""
     started = time.monotonic()
     say(f"Making a virtual environment of {sys.version.split()[0]}")
-    run([sys.executable, "-I", "-m", "venv", str(folder)], say)
+    # Nobody installs into a tool, and pip's own installation would take longer than all the rest.
+    bare = is_tool(framework) and find_spec("pip") is not None
+    without = ["--without-pip"] if bare else []
+    run([sys.executable, "-I", "-m", "venv", *without, str(folder)], say)
     if under is not None:
         stand_on(under, folder)
-    if framework.toolkits and named_here(framework):
+    if bare:
+        ours = [sys.executable, "-I", "-m", "pip", "--python", str(folder / "bin/python")]
+        run([*ours, "install", *QUIET, "--", *framework.packages], say)
+    elif framework.toolkits and named_here(framework):
         run(install_command(framework.packages, folder), say, compilers())
         add_toolkits(folder)
     else:

@@ -235,6 +235,11 @@ def fitting(base: Framework, imported: Collection[str]) -> Framework:
     )
 
 
+def is_tool(framework: Framework) -> bool:
+    """Return whether it stands for no image, but is used beside others' environments."""
+    return not (framework.repositories or framework.over)
+
+
 def named_here(framework: Framework) -> bool:
     """Return whether this table names just these packages under this name.
 

@@ -17,6 +17,7 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import threading
 import time
@@ -62,14 +63,20 @@ def set_up(env: Mapping[str, Any], exported: dict[str, str], packages: Path | No
     libraries = [os.environ.get("LD_LIBRARY_PATH", ""), str(prefix / "lib")]
     os.environ["LD_LIBRARY_PATH"] = os.pathsep.join(filter(None, libraries))
     (site,) = prefix.glob("lib/python*/site-packages")
-    if packages is None:  # after all that the job has of its own
-        (own,) = Path(sys.prefix).glob("lib/python*/site-packages")
-        (own / "cloche_mpi.pth").write_text(f"{site}\n")
-    else:
+    if packages is not None or not behind(site):
         exported["PYTHONPATH"] = os.pathsep.join((exported["PYTHONPATH"], str(site)))
     threads = os.environ.get("OMP_NUM_THREADS")
     if threads is not None and threads == os.environ.get("SM_NUM_CPUS"):  # nobody else's wish
         os.environ["OMP_NUM_THREADS"] = str(max(1, int(threads) // per_host(env)))
+
+
+def behind(site: Path) -> bool:
+    """Have this Python find packages after all its own; False: its folder can't be changed."""
+    try:
+        Path(sysconfig.get_path("purelib"), "cloche_mpi.pth").write_text(f"{site}\n")
+    except OSError:
+        return False
+    return True
 
 
 def options(text: str) -> tuple[str, list[str]]:
@@ -147,7 +154,7 @@ def make_agent() -> Path:
 def serve(host: str, code: Path) -> None:
     """Run what the first host asks for until it says that all is done.
 
-    A signal that asks to end is left to the first host, which ends all ranks.
+    A signal that asks to end is left to the first host, which has all ranks asked.
     """
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
@@ -172,6 +179,8 @@ def answer(connection: socket.socket, code: Path, done: threading.Event) -> None
         asked = json.loads(stream.readline() or b"{}")
         if asked.get("done"):
             done.set()
+        if "signal" in asked:
+            signal_ranks(os.getpid(), int(asked["signal"]))
         if "command" not in asked:
             return
         child = subprocess.Popen(
@@ -211,7 +220,51 @@ def send(connection: socket.socket, kind: bytes, data: bytes) -> None:
     connection.sendall(kind + len(data).to_bytes(4, "big") + data)
 
 
+def signal_ranks(root: int, number: int) -> int:
+    """Send a signal to the ranks below a process; return how many there are.
+
+    mpirun itself would take SIGTERM for the wish to kill them at once.
+    """
+    children: dict[int, list[int]] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(folder.name))
+    found, pending = 0, list(children.get(root, ()))
+    while pending:
+        pid = pending.pop()
+        with contextlib.suppress(OSError):
+            if b"\0OMPI_COMM_WORLD_RANK=" in b"\0" + Path(f"/proc/{pid}/environ").read_bytes():
+                os.kill(pid, number)
+                found += 1
+                continue
+        pending += children.get(pid, ())
+    return found
+
+
 # ---------------------------------------------------------------------- the first host
+
+
+class Run:
+    """mpirun under way: a signal goes to the ranks, on all hosts."""
+
+    def __init__(self, child: subprocess.Popen[bytes], env: Mapping[str, Any]) -> None:
+        self.child, self.env = child, env
+
+    def poll(self) -> int | None:
+        """Return the exit status; None while it runs."""
+        return self.child.poll()
+
+    def send_signal(self, number: int) -> None:
+        """Have the ranks asked to end; mpirun, where there are none yet."""
+        threading.Thread(target=self._ask, args=(number,), daemon=True).start()
+
+    def _ask(self, number: int) -> None:
+        for host in others(self.env):
+            with contextlib.suppress(OSError):
+                ask(host, {"signal": number}).close()
+        if not signal_ranks(self.child.pid, number):
+            self.child.send_signal(number)
 
 
 def ask(host: str, what: Mapping[str, Any], within_s: float = 10.0) -> socket.socket:
@@ -274,6 +327,7 @@ class Ranks:
     """
 
     def __init__(self, env: Mapping[str, Any]) -> None:
+        self.env = env
         self.hosts, self.each = env["distribution_hosts"], per_host(env)
         self.lock = threading.Lock()
         self.kept: dict[bytes, bytes] = {}  # rank (b"": mpirun itself) -> the end of its stderr
@@ -288,21 +342,20 @@ class Ranks:
     def pass_on(self, stream: IO[bytes], to: int) -> None:
         """Pass a stream on, line by line, until its end."""
         while line := stream.readline(LONGEST_LINE):
-            data = self.line(line)
+            data = self.line(line, to)
             while data:
                 data = data[os.write(to, data) :]
 
-    def line(self, line: bytes) -> bytes:
-        """Return a line as it is shown; what it tells of a failure is kept."""
+    def line(self, line: bytes, stream: int) -> bytes:
+        """Return a line of mpirun's stream as it is shown; what tells of a failure is kept."""
         found = TAG.match(line)
         rank, text = (b"", line) if found is None else (found[2], line[found.end() :])
-        if found is None or found[3] == b"stderr":
+        if stream == 2:
             self.keep(rank, text)
         if found is None:
             return line
-        place = int(found[2]) // self.each
-        host = self.hosts[place] if place < len(self.hosts) else "unknown"
-        tag = f"[{found[1].decode()},mpirank:{found[2].decode()},{host}]<{found[3].decode()}>:"
+        job, number, name = (part.decode() for part in found.groups())
+        tag = f"[{job},mpirank:{number},{self.host_of(found[2])}]<{name}>:"
         return tag.encode() + text
 
     def keep(self, rank: bytes, text: bytes) -> None:
@@ -312,6 +365,17 @@ class Ranks:
                 self.failed = rank
             if rank in self.kept or len(self.kept) < RANKS_KEPT or rank == self.failed:
                 self.kept[rank] = (self.kept.get(rank, b"") + text)[-RANK_TAIL:]
+
+    def where(self) -> str:
+        """Return which rank failed first, and on which host; empty: none said so."""
+        if not self.failed:
+            return ""
+        return f" (rank {self.failed.decode()}, {self.host_of(self.failed)})"
+
+    def host_of(self, rank: bytes) -> str:
+        """Return a rank's host: they are mapped by slot."""
+        place = int(rank) // self.each
+        return str(self.hosts[place]) if place < len(self.hosts) else "unknown"
 
     def told(self) -> str:
         """Return what tells why it failed: the first rank's traceback, else mpirun's own words."""

@@ -187,7 +187,7 @@ class Signals:
     """Passes SIGTERM and SIGINT on to the process that runs; without one, ends this."""
 
     def __init__(self) -> None:
-        self.child: subprocess.Popen[bytes] | Understudy | None = None
+        self.child: subprocess.Popen[bytes] | Understudy | mpi.Run | None = None
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self.pass_on)
 
@@ -232,10 +232,12 @@ def run(
     finally:
         os.close(writing)
     passing: list[threading.Thread] = [tail]
+    told: subprocess.Popen[bytes] | Understudy | mpi.Run = child
     if ranks is not None and isinstance(child, subprocess.Popen) and child.stdout is not None:
         passing.append(ranks.relay(child.stdout, 1))
+        told = mpi.Run(child, ranks.env)
     if signals is not None:
-        signals.child = child
+        signals.child = told
     status = child.wait()
     for thread in passing:
         thread.join(DRAIN_S)  # a left-over child may write on: let it, we have what we need
@@ -247,6 +249,8 @@ def run(
         by_shell_or_mpi = argv[0] == SH or ranks is not None
         if status < 0 or (by_shell_or_mpi and exit_code - 128 in signal.valid_signals()):
             message = with_signal(message, exit_code - 128, killed_before)
+        elif ranks is not None:
+            message += ranks.where()
         raise ScriptError(kind, command, exit_code, message)
 
 
@@ -331,6 +335,9 @@ def run_by_mpi(
     shell: bool,
 ) -> None:
     """Have mpirun run the script on all hosts of the launch, if this is the first of them."""
+    if layout.packages is not None and len(env["distribution_hosts"]) > 1:
+        # Its hosts would take commands from everybody on this machine.
+        raise ValueError("The distribution mpi on several instances needs sandboxes.")
     mpi.set_up(env, exported, layout.packages)
     os.environ.update(exported)
     if not env["is_master"]:

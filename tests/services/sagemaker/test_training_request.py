@@ -90,7 +90,7 @@ def test_a_vpc_is_refused_by_name(trainer: Trainer) -> None:
 @pytest.mark.parametrize(
     ("name", "distribution"),
     [
-        ("sagemaker_mpi_enabled", "mpi"),
+        ("sagemaker_distributed_dataparallel_enabled", "smdistributed.dataparallel"),
         ("sagemaker_parameter_server_enabled", "parameter_server"),
         ("sagemaker_pytorch_ddp_enabled", "pytorchddp"),
     ],
@@ -101,6 +101,23 @@ def test_launchers_are_refused_with_what_to_do(
     message = refusal(trainer, {f"HyperParameters.{name}": "true"})["Message"]
     assert message.startswith(f"Cloche does not support the distribution {distribution} ({name}).")
     assert "SM_HOSTS" in message and "gloo" in message and "torch_distributed" in message
+    assert 'or Open MPI: distribution={"mpi": {"enabled": True}}.' in message
+
+
+def test_model_parallel_is_refused_though_it_asks_for_mpi(trainer: Trainer) -> None:
+    sent = {"HyperParameters.sagemaker_mpi_enabled": "true"}
+    sent |= {"HyperParameters.mp_parameters": '{"partitions": 2}'}
+    message = refusal(trainer, sent)["Message"]
+    assert message.startswith("Cloche does not support the distribution smdistributed.modelparall")
+
+
+@pytest.mark.parametrize("number", ["0", "two", "-1", "1.5", "[" * 5000])
+def test_processes_that_are_no_number(trainer: Trainer, number: str) -> None:
+    name = "sagemaker_mpi_num_of_processes_per_host"
+    sent = {"HyperParameters.sagemaker_mpi_enabled": "true", f"HyperParameters.{name}": number[:99]}
+    assert refusal(trainer, sent)["Message"] == (
+        f"{name} must be a whole number above 0, not {number[:99]}."
+    )
 
 
 def test_unknown_image_is_named(trainer: Trainer) -> None:

@@ -331,6 +331,7 @@ def process(
     instance = INSTANCE_TYPES[job.group_of(host).instance_type]
     entrypoint: Sequence[str] = algorithm.get("ContainerEntrypoint", ())
     arguments: Sequence[str] = algorithm.get("ContainerArguments", ())
+    cold = bool(entrypoint or launchers.tools(job))  # nothing here starts the script itself
     ground, cache = ground_of(job, config), cache_of(job, host, config)
     archive = (SOURCE,) if ground.source.exists() else ()
     given = (*archive, *(() if layer is None else (INSIDE,)))
@@ -350,7 +351,7 @@ def process(
             *(Mount(ground.source, inside) for inside in archive),
         ),
         log=log,
-        warm=None if entrypoint else Warm(environment.framework.warm, LOAD_TIME),
+        warm=None if cold else Warm(environment.framework.warm, LOAD_TIME),
         cpus=instance.vcpu,
         memory_mib=instance.memory_mib,
         disk_mib=job.request["ResourceConfig"].get("VolumeSizeInGB", 0) * 1024,
