@@ -82,6 +82,7 @@ class Platform:
     async def status(self, request: LocalRequest) -> Response:
         """Answer `/_cloche/status`: what `cloche status` shows beside the account's resources."""
         capacity = await asyncio.to_thread(self.engine.capacity)
+        isolation = await asyncio.to_thread(lambda: self.engine.isolation)  # the trial may go on
         held_mib = await asyncio.to_thread(self.engine.fork_servers.memory_mib)
         content = {
             "version": version("cloche"),
@@ -89,7 +90,7 @@ class Platform:
             "account": self.config.account,
             "region": self.config.region,
             "started": self.started.isoformat(),
-            "isolation": self.engine.isolation,
+            "isolation": isolation,
             "capacity": asdict(capacity),
             "fork_servers_mib": held_mib,
             "failure": None if self.ended is None else repr(self.ended),
@@ -121,6 +122,8 @@ class Platform:
         self._build()
         await self._bootstrap()
         await self._serve(gateway_socket, proxy_socket)
+        # Answers need no sandbox; jobs wait until it is known what isolation there is.
+        await asyncio.wrap_future(self.engine.trial)
         self.reconciling = asyncio.create_task(self.reconciler.run(), name="reconciler")
         self.reconciling.add_done_callback(self._reconciler_ended)
         closing.push_async_callback(self._end_reconciler)
@@ -179,6 +182,7 @@ class Platform:
         self.cloudwatch = cloudwatch.CloudWatch(store)
         self.identity = iam.Identity(store, clock)
         self.engine = LocalEngine(config.home.runs, port=config.port)
+        self.closing.push_async_callback(self._end_trial)
         self.upstream = upstream_of()
         fenced = Fenced(self.upstream, networks(config.allow_egress), config.port)
         self.doors = Doorkeeper(
@@ -262,6 +266,10 @@ class Platform:
         if not task.cancelled() and (error := task.exception()) is not None:
             self.ended = error
             logger.critical("the reconciler ended", exc_info=error)
+
+    async def _end_trial(self) -> None:
+        """Leave nothing at work in the home folder, where the start failed meanwhile."""
+        await asyncio.gather(asyncio.wrap_future(self.engine.trial), return_exceptions=True)
 
     async def _end_reconciler(self) -> None:
         self.reconciling.cancel()

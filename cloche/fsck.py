@@ -13,12 +13,12 @@ from pathlib import Path
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from sqlalchemy.engine import Connection
 
-from cloche.cli.output import Stop, count, err, out, size
 from cloche.core.config import Home
 from cloche.core.content import fault
 from cloche.records import objects as rows
 from cloche.records.database import connect, refuse_newer
 from cloche.records.errors import NewerDatabase, NotADatabase
+from cloche.terminal import Stop, count, err, out, size
 
 MISSING = "its content is missing"
 

@@ -4,6 +4,7 @@ It is a program of its own so that the commands, which only talk HTTP, start qui
 """
 
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -17,14 +18,14 @@ from typing import Any
 import psutil
 import uvloop
 
+from cloche.announce import announce
 from cloche.app import Busy, Platform, PortTaken, RootKeys
-from cloche.cli.announce import announce
-from cloche.cli.client import Client, answers
-from cloche.cli.output import Stop, err
+from cloche.client import Client, answers
 from cloche.core import home as homes
 from cloche.core.config import Config, Home
 from cloche.engine.supervisor import mounts
 from cloche.failures import explained
+from cloche.terminal import Stop, err
 
 logger = logging.getLogger("cloche.server")
 FILES = 65_536
@@ -33,6 +34,8 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 def main() -> None:
     """Serve as the JSON in $CLOCHE_SERVER says; exit code 1 and a reason when that fails."""
+    gc.freeze()  # what is imported stays
+    gc.enable()
     try:
         serve(json.loads(os.environ.pop("CLOCHE_SERVER")))
     except Stop as stop:

@@ -1,95 +1,18 @@
 """How the commands talk to the server: over HTTP, signed, as any client does."""
 
-import json
-import urllib.error
-import urllib.request
-from dataclasses import dataclass
 from typing import Any
 
 import botocore.session
 from botocore.config import Config as BotoConfig
 
-from cloche.cli.output import NOT_UP, Stop
-from cloche.core import home as homes
-from cloche.core.config import Home
+from cloche import client
+from cloche.client import ANSWER_WITHIN_S, Credentials, answers, default_home, home_option
 
-ANSWER_WITHIN_S = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """Root's key pair and the role that users' scripts act as, from the home folder."""
-
-    account: str
-    region: str
-    access_key_id: str
-    secret_access_key: str
-    role_arn: str
-    token: str  # for what is under /_cloche/
+__all__ = ("Client", "Credentials", "answers", "default_home", "home_option")
 
 
-@dataclass(frozen=True, slots=True)
-class Client:
-    """A server that is up."""
-
-    home: Home
-    server: homes.Server
-
-    @classmethod
-    def of(cls, home: Home) -> "Client":
-        """Return the server of a home folder; Stop when none is up."""
-        server = homes.read_server(home)
-        if server is None:
-            raise Stop(
-                f"Cloche is not up (home folder {home.path}). Start it with: "
-                f"cloche up{home_option(home)}",
-                code=NOT_UP,
-            )
-        return cls(home, server)
-
-    def credentials(self) -> Credentials:
-        """Return the keys that the server left for its owner."""
-        try:
-            return Credentials(**json.loads(self.home.credentials.read_text()))
-        except PermissionError:
-            raise Stop(
-                f"{self.home.credentials} can be read only by the user who started Cloche"
-            ) from None
-
-    def get(self, path: str, timeout_s: float = ANSWER_WITHIN_S) -> dict[str, Any]:
-        """Return the JSON at one of the server's own paths; OSError when it does not answer."""
-        return self._ask(urllib.request.Request(self.server.address + path), timeout_s)
-
-    def status(self) -> dict[str, Any]:
-        """Return how the platform is; OSError when it does not answer."""
-        return self._as_owner("/_cloche/status", "GET")
-
-    def session(self) -> dict[str, Any]:
-        """Return the keys of a new session of the execution role, as containers on AWS get them:
-        AccessKeyId, SecretAccessKey, Token, Expiration.
-        """
-        return self._as_owner("/_cloche/session")
-
-    def end_processes(self) -> None:
-        """Have every process of user code end; the server is to go down next."""
-        self._as_owner("/_cloche/end-processes")
-
-    def _as_owner(self, path: str, method: str = "POST") -> dict[str, Any]:
-        headers = {"Authorization": f"Bearer {self.credentials().token}"}
-        url = self.server.address + path
-        request = urllib.request.Request(url, headers=headers, method=method)
-        return self._ask(request, ANSWER_WITHIN_S)
-
-    def _ask(self, request: urllib.request.Request, timeout_s: float) -> dict[str, Any]:
-        # Never through a proxy that the shell may have set: it could be this server's own.
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        try:
-            with opener.open(request, timeout=timeout_s) as answer:
-                content: dict[str, Any] = json.loads(answer.read())
-        except urllib.error.HTTPError as error:
-            said = error.read().decode(errors="replace")
-            raise OSError(f"{error.code} {error.reason}: {said}") from None
-        return content
+class Client(client.Client):
+    """A server that is up, with its AWS APIs."""
 
     def aws(self, service: str) -> Any:
         """Return a botocore client of the server, with root's keys."""
@@ -102,21 +25,3 @@ class Client:
             aws_secret_access_key=keys.secret_access_key,
             config=BotoConfig(proxies={}, read_timeout=ANSWER_WITHIN_S),
         )
-
-
-def answers(client: Client) -> bool:
-    """Return whether the server serves."""
-    try:
-        return bool(client.get("/_cloche/health", timeout_s=5.0)["status"] == "ok")
-    except (OSError, ValueError, KeyError):
-        return False
-
-
-def home_option(home: Home) -> str:
-    """Return ` --home DIR` as commands that we print need it; nothing for the default."""
-    return "" if home.path == default_home().path else f" --home {home.path}"
-
-
-def default_home() -> Home:
-    """Return the home folder that is used when none is named."""
-    return Home(homes.default_path())

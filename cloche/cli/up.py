@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cloche.cli.announce import announce
+from cloche.announce import announce
 from cloche.cli.client import Client, answers, home_option
 from cloche.cli.output import Stop, err, out
 from cloche.core import home as homes
@@ -23,7 +23,7 @@ NONE = "none"  # removes the values of a list option that earlier starts had
 ENGINES = ("local",)
 ANSWERS_WITHIN_S = 120.0
 LOG_LIMIT = 10 * 2**20
-SERVER = (sys.executable, "-P", "-m", "cloche.server")
+SERVER = (sys.executable, "-P", "-m", "cloche.start")
 # They are of the user's Python, and would put its packages before the server's own.
 USERS_PYTHON = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV")
 REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-\d")

@@ -6,13 +6,12 @@ import json
 import os
 import socket
 import subprocess
-import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,12 +49,12 @@ from cloche.engine.runs import (
     runs,
 )
 from cloche.engine.sandbox import Bounds, Claim, Machine, Volume, check, host_folder, plan
+from cloche.engine.sockets import bound, short_path
 from cloche.engine.supervising import Supervising
 from cloche.engine.supervisor.group import Group
 from cloche.engine.usage import children_by_parent, entered, tree_usage
 from cloche.engine.warm import ForkServers
 
-BACKLOG = 128  # connections that wait for a process to accept them
 AT_ONCE = 4  # volumes that are made
 STALE_AFTER_S = 60.0  # folders that are made and removed in a moment were left by a killed server
 
@@ -90,8 +89,13 @@ class LocalEngine:
         self.reserve = Reserve(root)
         self.volumes = volumes.Volumes(root) if mounted else None
         self._find_claims()
-        self.machine = machine or self.tried(probe(), root, self.volumes)
-        self.fork_servers = ForkServers(enabled=self.layered)
+        self.trial = self._try_out(machine)
+        self.fork_servers = ForkServers()
+
+    @property
+    def machine(self) -> Machine:
+        """Return what isolation to use; waits for the trial, and raises what ended it."""
+        return self.trial.result()
 
     @property
     def isolation(self) -> str:
@@ -332,6 +336,18 @@ class LocalEngine:
             with self.lock:
                 self.groups.remove_top()
 
+    def _try_out(self, machine: Machine | None) -> "Future[Machine]":
+        """Probe and try out beside the server's start, unless told what to use."""
+        if machine is not None:
+            known: Future[Machine] = Future()
+            known.set_result(machine)
+            return known
+        beside = ThreadPoolExecutor(1, "trial")
+        try:
+            return beside.submit(lambda: self.tried(probe(), self.root, self.volumes))
+        finally:
+            beside.shutdown(wait=False)
+
     @classmethod
     def tried(cls, machine: Machine, root: Path, having: volumes.Volumes | None = None) -> Machine:
         """Return `machine` if a trial run works with it, else one without isolation and why."""
@@ -428,37 +444,6 @@ class LocalEngine:
                 return socket.recv_fds(connection, 16, 2)[1]
             except (FileNotFoundError, NotADirectoryError, ConnectionError):
                 return []  # there is none, or it was just ending
-
-
-@contextmanager
-def short_path(folder: Path) -> Iterator[str]:
-    """Give a folder a short name: the address of a unix socket has at most 104 bytes."""
-    if sys.platform == "linux":
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            yield f"/proc/self/fd/{descriptor}"
-        finally:
-            os.close(descriptor)
-        return
-    with tempfile.TemporaryDirectory(dir="/tmp") as name:
-        link = Path(name) / "f"
-        link.symlink_to(folder)
-        yield str(link)
-
-
-def bound(path: Path) -> socket.socket:
-    """Return a unix socket that listens at the path; what was there goes."""
-    path.unlink(missing_ok=True)
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        with short_path(path.parent) as folder:
-            listening.bind(f"{folder}/{path.name}")
-        path.chmod(0o600)
-        listening.listen(BACKLOG)
-    except BaseException:
-        listening.close()
-        raise
-    return listening
 
 
 def disk_full(error: BaseException) -> bool:

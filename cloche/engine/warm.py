@@ -63,15 +63,12 @@ class ForkServer:
 class ForkServers:
     """Keeps fork servers by interpreter and what they have done before."""
 
-    def __init__(self, *, enabled: bool) -> None:
-        self.enabled = enabled
+    def __init__(self) -> None:
         self.lock = threading.Lock()
         self.servers: dict[Key, ForkServer] = {}
 
     def conversations(self, gang: GangSpec) -> dict[str, socket.socket]:
         """Return a conversation with a fork server for each process that may have one."""
-        if not self.enabled:
-            return {}
         found: dict[str, socket.socket] = {}
         with self.lock:
             for process in gang.processes:

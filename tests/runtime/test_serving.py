@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from cloche.engine.local import bound
+from cloche.engine.sockets import bound
 from cloche.services.sagemaker.replica import (
     SOCKET,
     Broken,

@@ -1,7 +1,7 @@
 """What a user reads when the platform is up."""
 
-from cloche.cli.client import Client, home_option
-from cloche.cli.output import out
+from cloche.client import Client, home_option
+from cloche.terminal import out
 
 
 def announce(client: Client, isolation: str) -> None:
