@@ -11,6 +11,7 @@ import pytest
 from cloche.engine import Usage
 from cloche.engine.cgroups import Groups, delegated, memory_limit_mib, own_groups, usage
 from cloche.engine.sandbox import Bounds
+from cloche.engine.supervisor.group import Group
 
 V1 = """\
 24 23 0:21 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory
@@ -153,6 +154,22 @@ def test_servers_that_start_and_end_at_once(
         finally:
             over.set()
         assert making.result(60) >= 200
+
+
+def test_a_thread_enters_where_it_can(tmp_path: Path) -> None:
+    """Version 1 lets a thread in at once; a process waits for all CPUs, on every launch."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    for folder, names in ((one, ("tasks", "cgroup.procs")), (two, ("cgroup.procs",))):
+        folder.mkdir()
+        for name in names:
+            (folder / name).touch()
+    Group({"memory": str(one), "pids": str(two)}).enter()
+    entered = [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()]
+    assert {name: (tmp_path / name).read_text() for name in entered} == {
+        "one/tasks": "0",
+        "one/cgroup.procs": "",
+        "two/cgroup.procs": "0",
+    }
 
 
 def test_a_limit_on_ourselves(tmp_path: Path) -> None:
