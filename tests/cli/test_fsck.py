@@ -48,7 +48,7 @@ def test_what_is_whole_what_is_damaged_and_what_is_missing(cloche: Cloche) -> No
         "while the server is up"
     )
     cloche("down")
-    assert "all are as they were put" in cloche("fsck").stdout
+    assert "all are intact" in cloche("fsck").stdout
     flipped, short = blob(cloche, b"1" * 50_000), blob(cloche, b"2" * 50_000)
     with flipped.open("r+b") as file:
         file.seek(40_000)
