@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -145,12 +146,16 @@ def add_toolkits(folder: Path) -> None:
 
 
 def compilers() -> dict[str, str]:
-    """Return the variables of a build where there is no compiler.
+    """Return the variables of a build where C can't be compiled: no compiler, or no Python.h.
 
-    What has no wheel for want of one here is the toolkits' library that changes a host's name,
-    which every host has of its own: it is left out. `true` compiles nothing.
+    What has no wheel for want of that is the toolkits' library that changes a host's name, which
+    every host has of its own: it is left out. `true` compiles nothing.
     """
-    return {} if shutil.which("cc") or "CC" in os.environ else {"CC": "true"}
+    compiler = (sysconfig.get_config_var("CC") or "cc").split()[0]
+    headers = Path(sysconfig.get_path("include")) / "Python.h"
+    if shutil.which(compiler) and headers.exists():
+        return {}
+    return {"CC": "true", "LDSHARED": "true"}
 
 
 def run(

@@ -2,6 +2,7 @@
 
 import fcntl
 import subprocess
+import sysconfig
 import threading
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from cloche.core.config import Home
 from cloche.environments import table
-from cloche.environments.build import BuildError, build, outside
+from cloche.environments.build import BuildError, build, compilers, outside
 from cloche.environments.ready import MANIFEST, distribution, folder_of, ready
 from cloche.environments.table import FRAMEWORKS, Framework
 from cloche.testing.wheel import write_wheel
@@ -134,3 +135,21 @@ def test_own_python_stands_in_where_it_has_enough(tmp_path: Path) -> None:
 )
 def test_name_of_a_requirement(package: str, name: str) -> None:
     assert distribution(package) == name
+
+
+@pytest.mark.parametrize("lacking", ["nothing", "compiler", "headers"])
+def test_c_is_compiled_where_that_is_possible(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lacking: str
+) -> None:
+    """A build of the toolkits needs no compiler: their library of C is then left out."""
+    include, compiler = tmp_path / "include", tmp_path / "bin/mycc"
+    for path in (include / "Python.h", compiler):
+        path.parent.mkdir()
+        path.touch(0o755)
+    monkeypatch.setenv("PATH", str(compiler.parent))
+    monkeypatch.setattr(sysconfig, "get_config_var", lambda _name: "mycc -pthread")
+    monkeypatch.setattr(sysconfig, "get_path", lambda _name: str(include))
+    if lacking != "nothing":
+        (compiler if lacking == "compiler" else include / "Python.h").unlink()
+    expected = {} if lacking == "nothing" else {"CC": "true", "LDSHARED": "true"}
+    assert compilers() == expected
