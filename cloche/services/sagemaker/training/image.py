@@ -44,6 +44,8 @@ async def awaited(
     missing += [tool for tool in launchers.tools(job) if not ready(tool, home)]
     framework = missing[0] if missing else framework
     found = await asyncio.to_thread(wanted, framework, home, last.start_ms)
+    if isinstance(found, Ready) and missing[1:]:
+        return job.progress, False  # it was built just now: the others come at the next look
     waited = last.message.startswith(OPENING)
     if isinstance(found, Ready) and not waited:
         return job.progress, True
