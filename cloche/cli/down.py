@@ -50,7 +50,7 @@ def farewell(home: Home, jobs: list[str], endpoints: list[str]) -> str:
         return "Cloche is down; everything is kept."
     one = len(jobs) + len(endpoints) == 1
     return (
-        f"Cloche is down. {' and '.join(named)} {'goes' if one else 'go'} on running; "
+        f"Cloche is down. {' and '.join(named)} {'keeps' if one else 'keep'} running; "
         f"`cloche up{home_option(home)}` picks {'it' if one else 'them'} up."
     )
 

@@ -49,7 +49,10 @@ def private_folder(path: Path) -> int:
 def check_entries(path: Path, descriptor: int) -> None:
     """NotPrivate when what lies in the folder is a link, or another user's: others put it there."""
     for entry in sorted(os.listdir(descriptor)):
-        found = os.stat(entry, dir_fd=descriptor, follow_symlinks=False)
+        try:
+            found = os.stat(entry, dir_fd=descriptor, follow_symlinks=False)
+        except FileNotFoundError:
+            continue  # a server that is starting has renamed what it had written
         if stat.S_ISLNK(found.st_mode):
             raise NotPrivate(
                 f"{path / entry} is a symbolic link. What Cloche keeps lies in its home folder "

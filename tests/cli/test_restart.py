@@ -48,7 +48,7 @@ def test_a_job_goes_on_without_the_server_and_is_finished_once(cloche: Cloche) -
     cloche.up()
     assert job_status(cloche) == "InProgress"
     said = cloche("down").stdout
-    assert "1 job (job-1) goes on running; `cloche up` picks it up." in said
+    assert "1 job (job-1) keeps running; `cloche up` picks it up." in said
     cloche.up()
     until(lambda: job_status(cloche) == "Completed", 60)
     assert log(cloche).count("first line") == log(cloche).count("last line") == 1
@@ -60,7 +60,7 @@ def test_down_says_what_goes_on(tmp_path: Path) -> None:
     home = Home(tmp_path)
     assert farewell(home, [], []) == "Cloche is down; everything is kept."
     assert farewell(home, ["a", "b"], ["c"]) == (
-        "Cloche is down. 2 jobs (a, b) and 1 endpoint (c) go on running; "
+        "Cloche is down. 2 jobs (a, b) and 1 endpoint (c) keep running; "
         f"`cloche up --home {tmp_path}` picks them up."
     )
 

@@ -198,7 +198,7 @@ def test_down_leaves_a_build_or_ends_it(server: Killable) -> None:
         name = start(user, MINE)
         waits(user, name)
         said = " ".join(down(server).split())
-        assert f"1 job ({name}) goes on running" in said
+        assert f"1 job ({name}) keeps running" in said
         assert said.endswith("The environment app is still being built.")
         assert background.under_way(home) == ["app"]
         server.up()
