@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 import cloche.runtime
+from cloche.core import trust
 from cloche.core.clock import to_ms
 from cloche.core.config import Config
 from cloche.core.identity import Doorkeeper
@@ -139,11 +140,7 @@ def platform_environment(config: Config, *, isolated: bool) -> dict[str, str]:
         "AWS_REGION": config.region,
         "AWS_DEFAULT_REGION": config.region,
         "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_CA_BUNDLE": AUTHORITY,
-        "REQUESTS_CA_BUNDLE": AUTHORITY,
-        "CURL_CA_BUNDLE": AUTHORITY,
-        "SSL_CERT_FILE": AUTHORITY,
-        "PIP_CERT": AUTHORITY,
+        **dict.fromkeys(trust.VARIABLES, AUTHORITY),
     }
     if isolated:
         return place

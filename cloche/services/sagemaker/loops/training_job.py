@@ -61,6 +61,7 @@ from cloche.services.sagemaker.training.decide import (
 from cloche.services.sagemaker.training.harvest import Harvest
 from cloche.services.sagemaker.training.line import FAR_S, NEAR, NEAR_S, Line
 from cloche.services.sagemaker.training.outcome import REASON_LIMIT, failure_reason
+from cloche.services.sagemaker.training.preparing import Preparing
 from cloche.services.sagemaker.training.watch import Sample
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ S = SecondaryStatus
 class Remembered:
     """What saves work between two steps; after a restart it is found anew."""
 
-    prepared: bool = False
+    preparing: Preparing = field(default_factory=Preparing)
     logs: dict[str, Path] = field(default_factory=dict)
     harvest: Harvest = field(default_factory=Harvest)
     failures: int = 0  # of its preparation, for reasons that were not its own
@@ -181,9 +182,8 @@ class TrainingJobs:
         if job.secondary is S.PENDING and self.line.waits(job.resource):
             return await self.queue(job)
         try:
-            if not kept.prepared:
-                await asyncio.to_thread(h.prepare, job, sagemaker.s3, sagemaker.config)
-                kept.prepared = True
+            if not await kept.preparing.ready(job, sagemaker):
+                return await self.wait(job, job.secondary, "Downloading input data")
             progress, built = await image.awaited(job, sagemaker, lambda: self.logs(job))
             if progress is not job.progress:
                 await self.write(job, progress)
@@ -483,6 +483,7 @@ class TrainingJobs:
         gang, sagemaker = h.gang_of(job), self.sagemaker
         await self.clear_sandboxes(job)
         await rule_run.end(job, sagemaker)
+        await self.kept(job).preparing.stop()
         await asyncio.to_thread(remove_tree, h.ground_of(job, sagemaker.config).folder)
         remembered = self.remembered.pop(gang, None)
         if remembered is not None:
