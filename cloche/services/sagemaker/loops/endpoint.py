@@ -23,7 +23,8 @@ from cloche.records.store import Resource
 from cloche.services.sagemaker import told
 from cloche.services.sagemaker.environments import say_what_runs
 from cloche.services.sagemaker.holders import holders
-from cloche.services.sagemaker.instance import INSTANCE_TYPES, open_doors
+from cloche.services.sagemaker.instance import open_doors
+from cloche.services.sagemaker.instance_types import INSTANCE_TYPES
 from cloche.services.sagemaker.loops.endpoint_gang import (
     HOST,
     Folders,

@@ -13,8 +13,8 @@ from cloche.core.config import Config
 from cloche.engine import LISTENING_FD, GangSpec, Mount, ProcessSpec
 from cloche.records.store import Resource
 from cloche.services.sagemaker.environments import Environment
+from cloche.services.sagemaker.instance_types import INSTANCE_TYPES
 from cloche.services.sagemaker.instance import (
-    INSTANCE_TYPES,
     base_environment,
     base_mounts,
     gang_name,

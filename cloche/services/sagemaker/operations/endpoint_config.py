@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cloche.core.errors import AwsError, unsupported
 from cloche.operation import Call, operation
 from cloche.records.store import Conflict, Resource
-from cloche.services.sagemaker.instance import INSTANCE_TYPES
+from cloche.services.sagemaker.instance_types import stands_in
 from cloche.services.sagemaker.operations.named import find, insert, listed, refuse_others
 from cloche.services.sagemaker.records import ENDPOINT_CONFIG, MODEL, Request
 
@@ -122,7 +122,7 @@ def check_variant(call: Call[SageMaker], variant: Request) -> None:
     for name in ("InstanceType", "InitialInstanceCount"):
         if name not in variant:
             raise AwsError("ValidationException", f"{name} is required for a ProductionVariant.")
-    if variant["InstanceType"] not in INSTANCE_TYPES:
+    if not stands_in(variant["InstanceType"], call.service.config.gpu_instances):
         raise unsupported(f"InstanceType {variant['InstanceType']}")
     find(call, MODEL, variant["ModelName"])
 

@@ -19,8 +19,8 @@ from cloche.services.sagemaker.environments import (
     framework_of,
     say_what_runs,
 )
+from cloche.services.sagemaker.instance_types import INSTANCE_TYPES
 from cloche.services.sagemaker.instance import (
-    INSTANCE_TYPES,
     LOAD_TIME,
     RUNTIME,
     base_environment,
