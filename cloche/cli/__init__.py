@@ -119,8 +119,8 @@ def up(
         typer.Option(
             metavar="NAME",
             help="A bucket of the real S3 that everybody may read: reads of it are passed on, "
-            "without a signature, where Cloche has no bucket of that name. May be given several "
-            "times; `none` takes them back.",
+            "without a signature, where Cloche has no bucket of that name. May be repeated; `none` "
+            "removes those of earlier starts.",
         ),
     ] = None,
     pass_foreign_keys: Annotated[
@@ -133,8 +133,10 @@ def up(
         ),
     ] = None,
     gpu_instances: Annotated[
-        Literal["cpu", "refuse"] | None,
+        str | None,
         typer.Option(
+            parser=choice("cpu", "refuse"),
+            metavar="cpu|refuse",
             help="Instance types with GPUs: run on this machine's CPUs, or refuse. [default: cpu]",
             show_default=False,
         ),

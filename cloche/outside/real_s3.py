@@ -265,5 +265,5 @@ def address(text: str | None) -> tuple[str, int] | None:
         return None
     parts = urlsplit(f"//{text}")
     if not parts.hostname or parts.path or parts.username:
-        raise ValueError(f"{text!r} is no HOST:PORT")
+        raise ValueError(f"{text!r} is not HOST:PORT")
     return parts.hostname, parts.port or PORT

@@ -178,7 +178,7 @@ def path_of(bucket: str, key: str) -> str:
 def parsed(content: bytes) -> ElementTree.Element:
     """Return a list's document; OutsideError when it is none."""
     if b"<!DOCTYPE" in content[:1024]:
-        raise OutsideError("S3's list is no list")
+        raise OutsideError("S3's list is not a list")
     try:
         return ElementTree.fromstring(content)
     except ElementTree.ParseError as error:

@@ -13,12 +13,12 @@ from cloche.core.config import Config
 from cloche.engine import LISTENING_FD, GangSpec, Mount, ProcessSpec
 from cloche.records.store import Resource
 from cloche.services.sagemaker.environments import Environment
-from cloche.services.sagemaker.instance_types import INSTANCE_TYPES
 from cloche.services.sagemaker.instance import (
     base_environment,
     base_mounts,
     gang_name,
 )
+from cloche.services.sagemaker.instance_types import INSTANCE_TYPES
 from cloche.services.sagemaker.layers import INSIDE, Layer, layered
 from cloche.services.sagemaker.records_serving import Replica, Variant
 from cloche.services.sagemaker.replica import SOCKET

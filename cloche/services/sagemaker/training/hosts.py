@@ -13,13 +13,13 @@ from cloche.core.config import Config
 from cloche.engine import Engine, GangSpec, Mount, ProcessSpec, Warm
 from cloche.engine.folders import remove_tree
 from cloche.environments.table import Framework, asked_for, fitting, modules_of, over
+from cloche.services.sagemaker import instance_types, no_effect
 from cloche.services.sagemaker.environments import (
     Environment,
     environment_of,
     framework_of,
     say_what_runs,
 )
-from cloche.services.sagemaker.instance_types import INSTANCE_TYPES
 from cloche.services.sagemaker.instance import (
     LOAD_TIME,
     RUNTIME,
@@ -27,8 +27,9 @@ from cloche.services.sagemaker.instance import (
     base_mounts,
     gang_name,
 )
+from cloche.services.sagemaker.instance_types import INSTANCE_TYPES
 from cloche.services.sagemaker.layers import INSIDE, Layer, layered
-from cloche.services.sagemaker.records import Request, TrainingJob
+from cloche.services.sagemaker.records import MESSAGES, Request, SecondaryStatus, TrainingJob
 from cloche.services.sagemaker.requirements import (
     NAME,
     Wanted,
@@ -120,6 +121,12 @@ def mls_of(job: TrainingJob, config: Config) -> list[Path]:
 def synced(job: TrainingJob) -> list[checkpoints.Place]:
     """Return the folders that are kept in step with S3."""
     return checkpoints.places(job.request, job.resource.name)
+
+
+def under_way(job: TrainingJob) -> str:
+    """Return what a job's status says once its hosts run."""
+    types = (group.instance_type for group in job.groups)
+    return instance_types.in_status(MESSAGES[SecondaryStatus.TRAINING], types)
 
 
 def gang_of(job: TrainingJob) -> str:
@@ -303,7 +310,9 @@ def write_heading(
             "PyTorch scripts that import smdebug"
         )
     image = job.request["AlgorithmSpecification"]["TrainingImage"]
-    say_what_runs(log, to_ms(clock.now()), environment, image, lines)
+    lines += no_effect.line(no_effect.in_training(job.request))
+    where = instance_types.in_log(group.instance_type for group in job.groups)
+    say_what_runs(log, to_ms(clock.now()), environment, image, lines, where)
 
 
 def gang(
