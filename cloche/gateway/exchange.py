@@ -199,7 +199,7 @@ class Exchange:
         if missing and passing is not None:
             made = await passing.signed(self.request, path, self.raw, self.gang)
         if made is None:
-            raise error
+            raise passing.explained(name, error) if passing is not None else error
         return made
 
     async def upload(self, target: Target, request_id: str) -> Response:

@@ -39,6 +39,11 @@ READS = (
     *("GetObject", "HeadObject", "ListObjects", "ListObjectsV2", "HeadBucket"),
     "GetBucketLocation",
 )
+COPIES = ("CopyObject", "UploadPartCopy")
+NO_COPY = (
+    ". Cloche does not have {bucket}, and does not copy from the real S3: download the object, "
+    "then upload it."
+)
 # What leaves of a request without a signature. Never a proof, nor whatever else a client sends.
 HEADERS = (
     *("range", "if-match", "if-none-match", "if-modified-since", "if-unmodified-since"),
@@ -142,6 +147,14 @@ class Passing:
             return self.real.get(request.method, path, query, headers)
 
         return await self.passed(ask, bucket, raw, gang)
+
+    def explained(self, name: str, error: AwsError) -> AwsError:
+        """Return the refusal of a copy, with what to do where its source is a public bucket."""
+        source = str(error.fields.get("BucketName", ""))
+        if name not in COPIES or error.code != "NoSuchBucket" or not self.buckets.has(source):
+            return error
+        text = error.message + NO_COPY.format(bucket=source)
+        return AwsError(error.code, text, error.status, fields=error.fields)
 
     async def foreign(
         self, request: Request, path: str, raw: RawBody, gang: str | None, claim: Claim

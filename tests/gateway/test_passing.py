@@ -149,6 +149,18 @@ def test_a_name_that_is_not_known_never_leaves(platform: Platform, real: RealS3)
     assert real.seen == []
 
 
+def test_a_copy_from_a_public_bucket_says_what_to_do(platform: Platform, real: RealS3) -> None:
+    s3 = platform.client("s3")
+    s3.create_bucket(Bucket="mine")
+    with pytest.raises(ClientError) as refused:
+        s3.copy_object(Bucket="mine", Key="a", CopySource="sagemaker-sample-files/datasets/1.csv")
+    assert refused.value.response["Error"]["Message"] == (
+        "The specified bucket does not exist. Cloche does not have sagemaker-sample-files, and "
+        "does not copy from the real S3: download the object, then upload it."
+    )
+    assert real.seen == []
+
+
 def test_writes_and_other_operations_stay(platform: Platform, real: RealS3) -> None:
     s3 = platform.client("s3")
     for call in (
