@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
+from test_endpoint import Serving
 from training_client import Trainer, channel, source, wait_for
 
 from cloche.testing.platform import Platform, start
@@ -73,6 +74,49 @@ def test_a_channel_is_read_outside_and_the_log_says_so(trainer: Trainer, real: R
     assert not any("authorization" in one.headers for one in real.seen)
 
 
+READS = """
+import boto3, os, urllib.request
+def tried(name, read):
+    try:
+        print(name, read())
+    except Exception as error:
+        print(name, "no:", type(error).__name__)
+url = "https://sagemaker-sample-files.s3.us-west-2.amazonaws.com/data/sub/b.csv"
+tried("anonymous", lambda: urllib.request.urlopen(url, timeout=20).read())
+def signed():
+    s3 = boto3.client("s3", region_name="us-east-1")
+    return s3.get_object(Bucket="sagemaker-sample-files", Key="other")["Body"].read()
+tried("signed", signed)
+print("trusts", len({os.environ[n] for n in ("NODE_EXTRA_CA_CERTS", "SSL_CERT_FILE")}))
+"""
+
+
+def test_a_jobs_own_reads_arrive(trainer: Trainer) -> None:
+    said = trainer.completed(READS).splitlines()
+    assert "anonymous b'B'" in said and "signed b'no'" in said and "trusts 1" in said
+
+
+def test_an_isolated_jobs_own_reads_do_not(trainer: Trainer, real: RealS3) -> None:
+    real.seen.clear()
+    said = trainer.completed(READS, EnableNetworkIsolation=True)
+    assert "anonymous no:" in said and "signed no:" in said
+    assert real.seen == []
+
+
+def test_a_model_is_read_outside(platform: Platform, real: RealS3) -> None:
+    code = "def model_fn(d):\n    return d\ndef transform_fn(m, b, c, a):\n    return '7'\n"
+    files = real.buckets["sagemaker-sample-files"].objects
+    files["models/m.tar.gz"] = source({"code/inference.py": code})
+    serving = Serving(platform)
+    uri = "s3://sagemaker-sample-files/models/m.tar.gz"
+    serving.create_model("outside", ModelDataUrl=uri)
+    assert serving.deploy("outside", "outside")["EndpointStatus"] == "InService"
+    assert serving.invoke("outside", [1]) == 7
+    serving.create_model("lacking", ModelDataUrl=f"{uri}.not")
+    failed = serving.deploy("lacking", "lacking")
+    assert failed["FailureReason"].endswith(f"(No such object: {uri}.not)")
+
+
 def test_a_manifest_is_read_outside(trainer: Trainer) -> None:
     uri = "s3://sagemaker-sample-files/manifest"
     assert "input: sub/b.csv B" in trainer.completed(SCRIPT, **inputs(uri, "ManifestFile"))
@@ -86,7 +130,7 @@ def test_a_manifest_is_read_outside(trainer: Trainer) -> None:
             "No S3 objects found under S3 URL s3://sagemaker-sample-files/nothing/",
         ),
         ("s3://private-one/", "S3 refuses to list s3://private-one (403)"),
-        ("s3://sagemaker-sample-files/deep/", "The key deep/../../up is no path beneath a folder"),
+        ("s3://sagemaker-sample-files/deep/", "The key deep/../../up is not a path below a folder"),
     ],
 )
 def test_what_can_not_be_read_is_the_reason(trainer: Trainer, uri: str, reason: str) -> None:
