@@ -74,6 +74,7 @@ HOP_BY_HOP = (
     *("transfer-encoding", "upgrade"),
 )
 AT_ONCE, EACH_GANG = 16, 4
+IDLE_S = 60.0  # that a client may take nothing of what has come
 PIECE = 256 * 1024
 NOTED, NOTE_AGAIN_S = 1000, 3600.0
 TOO_MANY = "Please reduce your request rate."
@@ -284,16 +285,21 @@ class Passed(AsyncGenerator[bytes, None]):
     """
 
     def __init__(self, passing: Passing, answer: Answer, raw: RawBody, who: str) -> None:
-        self.passing, self.answer, self.who = passing, answer, who
-        self.gone = asyncio.ensure_future(departure(raw))
-        self.over = False
+        self.passing, self.answer, self.who, self.raw = passing, answer, who, raw
+        self.gone: asyncio.Task[None] | None = None
+        self.idle: asyncio.TimerHandle | None = None
+        self.over = self.given_up = False
 
     async def asend(self, _value: None) -> bytes:
         """Return the next piece; Disconnected when the client has gone, or S3 broke off."""
+        if self.idle is not None:
+            self.idle.cancel()
+        if self.gone is None:  # not before: until now the request's own body may be read
+            self.gone = asyncio.create_task(departure(self.raw))
+        if self.given_up or self.gone.done():
+            raise Disconnected
         if self.over:
             raise StopAsyncIteration
-        if self.gone.done():
-            raise Disconnected
         try:
             piece = await self.passing.run(lambda: self.answer.read(PIECE))
         except OutsideError as error:
@@ -302,6 +308,7 @@ class Passed(AsyncGenerator[bytes, None]):
         if not piece:
             self.finish()
             raise StopAsyncIteration
+        self.idle = asyncio.get_running_loop().call_later(IDLE_S, self.give_up)
         return piece
 
     async def athrow(self, *error: Any) -> bytes:
@@ -309,11 +316,18 @@ class Passed(AsyncGenerator[bytes, None]):
         self.finish()
         raise GeneratorExit
 
+    def give_up(self) -> None:
+        """Let go of it although the client has not taken it all: it stopped reading."""
+        self.given_up = True
+        self.finish()
+
     def finish(self) -> None:
         """Let the connection and the place go."""
         if not self.over:
             self.over = True
-            self.gone.cancel()
+            for waiting in (self.gone, self.idle):
+                if waiting is not None:
+                    waiting.cancel()
             self.answer.close()
             self.passing.left(self.who)
 

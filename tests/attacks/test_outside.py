@@ -18,6 +18,7 @@ import pytest
 import requests
 from botocore.exceptions import ClientError
 
+from cloche.gateway import passing
 from cloche.outside import real_s3 as outside
 from cloche.testing.platform import Platform, start
 from cloche.testing.real_s3 import Bucket, RealS3, stand_in
@@ -267,6 +268,23 @@ def test_an_answer_without_end_ends(
     assert sent.wait(10), "the connection was not let go"
     real.instead = None
     assert ask(platform, "/open/a") == 200
+
+
+@pytest.mark.control("Without the time a place is held as long as the client keeps its connection.")
+def test_clients_that_read_nothing_hold_no_place(
+    platform: Platform, real: RealS3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(passing, "IDLE_S", 0.5)
+    real.buckets["large"] = Bucket(objects={"a": bytes(20 << 20)})
+    held = [socket.create_connection(("127.0.0.1", platform.app.config.port)) for _ in range(16)]
+    for one in held:
+        one.sendall(b"GET /large/a HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        one.recv(1)
+    end = time.monotonic() + 30
+    while ask(platform, "/open/a") != 200:
+        assert time.monotonic() < end
+    for one in held:
+        one.close()
 
 
 @pytest.mark.control("Without the bound the 17th read waits for a thread that never comes free.")
