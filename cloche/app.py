@@ -20,12 +20,14 @@ from cloche.environments import background
 from cloche.gateway import Gateway, LocalRequest, Response
 from cloche.gateway.authority import Authority
 from cloche.gateway.doors import CREDENTIALS_PATH, Doorkeeper
-from cloche.gateway.egress import Fenced, Open, networks, upstream_of
+from cloche.gateway.egress import Fenced, Open, Target, networks, upstream_of
 from cloche.gateway.listener import Listener
 from cloche.gateway.own_paths import local_json
 from cloche.gateway.owner import END_PATH, SESSION_PATH, STATUS_PATH, Owner
+from cloche.gateway.passing import Passing
 from cloche.gateway.proxy import Proxy
 from cloche.operation import Service
+from cloche.outside import PublicBuckets, RealS3, Route
 from cloche.reconciler import Reconciler
 from cloche.records.store import Store
 from cloche.services import cloudwatch, iam, logs, s3, sagemaker, sagemaker_runtime, sts
@@ -93,6 +95,11 @@ class Platform:
             "isolation": isolation,
             "capacity": asdict(capacity),
             "fork_servers_mib": held_mib,
+            "options": {
+                "public_buckets": self.config.public_buckets,
+                "pass_foreign_keys": self.config.pass_foreign_keys,
+                "gpu_instances": self.config.gpu_instances,
+            },
             "failure": None if self.ended is None else repr(self.ended),
         }
         return local_json(200, content)
@@ -193,6 +200,7 @@ class Platform:
             egress=fenced,
             clock=clock,
         )
+        inputs = self._build_outside()
         self.sagemaker = sagemaker.SageMaker(
             store=store,
             engine=self.engine,
@@ -202,6 +210,7 @@ class Platform:
             identity=self.identity,
             doors=self.doors,
             config=config,
+            inputs=inputs,
         )
         self.closing.push_async_callback(self.sagemaker.close)
         services: tuple[Service, ...] = (
@@ -219,11 +228,32 @@ class Platform:
             store=store,
             clock=clock,
             config=config,
+            passing=self.passing,
         )
         self.gateway.local.add(STATUS_PATH, self.status, access="known", method="GET")
         self.gateway.local.add(CREDENTIALS_PATH, self.doors.credentials, access="gang")
         loops = [loop for service in services for loop in service.loops]
         self.reconciler = Reconciler(store, loops)
+
+    def _build_outside(self) -> s3.Inputs:
+        """Make what reads the real S3: for clients, and (returned) for jobs and endpoints."""
+        config = self.config
+        real = RealS3(config.s3_address, self._route_outside)
+        public = PublicBuckets(config.public_buckets)
+        self.passing = Passing(
+            real,
+            public,
+            self.s3.bucket_exists,
+            frozenset((config.host.lower(), *config.host_names)),
+            config.pass_foreign_keys,
+        )
+        self.closing.callback(self.passing.close)
+        return s3.Inputs(self.s3, real, public)
+
+    def _route_outside(self, host: str, port: int) -> Route | None:
+        """Return the proxy by which this machine reaches a host outside."""
+        found = self.upstream.route(Target(host, port), secure=True)
+        return None if found is None else Route(found.host, found.port, found.authorization)
 
     async def _bootstrap(self) -> None:
         """Make the account, its root user and the execution role; say where clients find them."""

@@ -25,10 +25,13 @@ from cloche.core import home as homes
 from cloche.core.config import Config, Home
 from cloche.engine.supervisor import mounts
 from cloche.failures import explained
+from cloche.outside.real_s3 import address
 from cloche.terminal import Stop, err
 
 logger = logging.getLogger("cloche.server")
 FILES = 65_536
+# Where the real S3's names are reached: a VPC endpoint, a mirror, a stand-in for tests.
+S3_ADDRESS = "CLOCHE_S3_ADDRESS"
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -52,7 +55,12 @@ def serve(settings: dict[str, Any]) -> None:
     chosen = {name: settings[name] for name in homes.KEPT if name in settings}
     for name in homes.LISTS:
         chosen[name] = tuple(chosen.get(name, ()))
-    config = Config(home=home, account=settings["account"], **chosen)
+    at = os.environ.get(S3_ADDRESS) or None
+    try:
+        address(at)
+    except ValueError as error:
+        raise Stop(f"{S3_ADDRESS}: {error}", code=2) from None
+    config = Config(home=home, account=settings["account"], s3_address=at, **chosen)
     root = RootKeys(settings["root_access_key_id"], settings["root_secret_access_key"])
     platform = Platform(config, root=root)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

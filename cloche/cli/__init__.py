@@ -114,6 +114,33 @@ def up(
             "and localhost. May be repeated; `none` removes those of earlier starts.",
         ),
     ] = None,
+    public_bucket: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="A bucket of the real S3 that everybody may read: reads of it are passed on, "
+            "without a signature, where Cloche has no bucket of that name. May be repeated; `none` "
+            "removes those of earlier starts.",
+        ),
+    ] = None,
+    pass_foreign_keys: Annotated[
+        bool | None,
+        typer.Option(
+            "--pass-foreign-keys/--no-pass-foreign-keys",
+            help="Pass reads of S3 that keys of other accounts signed on to the real S3, as they "
+            "were signed. [default: no-pass-foreign-keys]",
+            show_default=False,
+        ),
+    ] = None,
+    gpu_instances: Annotated[
+        str | None,
+        typer.Option(
+            parser=choice("cpu", "refuse"),
+            metavar="cpu|refuse",
+            help="Instance types with GPUs: run on this machine's CPUs, or refuse. [default: cpu]",
+            show_default=False,
+        ),
+    ] = None,
     detach: Annotated[
         bool,
         typer.Option("--detach", help="Run in the background: return once the server answers."),
@@ -161,6 +188,9 @@ def up(
             engine=engine,
             allow_egress=tuple(allow_egress) if allow_egress else None,
             host_names=tuple(name.lower() for name in host_name) if host_name else None,
+            public_buckets=tuple(public_bucket) if public_bucket else None,
+            pass_foreign_keys=pass_foreign_keys,
+            gpu_instances=gpu_instances,
             region=region,
             account_id=account_id,
             root_access_key_id=root_access_key_id,

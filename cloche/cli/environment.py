@@ -1,16 +1,19 @@
 """The environment in which boto3, the SageMaker SDK and the AWS CLI work against the platform."""
 
 import contextlib
+import hashlib
 import json
 import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 from cloche.cli.client import Client
 from cloche.core import home as homes
+from cloche.core import trust
 from cloche.core.config import Config, Home
 
 Identity = Literal["role", "root"]
@@ -155,7 +158,7 @@ def leading_to(
         **keys,
         "HTTPS_PROXY": proxy,
         "NO_PROXY": no_proxy(address, shell),
-        "AWS_CA_BUNDLE": str(home.bundle),
+        **dict.fromkeys(trust.VARIABLES, str(bundle_for(home, shell))),
         "AWS_EC2_METADATA_DISABLED": "true",
         "SAGEMAKER_USER_CONFIG_OVERRIDE": str(home.path / SDK_CONFIG_NAME),
         "SAGEMAKER_SUPPRESS_V2_WARNING": "1",
@@ -168,6 +171,40 @@ def leading_to(
     if "AWS_SESSION_TOKEN" not in exports:
         unset.append("AWS_SESSION_TOKEN")
     return Environment(exports, (*IN_THE_WAY, *unset))
+
+
+def bundle_for(home: Home, shell: Mapping[str, str]) -> Path:
+    """Return the certificates that clients are to trust: ours, this machine's, the public ones,
+    and those that the shell names, so that all other hosts are verified as before.
+    """
+    try:
+        ours = home.bundle.read_bytes()
+    except OSError:
+        return home.bundle  # there is no server yet
+    known = trust.blocks(ours)
+    own = [
+        file
+        for name in trust.VARIABLES
+        if name in shell and (file := read_file(shell[name])) is not None
+    ]
+    if all(block in known for file in own for block in trust.blocks(file)):
+        return home.bundle
+    content = trust.bundled([ours, *own])
+    path = home.bundle.with_name(f"bundle-{hashlib.sha256(content).hexdigest()[:16]}.pem")
+    if not path.exists():
+        temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    return path
+
+
+def read_file(name: str) -> bytes | None:
+    """Return what a variable's file holds; None when it can't be read."""
+    try:
+        path = Path(name)
+        return path.read_bytes() if path.is_file() else None
+    except (OSError, ValueError):
+        return None
 
 
 def session_keys(client: Client) -> dict[str, str]:

@@ -50,6 +50,7 @@ def rows(
         ("capacity", taken(capacity)),
         *warm(reported["fork_servers_mib"]),
         ("isolation", reported["isolation"]),
+        *options(reported["options"]),
         ("home", f"{reported['home']} ({size(disk_used(client.home.path))} on disk)"),
         *([("log", client.server.log)] if client.server.log else []),
         *(failure if reported["failure"] else []),
@@ -69,6 +70,21 @@ def taken(capacity: dict[str, Any]) -> str:
         f"jobs hold {capacity['cpus_taken']:g} of {capacity['cpus']:g} CPUs and {jobs:,} of "
         f"{memory}; endpoints {endpoints:,} of {memory}"
     )
+
+
+def options(told: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the lines about what `cloche up` was told beyond the ordinary."""
+    added = ", ".join(told["public_buckets"])
+    gpu = {
+        "cpu": "their instance types run on CPUs (cloche up --gpu-instances refuse)",
+        "refuse": "their instance types are refused (cloche up --gpu-instances cpu)",
+    }
+    foreign = "reads that other accounts' keys signed are passed on (--pass-foreign-keys)"
+    return [
+        ("GPUs", gpu[told["gpu_instances"]]),
+        *([("real S3", f"public buckets besides the known ones: {added}")] if added else []),
+        *([("real S3", foreign)] if told["pass_foreign_keys"] else []),
+    ]
 
 
 def warm(held_mib: list[float]) -> list[tuple[str, str]]:

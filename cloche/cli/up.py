@@ -28,7 +28,14 @@ SERVER = (sys.executable, "-P", "-m", "cloche.start")
 USERS_PYTHON = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV")
 REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-\d")
 LABEL = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
-FLAGS = {"allow_egress": "--allow-egress", "host_names": "--host-name"}
+FLAGS = {
+    "allow_egress": "--allow-egress",
+    "host_names": "--host-name",
+    "public_buckets": "--public-bucket",
+    "pass_foreign_keys": "--pass-foreign-keys",
+    "gpu_instances": "--gpu-instances",
+}
+BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]")
 HOST_NAME = re.compile(rf"{LABEL}(\.{LABEL})*")
 
 
@@ -42,6 +49,9 @@ class Options:
     engine: str | None
     allow_egress: tuple[str, ...] | None
     host_names: tuple[str, ...] | None
+    public_buckets: tuple[str, ...] | None
+    pass_foreign_keys: bool | None
+    gpu_instances: str | None
     region: str | None
     account_id: str | None
     root_access_key_id: str | None
@@ -77,6 +87,9 @@ def check(options: Options) -> None:
     for name in listed(options.host_names) or ():
         if not HOST_NAME.fullmatch(name):
             raise Stop(f"--host-name takes a name such as cloche.example.com, not {name!r}", code=2)
+    for name in listed(options.public_buckets) or ():
+        if not BUCKET.fullmatch(name):
+            raise Stop(f"--public-bucket takes the name of a bucket, not {name!r}", code=2)
     if options.account_id is not None and not re.fullmatch(r"\d{12}", options.account_id):
         raise Stop(f"--account-id takes 12 digits, not {options.account_id!r}", code=2)
     if options.region is not None and not REGION.fullmatch(options.region):
@@ -99,6 +112,9 @@ def choices(options: Options) -> dict[str, Any]:
         "engine": options.engine,
         "allow_egress": listed(options.allow_egress),
         "host_names": listed(options.host_names),
+        "public_buckets": listed(options.public_buckets),
+        "pass_foreign_keys": options.pass_foreign_keys,
+        "gpu_instances": options.gpu_instances,
     }
     return {name: value for name, value in said.items() if value is not None}
 

@@ -108,6 +108,10 @@ class Config:
     engine: str = "local"
     allow_egress: tuple[str, ...] = ()  # CIDRs that user code may reach besides public addresses
     host_names: tuple[str, ...] = ()  # names that browsers may use for this server, lower case
+    public_buckets: tuple[str, ...] = ()  # of the real S3, besides the known ones
+    pass_foreign_keys: bool = False  # whether reads that other accounts' keys signed go to it
+    gpu_instances: str = "cpu"  # "cpu": their types run on CPUs; "refuse": they are refused
+    s3_address: str | None = None  # HOST:PORT where the real S3's names are reached
 
     @property
     def client_host(self) -> str:

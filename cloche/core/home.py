@@ -32,8 +32,12 @@ class Settings:
 
 
 # The options of `cloche up` that the next one uses again: fields of Config.
-KEPT = ("host", "port", "region", "engine", "allow_egress", "host_names")
-LISTS = ("allow_egress", "host_names")
+KEPT = (
+    *("host", "port", "region", "engine", "allow_egress", "host_names"),
+    *("public_buckets", "pass_foreign_keys", "gpu_instances"),
+)
+LISTS = ("allow_egress", "host_names", "public_buckets")
+TYPES = {"port": int, "pass_foreign_keys": bool}  # all others are texts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,11 +100,10 @@ def read_choices(home: Home) -> dict[str, Any]:
         found = {name: kept[name] for name in KEPT if name in kept}
         for name in LISTS:
             found[name] = tuple(found.get(name, ()))
-        well = isinstance(found.get("port", 1), int) and all(
-            isinstance(text, str)
+        well = all(
+            isinstance(one, TYPES.get(name, str))
             for name, value in found.items()
-            if name != "port"
-            for text in (value if name in LISTS else (value,))
+            for one in (value if name in LISTS else (value,))
         )
         if not well:
             raise ValueError("a value of another type")

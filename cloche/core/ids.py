@@ -4,6 +4,8 @@ import secrets
 import uuid
 
 UPPER = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+# What every session token of this platform begins with, so that it is known wherever it is seen.
+SESSION_TOKEN_MARK = "ClocheSessionToken"
 SECRET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 
 
@@ -29,4 +31,5 @@ def secret_access_key() -> str:
 
 def session_token() -> str:
     """Return a session token: opaque, 256 characters."""
-    return "".join(secrets.choice(SECRET) for _ in range(256))
+    drawn = (secrets.choice(SECRET) for _ in range(256 - len(SESSION_TOKEN_MARK)))
+    return SESSION_TOKEN_MARK + "".join(drawn)

@@ -16,8 +16,9 @@ from cloche.gateway.browser import guard
 from cloche.gateway.exchange import Authorize, Exchange, Parts
 from cloche.gateway.message import Request, Response
 from cloche.gateway.own_paths import OwnPaths
+from cloche.gateway.passing import Passing
 from cloche.gateway.routing import Directory
-from cloche.gateway.send import Send, send_response
+from cloche.gateway.send import Send, discard, send_response
 from cloche.gateway.shapes import api
 from cloche.operation import Call, Operation, Service
 from cloche.records.store import Store
@@ -49,10 +50,12 @@ class Gateway:
         clock: Clock,
         config: Config,
         authorize: Authorize = anyone_known,
+        passing: Passing | None = None,
     ) -> None:
         self.config = config
         apis = {name: api(name) for name in services}
-        self.parts = Parts(services, apis, Directory(apis), credentials, store, clock, authorize)
+        directory = Directory(apis)
+        self.parts = Parts(services, apis, directory, credentials, store, clock, authorize, passing)
         self.local = OwnPaths(config, credentials, clock)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -81,7 +84,11 @@ class Gateway:
                 response = await self.local.answer(request, raw, gang)
             else:
                 response = await Exchange(self.parts, request, raw, gang).answer()
-            await leave_clean(request, raw, response)
+            try:
+                await leave_clean(request, raw, response)
+            except BaseException:
+                await discard(response)
+                raise
             guard(response.headers)
             await send_response(send, response, request.method)
         except Disconnected:
@@ -103,6 +110,7 @@ def read_head(scope: Scope) -> Request:
         query=tuple(pairs),
         headers=headers,
         scheme=scope.get("scheme", "http"),
+        client=(scope.get("client") or (None,))[0],
     )
 
 

@@ -2,28 +2,25 @@
 
 The SDKs call some hosts by name over TLS (`sts.us-east-1.amazonaws.com`), whatever endpoint they
 were told. The proxy answers for these names with certificates of an authority that only clients
-of this platform trust: they are told its bundle by AWS_CA_BUNDLE.
+of this platform trust: they are told its bundle by AWS_CA_BUNDLE and its likes (`core.trust`).
 """
 
-import contextlib
 import os
-import re
 import ssl
 import tempfile
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
-import certifi
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from cloche.core.clock import Clock
+from cloche.core.trust import bundled, trusted
 from cloche.records.secrets import Secrets
 
 AUTHORITY_LIFE, LEAF_LIFE = timedelta(days=3650), timedelta(days=397)
@@ -31,9 +28,6 @@ RENEW_BEFORE = timedelta(days=30)
 SKEW = timedelta(days=1)  # a client's clock may be behind ours
 CACHED_NAMES = 512
 KEY_NAME = "authority-key"
-PEM = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
-# Where a machine says which authorities it trusts, a company's own among them.
-BUNDLE_VARIABLES = ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE")
 
 
 @dataclass
@@ -189,22 +183,6 @@ def load(
         return None
     # A crash between the two writes leaves a key that did not sign the certificate.
     return (key, certificate) if key.public_key() == certificate.public_key() else None
-
-
-def trusted() -> Iterable[bytes]:
-    """Yield what this machine's clients trust without us: files of certificates."""
-    system = ssl.get_default_verify_paths().cafile
-    named = [os.environ.get(variable) for variable in BUNDLE_VARIABLES]
-    for path in [certifi.where(), system, *named]:
-        if path:
-            with contextlib.suppress(OSError):
-                yield Path(path).read_bytes()
-
-
-def bundled(files: Iterable[bytes]) -> bytes:
-    """Return all certificates of the files, each once."""
-    found = {block: None for file in files for block in PEM.findall(file)}
-    return b"\n".join(found) + b"\n"
 
 
 def private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:

@@ -28,10 +28,11 @@ from cloche.gateway.families import S3, Family, family_of, validation_code
 from cloche.gateway.identify import Signer
 from cloche.gateway.limits import BODY_BYTES, FORM_BYTES, UNSIGNED_BYTES, XML_BYTES
 from cloche.gateway.message import Request, Response
+from cloche.gateway.passing import READS, Passing
 from cloche.gateway.protocol import Answer, Protocol
 from cloche.gateway.routing import CBOR, CBOR_PATH, Directory, Meaning, elsewhere
 from cloche.gateway.shapes import Action, Api
-from cloche.gateway.signature import service_claimed
+from cloche.gateway.signature import read_claim, service_claimed
 from cloche.operation import Body, Call, Http, Operation, Reply, Service
 from cloche.records.store import Store
 
@@ -75,6 +76,7 @@ class Parts:
     store: Store
     clock: Clock
     authorize: Authorize
+    passing: Passing | None = None  # what goes on to the real S3
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,9 +163,44 @@ class Exchange:
         now, s3 = self.parts.clock.now(), target.family is S3
         if s3 and post_form.is_form(self.request, target.meaning.path):
             return await self.upload(target, request_id)
-        signer = identify.find_signer(self.request, target.family, self.parts.credentials, now)
+        try:
+            signer = identify.find_signer(self.request, target.family, self.parts.credentials, now)
+        except AwsError as error:
+            return await self.passed_on(target, error)
         name, labels, body = await (self.read_s3 if s3 else self.read)(target, signer)
-        return await self.perform(target, signer, request_id, name, labels, body)
+        try:
+            return await self.perform(target, signer, request_id, name, labels, body)
+        except AwsError as error:
+            return await self.read_elsewhere(target, name, error)
+
+    async def passed_on(self, target: Target, error: AwsError) -> Response:
+        """Return the real S3's answer to a request by nobody who is known here; else `error`."""
+        passing, request, path = self.parts.passing, self.request, target.meaning.path
+        if passing is None or target.family is not S3:
+            raise error
+        try:
+            claim = read_claim(request, S3)
+        except AwsError:
+            raise error from None
+        made = None
+        if claim is None:
+            made = await passing.unsigned(request, path, self.raw, self.gang)
+        elif self.parts.credentials.find(claim.access_key_id) is None:
+            made = await passing.foreign(request, path, self.raw, self.gang, claim)
+        if made is None:
+            raise error
+        return made
+
+    async def read_elsewhere(self, target: Target, name: str, error: AwsError) -> Response:
+        """Return the real S3's answer to a read of a public bucket; else `error`."""
+        passing, path = self.parts.passing, target.meaning.path
+        missing = target.family is S3 and error.code == "NoSuchBucket" and name in READS
+        made = None
+        if missing and passing is not None:
+            made = await passing.signed(self.request, path, self.raw, self.gang)
+        if made is None:
+            raise passing.explained(name, error) if passing is not None else error
+        return made
 
     async def upload(self, target: Target, request_id: str) -> Response:
         """Return the answer to a form that uploads: the PutObject that its policy allows."""

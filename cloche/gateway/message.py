@@ -20,6 +20,7 @@ class Request:
     query: tuple[tuple[str, str], ...] = ()  # decoded
     headers: Mapping[str, str] = field(default_factory=dict)
     scheme: str = "http"
+    client: str | None = None  # the address that it came from
     body: bytes = b""
     stream: Body | None = None
     form: tuple[tuple[str, str], ...] | None = None

@@ -31,7 +31,7 @@ from typing import IO, Any
 
 sys.path.append(str(Path(__file__).resolve().parents[2]))  # where `cloche.runtime` is found
 
-from cloche.runtime import mpi, pip_words
+from cloche.runtime import gpu_words, mpi, pip_words
 from cloche.runtime import signals as ends
 from cloche.runtime.shell_words import by_shell
 from cloche.runtime.training_env import BASE, Layout, arguments, training_env, variables
@@ -52,9 +52,12 @@ TRACEBACK = "Traceback (most recent call last):"
 class ScriptError(Exception):
     """A command of the user's failed; the text is what goes to the failure file."""
 
-    def __init__(self, kind: str, command: Sequence[str], code: int, message: str) -> None:
+    def __init__(
+        self, kind: str, command: Sequence[str], code: int, message: str, hint: str = ""
+    ) -> None:
         shown = " ".join(command)
-        super().__init__(f'{kind}:\nExitCode {code}\nErrorMessage "{message}"\nCommand "{shown}"')
+        text = f'{kind}:\nExitCode {code}\nErrorMessage "{message}"\nCommand "{shown}"'
+        super().__init__(f"{text}\n{hint}" if hint else text)
         self.code = code
 
 
@@ -251,7 +254,7 @@ def run(
             message = with_signal(message, exit_code - 128, killed_before)
         elif ranks is not None:
             message += ranks.where()
-        raise ScriptError(kind, command, exit_code, message)
+        raise ScriptError(kind, command, exit_code, message, gpu_words.hint(tail.text))
 
 
 def with_signal(message: str, number: int, killed_before: int) -> str:

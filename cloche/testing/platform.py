@@ -24,6 +24,7 @@ from cloche.environments import background
 
 ACCOUNT = "123456789012"
 PORTS = (10_000, 32_000)
+NOWHERE = "127.0.0.1:9"  # no test reads the real S3
 STARTS_WITHIN_S, STOPS_WITHIN_S = 60.0, 60.0
 
 
@@ -112,7 +113,7 @@ def start(
     home: Path, *, clock: Clock | None = None, root: RootKeys | None = None, **config: Any
 ) -> Iterator[Platform]:
     """Run a platform in `home` until the block ends. `config` are fields of core.config.Config."""
-    settings = {"account": ACCOUNT, "port": free_port(), **config}
+    settings = {"account": ACCOUNT, "port": free_port(), "s3_address": NOWHERE, **config}
     platform = Platform(App(Config(home=Home(home), **settings), clock=clock, root=root))
     try:
         yield platform

@@ -57,6 +57,7 @@ def objects(upload: str) -> dict[str, dict[str, Any]]:
         *("GetBucketNotificationConfiguration", "GetBucketLogging", "GetBucketRequestPayment"),
         *("GetBucketAccelerateConfiguration", "GetBucketPolicyStatus", "GetBucketWebsite"),
         *("GetBucketReplication", "GetObjectLockConfiguration", "DeleteBucketTagging"),
+        "DeleteBucketEncryption",
         *("ListBucketAnalyticsConfigurations", "ListBucketInventoryConfigurations"),
         *("ListBucketMetricsConfigurations", "ListBucketIntelligentTieringConfigurations"),
     )
@@ -84,6 +85,12 @@ def objects(upload: str) -> dict[str, dict[str, Any]]:
         "PutBucketTagging": {
             "Bucket": SCRATCH,
             "Tagging": {"TagSet": [{"Key": "a", "Value": "b"}]},
+        },
+        "PutBucketEncryption": {
+            "Bucket": SCRATCH,
+            "ServerSideEncryptionConfiguration": {
+                "Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}]
+            },
         },
         "ListParts": parts | {"MaxParts": 5, "PartNumberMarker": 0},
         "PutObject": written | {"Body": b"new", "Metadata": {"a": "b"}, "Tagging": "a=b"},

@@ -13,6 +13,7 @@ from typing import Any
 from cloche.cli.client import Client
 from cloche.core import home as homes
 from cloche.core.config import Home
+from cloche.testing.platform import NOWHERE
 
 CLOCHE = (sys.executable, "-m", "cloche")
 
@@ -69,6 +70,7 @@ class Cloche:
             "CLOCHE_HOME": str(self.home),
             "PATH": path,
             "COLUMNS": "100",
+            "CLOCHE_S3_ADDRESS": NOWHERE,
             **self.variables,
         }
 

@@ -169,9 +169,17 @@ def test_unset_in_a_shell_of_its_own_changes_nothing(cloche: Cloche, tmp_path: P
         assert dumped(before) == dumped(after)
 
 
+OUTSIDE = (
+    *("--public-bucket", "my_data", "--public-bucket", "others"),
+    *("--pass-foreign-keys", "--gpu-instances", "refuse"),
+)
+
+
 def test_what_up_was_told_holds_after_a_restart(cloche: Cloche) -> None:
     name = "Cloche.Example.com"
-    cloche.up("--region", "eu-west-1", "--allow-egress", "192.0.2.0/24", "--host-name", name)
+    cloche.up(
+        "--region", "eu-west-1", "--allow-egress", "192.0.2.0/24", "--host-name", name, *OUTSIDE
+    )
     kept = shell(cloche, "bash", 'eval "$(cloche env)"; env -0').stdout.split("\0")
     cloche("down")
     said = cloche("up", "--detach").stdout  # no port, no region: as the last time
@@ -196,7 +204,13 @@ def test_what_up_was_told_holds_after_a_restart(cloche: Cloche) -> None:
         "engine": "local",
         "allow_egress": ("192.0.2.0/24",),
         "host_names": ("cloche.example.com",),
+        "public_buckets": ("my_data", "others"),
+        "pass_foreign_keys": True,
+        "gpu_instances": "refuse",
     }
+    shown = cloche("status").stdout
+    assert "their instance types are refused" in shown and "my_data, others" in shown
+    assert "reads that other accounts' keys signed are passed on" in shown
     for host, status in (("cloche.example.com:80", b"200"), ("other.example.com", b"403")):
         with socket.create_connection(("127.0.0.1", cloche.port), 10) as connection:
             head = f"GET /_cloche/health HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
@@ -207,9 +221,17 @@ def test_what_up_was_told_holds_after_a_restart(cloche: Cloche) -> None:
     other = cloche("up", "--allow-egress", "198.51.100.0/24", code=1).stderr
     assert "already up" in other and "with another --allow-egress. To change it: cloche" in other
     cloche("down")
-    cloche("up", "--detach", "--allow-egress", "none", "--host-name", "none")
+    back = ("--public-bucket", "none", "--no-pass-foreign-keys", "--gpu-instances", "cpu")
+    cloche("up", "--detach", "--allow-egress", "none", "--host-name", "none", *back)
     changed = read_choices(Home(cloche.home))
-    assert changed == {**choices, "allow_egress": (), "host_names": ()}
+    assert changed == {
+        **choices,
+        "allow_egress": (),
+        "host_names": (),
+        "public_buckets": (),
+        "pass_foreign_keys": False,
+        "gpu_instances": "cpu",
+    }
 
 
 def test_choices_that_cannot_be_read_are_said(cloche: Cloche) -> None:

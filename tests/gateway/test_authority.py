@@ -10,7 +10,8 @@ import pytest
 from cryptography import x509
 
 from cloche.core.clock import ManualClock
-from cloche.gateway.authority import KEY_NAME, PEM, Authority
+from cloche.core.trust import PEM
+from cloche.gateway.authority import KEY_NAME, Authority
 from cloche.records.secrets import Secrets
 
 

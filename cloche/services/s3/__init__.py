@@ -1,6 +1,7 @@
 """S3: buckets and objects, immutable blobs on the disk and an index in the records."""
 
 from cloche.operation import Service, collect, service_model
+from cloche.services.s3.inputs import Inputs, PublicObject
 from cloche.services.s3.operations import (
     bucket,
     configuration,
@@ -13,7 +14,7 @@ from cloche.services.s3.operations import (
 )
 from cloche.services.s3.storage import S3, StoredObject
 
-__all__ = ["S3", "StoredObject", "service"]
+__all__ = ["S3", "Inputs", "PublicObject", "StoredObject", "service"]
 
 
 def service(s3: S3) -> Service:

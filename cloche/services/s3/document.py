@@ -40,7 +40,8 @@ class Document:
     @property
     def echo(self) -> dict[str, str | bool]:
         """The members that tell of the encryption, save the context, which is not told again."""
-        return {k: v for k, v in self.encryption.items() if k != "SSEKMSEncryptionContext"}
+        kept = self.encryption or {"ServerSideEncryption": "AES256"}  # older objects have none
+        return {k: v for k, v in kept.items() if k != "SSEKMSEncryptionContext"}
 
 
 def dump(document: Document) -> str:

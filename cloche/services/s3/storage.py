@@ -143,18 +143,24 @@ class S3:
         return await self._put(bucket, key, write, content_type)
 
     async def put_file(
-        self, bucket: str, key: str, path: Path | int, content_type: str | None = None
+        self,
+        bucket: str,
+        key: str,
+        path: Path | int,
+        content_type: str | None = None,
+        kms_key: str | None = None,
     ) -> StoredObject:
         """Keep a file's content under the key; the file itself is not used afterwards.
 
         path: its path, or a descriptor of it, which the caller closes.
+        kms_key: by which it is said to be encrypted.
         """
 
         def write() -> tuple[str, str, int]:
             with open(path, "rb", closefd=not isinstance(path, int)) as file:
                 return self._ingest(iter(lambda: file.read(PIECE), b""))
 
-        return await self._put(bucket, key, write, content_type)
+        return await self._put(bucket, key, write, content_type, kms_key)
 
     def link(self, found: StoredObject, destination: Path) -> StoredObject:
         """Put the object's content at `destination`, as a hard link where that can be.
@@ -280,11 +286,15 @@ class S3:
         key: str,
         write: Callable[[], tuple[str, str, int]],
         content_type: str | None,
+        kms_key: str | None = None,
     ) -> StoredObject:
         if not self.bucket_exists(bucket):
             raise no_such_bucket(bucket)
         blob, etag, size = await self.run(write)
-        document = Document(headers={"ContentType": content_type or DEFAULT_TYPE})
+        encryption = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key} if kms_key else {}
+        document = Document(
+            headers={"ContentType": content_type or DEFAULT_TYPE}, encryption=dict(encryption)
+        )
         now = to_ms(self.store.clock.now())
         row = ObjectRow(bucket, key, size, etag, now, blob, dump(document))
         await self.commit(row)

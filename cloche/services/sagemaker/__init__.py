@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from cloche.services.cloudwatch import CloudWatch
     from cloche.services.iam import Identity
     from cloche.services.logs import Logs
-    from cloche.services.s3 import S3
+    from cloche.services.s3 import S3, Inputs
 
 __all__ = [
     "Answered",
@@ -84,6 +84,7 @@ class SageMaker:
     identity: Identity
     doors: Doorkeeper
     config: Config
+    inputs: Inputs
     router: Router = field(default_factory=Router)
 
     def __post_init__(self) -> None:

@@ -104,12 +104,20 @@ def environment_of(framework: Framework, image_uri: str, home: Home) -> Environm
 
 
 def say_what_runs(
-    log: Path, now_ms: int, environment: Environment, image: str, more: Sequence[str]
+    log: Path,
+    now_ms: int,
+    environment: Environment,
+    image: str,
+    more: Sequence[str],
+    where: str = "",
 ) -> None:
-    """Say in a log, once, which software really runs; it may have what a build said before."""
+    """Say in a log, once, which software really runs; it may have what a build said before.
+
+    where: on which hardware, if that is not what was asked for.
+    """
     if log.exists() and f" {HEADING} ".encode() in log.read_bytes():
         return
-    lines = [f"{HEADING} {environment.description} (asked for: {image})", *more]
+    lines = [f"{HEADING} {environment.description} (asked for: {image}){where}", *more]
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a") as file:
         file.write("".join(f"{now_ms} {line}\n" for line in lines))

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 import cloche.runtime
+from cloche.core import trust
 from cloche.core.clock import to_ms
 from cloche.core.config import Config
 from cloche.core.identity import Doorkeeper
@@ -28,87 +27,10 @@ LOAD_TIME = {
     # Instances share the machine's cores: a thread that spins while it waits takes one from the
     # others (the same training took 9 minutes instead of 4).
     "OMP_WAIT_POLICY": "PASSIVE",
+    # No process sees a GPU, whatever its instance type has on AWS and this machine has.
+    "CUDA_VISIBLE_DEVICES": "",
 }
 SYSTEM_PREFIXES = ("/usr", "/bin", "/lib", "/lib64")  # every sandbox has these
-
-
-@dataclass(frozen=True, slots=True)
-class InstanceType:
-    """A scheduling unit: what the type declares (AWS's instance type pages)."""
-
-    vcpu: int
-    memory_gib: float
-
-    @property
-    def memory_mib(self) -> int:
-        """Return the declared memory in MiB."""
-        return round(self.memory_gib * 1024)
-
-
-# Within a family the vCPU follow the size's name, and the memory follows the vCPU.
-SIZES = {
-    "large": 2,
-    "xlarge": 4,
-    "2xlarge": 8,
-    "3xlarge": 12,
-    "4xlarge": 16,
-    "8xlarge": 32,
-    "9xlarge": 36,
-    "10xlarge": 40,
-    "12xlarge": 48,
-    "16xlarge": 64,
-    "18xlarge": 72,
-    "24xlarge": 96,
-    "32xlarge": 128,
-    "48xlarge": 192,
-    "96xlarge": 384,
-}
-GIB_PER_VCPU = {
-    "c4": 1.875,
-    "c5": 2.0,
-    "c5d": 2.0,
-    "c5n": 2.625,
-    "c6i": 2.0,
-    "c6id": 2.0,
-    "c7i": 2.0,
-    "c7i-flex": 2.0,
-    "c8i": 2.0,
-    "c8i-flex": 2.0,
-    "m4": 4.0,
-    "m5": 4.0,
-    "m5d": 4.0,
-    "m6i": 4.0,
-    "m6id": 4.0,
-    "m7i": 4.0,
-    "m7i-flex": 4.0,
-    "m8i": 4.0,
-    "m8i-flex": 4.0,
-    "r5": 8.0,
-    "r5d": 8.0,
-    "r6i": 8.0,
-    "r6id": 8.0,
-    "r7i": 8.0,
-    "r8i": 8.0,
-    "r8i-flex": 8.0,
-}
-IRREGULAR = {  # those that do not follow their size's name
-    "ml.c4.8xlarge": InstanceType(36, 60),
-    "ml.c5n.9xlarge": InstanceType(36, 96),
-    "ml.c5n.18xlarge": InstanceType(72, 192),
-    "ml.t2.medium": InstanceType(2, 4),
-    "ml.t2.large": InstanceType(2, 8),
-    "ml.t2.xlarge": InstanceType(4, 16),
-    "ml.t2.2xlarge": InstanceType(8, 32),
-    "ml.t3.medium": InstanceType(2, 4),
-    "ml.t3.large": InstanceType(2, 8),
-    "ml.t3.xlarge": InstanceType(4, 16),
-    "ml.t3.2xlarge": InstanceType(8, 32),
-}
-INSTANCE_TYPES: Mapping[str, InstanceType] = {
-    f"ml.{family}.{size}": InstanceType(vcpu, vcpu * gib)
-    for family, gib in GIB_PER_VCPU.items()
-    for size, vcpu in SIZES.items()
-} | IRREGULAR
 
 
 def gang_name(name: str, arn: str, created: datetime) -> str:
@@ -139,11 +61,7 @@ def platform_environment(config: Config, *, isolated: bool) -> dict[str, str]:
         "AWS_REGION": config.region,
         "AWS_DEFAULT_REGION": config.region,
         "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_CA_BUNDLE": AUTHORITY,
-        "REQUESTS_CA_BUNDLE": AUTHORITY,
-        "CURL_CA_BUNDLE": AUTHORITY,
-        "SSL_CERT_FILE": AUTHORITY,
-        "PIP_CERT": AUTHORITY,
+        **dict.fromkeys(trust.VARIABLES, AUTHORITY),
     }
     if isolated:
         return place

@@ -67,6 +67,7 @@ class Variant:
     weight: float
     startup_timeout_s: int = 480  # 8 minutes to pass the health check (hosting, "Your own code")
     download_timeout_s: int = 3600
+    no_effect: tuple[str, ...] = ()  # names of settings that change nothing here
     volume_gb: int = 30  # what AWS gives an instance, unless the configuration says otherwise
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 from wire import refused
 
 
@@ -44,6 +45,54 @@ def test_tags_that_a_bucket_can_not_have(s3: Any, bucket: str) -> None:
     refused("InvalidTag", text, 400, lambda: put("a", "a"))
     text = "System tags cannot be added/updated by requester"
     refused("InvalidTag", text, 400, lambda: put("aws:x"))
+
+
+KEY = "arn:aws:kms:us-east-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab"
+
+
+def test_a_buckets_encryption_is_said_of_its_new_objects(s3: Any, bucket: str) -> None:
+    def put(**default: str) -> None:
+        rule = {"ApplyServerSideEncryptionByDefault": default, "BucketKeyEnabled": True}
+        s3.put_bucket_encryption(Bucket=bucket, ServerSideEncryptionConfiguration={"Rules": [rule]})
+
+    def said(answer: dict[str, Any]) -> tuple[Any, ...]:
+        names = ("ServerSideEncryption", "SSEKMSKeyId", "BucketKeyEnabled")
+        return tuple(answer.get(name) for name in names)
+
+    put(SSEAlgorithm="aws:kms", KMSMasterKeyID=KEY)
+    found = s3.get_bucket_encryption(Bucket=bucket)["ServerSideEncryptionConfiguration"]
+    assert found == {
+        "Rules": [
+            {
+                "ApplyServerSideEncryptionByDefault": {
+                    "SSEAlgorithm": "aws:kms",
+                    "KMSMasterKeyID": KEY,
+                },
+                "BucketKeyEnabled": True,
+            }
+        ]
+    }
+    sealed = ("aws:kms", KEY, True)
+    assert said(s3.put_object(Bucket=bucket, Key="k", Body=b"")) == sealed
+    assert said(s3.head_object(Bucket=bucket, Key="k")) == sealed
+    copied = s3.copy_object(Bucket=bucket, Key="c", CopySource=f"{bucket}/k")
+    assert said(copied) == said(s3.get_object(Bucket=bucket, Key="c")) == sealed
+    upload = s3.create_multipart_upload(Bucket=bucket, Key="u")
+    part = {"Bucket": bucket, "Key": "u", "UploadId": upload["UploadId"]}
+    one = s3.upload_part(**part, PartNumber=1, Body=b"x")
+    parts = {"Parts": [{"PartNumber": 1, "ETag": one["ETag"]}]}
+    whole = s3.complete_multipart_upload(**part, MultipartUpload=parts)
+    assert said(upload) == said(one) == said(whole) == sealed
+    # What a request asks for goes first.
+    own = s3.put_object(Bucket=bucket, Key="own", Body=b"", ServerSideEncryption="AES256")
+    assert said(own) == ("AES256", None, None)
+    s3.delete_bucket_encryption(Bucket=bucket)
+    assert said(s3.put_object(Bucket=bucket, Key="n", Body=b"")) == ("AES256", None, None)
+    assert said(s3.head_object(Bucket=bucket, Key="k")) == sealed
+    with pytest.raises(ClientError, match="MalformedXML"):
+        put(SSEAlgorithm="rot13")
+    with pytest.raises(ClientError, match="a KMSMasterKeyID is not applicable if the default"):
+        put(SSEAlgorithm="AES256", KMSMasterKeyID=KEY)
 
 
 def test_what_a_new_bucket_has(s3: Any, bucket: str) -> None:

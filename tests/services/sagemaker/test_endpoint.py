@@ -490,8 +490,8 @@ def test_refusals(serving: Serving) -> None:
             "Cloche does not support Mode MultiModel (multi-model endpoints).",
         ),
         (
-            lambda: serving.config("refuse", InstanceType="ml.p5.48xlarge"),
-            "Cloche does not support InstanceType ml.p5.48xlarge.",
+            lambda: serving.config("refuse", InstanceType="ml.inf2.xlarge"),
+            "Cloche does not support InstanceType ml.inf2.xlarge.",
         ),
         (
             lambda: serving.config(

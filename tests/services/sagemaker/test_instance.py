@@ -13,12 +13,12 @@ from cloche.environments.table import Framework
 from cloche.services.sagemaker.environments import Environment
 from cloche.services.sagemaker.instance import (
     AUTHORITY,
-    INSTANCE_TYPES,
     RUNTIME,
     base_environment,
     base_mounts,
     gang_name,
 )
+from cloche.services.sagemaker.instance_types import INSTANCE_TYPES
 
 CONFIG = Config(home=Home(Path("/home")), account="123456789012", port=4000)
 X = Framework("x", ("x",), ("x",))

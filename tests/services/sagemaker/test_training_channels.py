@@ -105,7 +105,7 @@ async def test_links_are_the_stored_files(s3: S3, tmp_path: Path) -> None:
 async def test_keys_do_not_lead_out_of_the_folder(s3: S3, tmp_path: Path, path: str) -> None:
     stored = s3.find("bucket", "other")
     assert stored is not None
-    with pytest.raises(DownloadError, match="no path beneath a folder"):
+    with pytest.raises(DownloadError, match="not a path below a folder"):
         link_all(s3, [Placed(stored, path)], tmp_path / "channel/deep")
     assert not (tmp_path / "channel/up").exists()
 

@@ -107,8 +107,8 @@ def changed(**changes: Any) -> dict[str, Any]:
         ),
         (changed(InstanceCount=0), "InstanceCount must be at least 1; it is less in: data."),
         (
-            changed(InstanceType="ml.p3.2xlarge"),
-            "Cloche does not support the instance type ml.p3.2xlarge.",
+            changed(InstanceType="ml.trn1.2xlarge"),
+            "Cloche does not support the instance type ml.trn1.2xlarge.",
         ),
     ],
 )

@@ -101,7 +101,7 @@ async def test_one_that_waits_behind_prepares_nothing_and_sleeps(world: World) -
     world.loop.load()
     pause_s = await world.loop.step(world.job("two").resource)
     assert pause_s is not None and pause_s >= 10
-    assert not world.loop.kept(world.job("two")).prepared
+    assert not world.loop.kept(world.job("two")).preparing.done
 
 
 async def test_max_wait_time_is_kept_while_it_sleeps(world: World) -> None:

@@ -39,11 +39,11 @@ def refusal(trainer: Trainer, changes: dict[str, Any]) -> dict[str, str]:
 
 
 PREFIX = f"s3://{BUCKET}/in"
+PLAN = "arn:aws:sagemaker:us-east-1:123456789012:training-plan/p"
 UNSUPPORTED: list[tuple[dict[str, Any], str]] = [
     ({"RemoteDebugConfig": {"EnableRemoteDebug": True}}, "RemoteDebugConfig.EnableRemoteDebug."),
     ({"InfraCheckConfig": {"EnableInfraCheck": True}}, "InfraCheckConfig.EnableInfraCheck."),
-    ({"OutputDataConfig.KmsKeyId": "k"}, "OutputDataConfig.KmsKeyId."),
-    ({"ResourceConfig.VolumeKmsKeyId": "k"}, "ResourceConfig.VolumeKmsKeyId."),
+    ({"ResourceConfig.TrainingPlanArn": PLAN}, "ResourceConfig.TrainingPlanArn."),
     (
         {"AlgorithmSpecification.TrainingInputMode": "Pipe"},
         "AlgorithmSpecification.TrainingInputMode Pipe. Use File or FastFile.",
@@ -80,11 +80,6 @@ def test_unsupported_features_are_refused_by_name(
     trainer: Trainer, changes: dict[str, Any], what: str
 ) -> None:
     assert refusal(trainer, changes)["Message"].startswith(f"Cloche does not support {what}")
-
-
-def test_a_vpc_is_refused_by_name(trainer: Trainer) -> None:
-    value = {"SecurityGroupIds": ["sg-1"], "Subnets": ["subnet-1"]}
-    assert "VpcConfig" in refusal(trainer, {"VpcConfig": value})["Message"]
 
 
 @pytest.mark.parametrize(
@@ -154,14 +149,14 @@ def test_the_image_of_a_built_in_algorithm_takes_a_script(trainer: Trainer) -> N
     changes = {
         "AlgorithmSpecification.TrainingImage": f"{REGISTRY}/sagemaker-xgboost:1.7-1",
         "HyperParameters": {"sagemaker_program": "train.py"},
-        "OutputDataConfig.KmsKeyId": "k",
+        "ResourceConfig.TrainingPlanArn": PLAN,
     }
-    assert "KmsKeyId" in refusal(trainer, changes)["Message"]
+    assert "TrainingPlanArn" in refusal(trainer, changes)["Message"]
 
 
-def test_instance_type_with_a_gpu_is_named(trainer: Trainer) -> None:
-    message = refusal(trainer, {"ResourceConfig.InstanceType": "ml.p3.2xlarge"})["Message"]
-    assert message.startswith("Cloche does not support the instance type ml.p3.2xlarge.")
+def test_instance_type_with_other_accelerators_is_named(trainer: Trainer) -> None:
+    message = refusal(trainer, {"ResourceConfig.InstanceType": "ml.trn1.2xlarge"})["Message"]
+    assert message.startswith("Cloche does not support the instance type ml.trn1.2xlarge.")
 
 
 def test_role_that_is_not_there(trainer: Trainer) -> None:

@@ -21,10 +21,11 @@ from cloche.engine import (
     Seen,
     Usage,
 )
+from cloche.outside import PublicBuckets, RealS3
 from cloche.records.store import Store
 from cloche.services.cloudwatch import Datum
 from cloche.services.logs import Logs
-from cloche.services.s3 import S3
+from cloche.services.s3 import S3, Inputs
 from cloche.services.sagemaker import SageMaker
 from cloche.services.sagemaker.loops.training_job import TrainingJobs
 from cloche.services.sagemaker.records import (
@@ -34,6 +35,7 @@ from cloche.services.sagemaker.records import (
     training_job,
 )
 from cloche.services.sagemaker.training.record import new_training_job
+from cloche.testing.platform import NOWHERE
 
 ACCOUNT, REGION = "123456789012", "us-east-1"
 IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch-training:1.8-cpu-py36"
@@ -170,6 +172,7 @@ class World:
             identity=None,  # type: ignore[arg-type]
             doors=self.doors,
             config=config,
+            inputs=Inputs(self.s3, RealS3(NOWHERE), PublicBuckets()),
         )
         self.config = config
         self.loop = TrainingJobs(self.sagemaker)

@@ -1,18 +1,20 @@
-"""What is configured for a bucket: its tags, and for all else what a new bucket has on AWS.
+"""What is configured for a bucket: tags, encryption, and for all else what a new bucket has.
 
-Nothing but tags can be set: the other operations that set something are not supported.
+Nothing else can be set: the other operations that set something are not supported.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from sqlalchemy.engine import Connection
 
 from cloche.core.errors import AwsError
 from cloche.operation import Call, Reply, Result, operation
 from cloche.records import objects as rows
+from cloche.services.s3.encryption import ENCRYPTION, checked_rule, rule_of
 from cloche.services.s3.errors import no_such_bucket
 from cloche.services.s3.requests import Tag, bucket_of, tags_of_set
 from cloche.services.s3.storage import S3
@@ -65,7 +67,7 @@ async def put_bucket_tagging(
     """Set a bucket's tags, in place of those it has."""
     bucket_of(call, Bucket, ExpectedBucketOwner)
     tags = tags_of_set(Tagging.get("TagSet", ()), "Bucket", MOST_TAGS)
-    await set_tags(call, Bucket, json.dumps(tags))
+    await set_one(call, Bucket, TAGS, json.dumps(tags))
     return Reply({}, 204)
 
 
@@ -75,16 +77,16 @@ async def delete_bucket_tagging(
 ) -> None:
     """Remove a bucket's tags."""
     bucket_of(call, Bucket, ExpectedBucketOwner)
-    await set_tags(call, Bucket, None)
+    await set_one(call, Bucket, TAGS, None)
 
 
-async def set_tags(call: Call[S3], bucket: str, document: str | None) -> None:
-    """Write a bucket's tags; AwsError NoSuchBucket when it was deleted meanwhile."""
+async def set_one(call: Call[S3], bucket: str, kind: str, document: str | None) -> None:
+    """Write a setting of a bucket; AwsError NoSuchBucket when it was deleted meanwhile."""
 
     def change(connection: Connection) -> None:
         if rows.find_bucket(connection, bucket) is None:
             raise no_such_bucket(bucket)
-        rows.set_bucket_setting(connection, bucket, TAGS, document)
+        rows.set_bucket_setting(connection, bucket, kind, document)
 
     await call.store.write(change)
 
@@ -104,14 +106,35 @@ def get_bucket_versioning(
 def get_bucket_encryption(
     call: Call[S3], *, Bucket: str, ExpectedBucketOwner: str | None = None
 ) -> Result:
-    """Return that new objects are encrypted with S3's own keys, as AWS has it since 2023."""
-    rule = {
-        "ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"},
-        "BucketKeyEnabled": False,
-    }
-    return default(
-        call, Bucket, ExpectedBucketOwner, {"ServerSideEncryptionConfiguration": {"Rules": [rule]}}
-    )
+    """Return how new objects are encrypted that do not ask for something else."""
+    bucket_of(call, Bucket, ExpectedBucketOwner)
+    rule = rule_of(call.store.read(), Bucket)
+    return {"ServerSideEncryptionConfiguration": {"Rules": [rule]}}
+
+
+@operation(resource="{Bucket}")
+async def put_bucket_encryption(
+    call: Call[S3],
+    *,
+    Bucket: str,
+    ServerSideEncryptionConfiguration: Mapping[str, Any],
+    ContentMD5: str | None = None,
+    ChecksumAlgorithm: str | None = None,
+    ExpectedBucketOwner: str | None = None,
+) -> None:
+    """Set how new objects are said to be encrypted that do not ask for something else."""
+    bucket_of(call, Bucket, ExpectedBucketOwner)
+    rule = checked_rule(ServerSideEncryptionConfiguration)
+    await set_one(call, Bucket, ENCRYPTION, json.dumps(rule))
+
+
+@operation(resource="{Bucket}")
+async def delete_bucket_encryption(
+    call: Call[S3], *, Bucket: str, ExpectedBucketOwner: str | None = None
+) -> None:
+    """Go back to what a new bucket has."""
+    bucket_of(call, Bucket, ExpectedBucketOwner)
+    await set_one(call, Bucket, ENCRYPTION, None)
 
 
 @operation(resource="{Bucket}")

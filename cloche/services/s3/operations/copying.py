@@ -16,6 +16,7 @@ from cloche.services.s3.blobs import PIECE
 from cloche.services.s3.checksums import DEFAULT, SUMS, members
 from cloche.services.s3.conditions import Conditions, WriteGuard, check_copy
 from cloche.services.s3.document import Document, Texts, dump, load
+from cloche.services.s3.encryption import sealed
 from cloche.services.s3.errors import invalid_argument, invalid_request
 from cloche.services.s3.ingest import LARGEST, Claim, Digests, Ingested, Intake
 from cloche.services.s3.operations.multipart import check_part_number, keep_part, upload_of
@@ -112,7 +113,7 @@ async def copy_object(
         metadata=kept,
         tags=tags,
         storage_class=storage_class(StorageClass),
-        encryption=asked,
+        encryption=sealed(call.store.read(), Bucket, asked),
     )
     row = await copied(call, source, (Bucket, Key), document, ChecksumAlgorithm)
     await call.service.commit(row, WriteGuard(Key, IfMatch, IfNoneMatch))
@@ -123,7 +124,7 @@ async def copy_object(
             "LastModified": from_ms(row.modified),
             **members(kept_with.checksums, kept_with.checksum_type),
         },
-        **asked,
+        **document.encryption,
     }
 
 

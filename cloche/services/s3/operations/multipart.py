@@ -22,6 +22,7 @@ from cloche.services.s3 import assembly
 from cloche.services.s3.checksums import DEFAULT, TYPES, given, members
 from cloche.services.s3.conditions import WriteGuard
 from cloche.services.s3.document import Document, dump, load
+from cloche.services.s3.encryption import sealed
 from cloche.services.s3.errors import (
     invalid_argument,
     invalid_request,
@@ -89,7 +90,7 @@ async def create_multipart_upload(
         checksum_algorithm=ChecksumAlgorithm or "",
         checksum_type=checksum_type(ChecksumAlgorithm, ChecksumType),
         storage_class=storage_class(StorageClass),
-        encryption=asked,
+        encryption=sealed(call.store.read(), Bucket, asked),
     )
     started = to_ms(call.now)
     # Uploads of one key are listed in the order of their start: ids begin with it.
@@ -103,7 +104,8 @@ async def create_multipart_upload(
         rows.add_upload(connection, upload)
 
     await call.store.write(change)
-    result: dict[str, object] = {"Bucket": Bucket, "Key": Key, "UploadId": upload.id, **asked}
+    result: dict[str, object] = {"Bucket": Bucket, "Key": Key, "UploadId": upload.id}
+    result |= document.encryption
     if ChecksumAlgorithm is not None:
         result["ChecksumAlgorithm"] = ChecksumAlgorithm
         result["ChecksumType"] = document.checksum_type

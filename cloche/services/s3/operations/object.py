@@ -19,6 +19,7 @@ from cloche.services.s3.checksums import given, members
 from cloche.services.s3.conditions import Conditions, WriteGuard, check_read, matches
 from cloche.services.s3.describe import Override, describe, select
 from cloche.services.s3.document import Document, dump, load
+from cloche.services.s3.encryption import sealed
 from cloche.services.s3.errors import malformed_xml, precondition_failed
 from cloche.services.s3.ingest import claim, ingest
 from cloche.services.s3.requests import (
@@ -96,11 +97,11 @@ async def put_object(
         checksums=new.checksums,
         checksum_type="FULL_OBJECT",
         storage_class=tier,
-        encryption=asked,
+        encryption=sealed(call.store.read(), Bucket, asked),
     )
     row = ObjectRow(Bucket, Key, new.size, new.md5, to_ms(call.now), new.blob, dump(document))
     await call.service.commit(row, WriteGuard(Key, IfMatch, IfNoneMatch))
-    return {"ETag": f'"{new.md5}"', **members(new.checksums, "FULL_OBJECT"), **asked}
+    return {"ETag": f'"{new.md5}"', **members(new.checksums, "FULL_OBJECT"), **document.encryption}
 
 
 @operation(resource="{Bucket}/{Key}")

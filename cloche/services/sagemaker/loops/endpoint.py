@@ -20,10 +20,11 @@ from cloche.core.errors import AwsError
 from cloche.engine import EngineError, InsufficientCapacity, Seen
 from cloche.engine.folders import remove_tree
 from cloche.records.store import Resource
-from cloche.services.sagemaker import told
+from cloche.services.sagemaker import no_effect, told
 from cloche.services.sagemaker.environments import say_what_runs
 from cloche.services.sagemaker.holders import holders
-from cloche.services.sagemaker.instance import INSTANCE_TYPES, open_doors
+from cloche.services.sagemaker.instance import open_doors
+from cloche.services.sagemaker.instance_types import INSTANCE_TYPES, in_log
 from cloche.services.sagemaker.loops.endpoint_gang import (
     HOST,
     Folders,
@@ -86,7 +87,7 @@ class EndpointLoop:
 
     def __init__(self, sagemaker: SageMaker, new_id: Callable[[], str] = instance_id) -> None:
         self.sagemaker, self.new_id = sagemaker, new_id
-        self.models = ModelFolders(sagemaker.s3)
+        self.models = ModelFolders(sagemaker.inputs)
         self.software = Software(sagemaker)
         self.metrics = EndpointMetrics(sagemaker)
         self.memory = Memory()
@@ -299,8 +300,11 @@ class EndpointLoop:
                 layer=layer,
             )
             lines = [] if layer is None else [layer.description]
+            lines += no_effect.line(variant.no_effect)
+            where = in_log([variant.instance_type])
+            said = (environment, variant.image, lines, where)
             now_ms = to_ms(sagemaker.store.clock.now())
-            await asyncio.to_thread(say_what_runs, log, now_ms, environment, variant.image, lines)
+            await asyncio.to_thread(say_what_runs, log, now_ms, *said)
             await asyncio.to_thread(prepare, replica, folders)
             outcome = await asyncio.to_thread(sagemaker.engine.launch, spec)
         except (EngineError, AwsError) as error:

@@ -14,11 +14,11 @@ from cloche.engine import LISTENING_FD, GangSpec, Mount, ProcessSpec
 from cloche.records.store import Resource
 from cloche.services.sagemaker.environments import Environment
 from cloche.services.sagemaker.instance import (
-    INSTANCE_TYPES,
     base_environment,
     base_mounts,
     gang_name,
 )
+from cloche.services.sagemaker.instance_types import INSTANCE_TYPES
 from cloche.services.sagemaker.layers import INSIDE, Layer, layered
 from cloche.services.sagemaker.records_serving import Replica, Variant
 from cloche.services.sagemaker.replica import SOCKET

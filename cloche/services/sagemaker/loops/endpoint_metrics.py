@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from cloche.engine import Usage
 from cloche.services.cloudwatch import Datum
-from cloche.services.sagemaker.instance import INSTANCE_TYPES
+from cloche.services.sagemaker.instance_types import INSTANCE_TYPES
 from cloche.services.sagemaker.loops.endpoint_gang import HOST
 from cloche.services.sagemaker.records_serving import Deployment, Endpoint, Replica
 from cloche.services.sagemaker.router import Meter

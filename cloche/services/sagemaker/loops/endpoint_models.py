@@ -18,17 +18,19 @@ from cloche.core.errors import AwsError
 from cloche.engine.archives.reader import BadArchive
 from cloche.engine.archives.unpacking import Bounds, Unpacking
 from cloche.engine.folders import remove_tree
+from cloche.outside import OutsideError
 from cloche.services.sagemaker.loops.endpoint_plan import Models
 from cloche.services.sagemaker.records_serving import Deployment, Variant
 from cloche.services.sagemaker.training.channels import (
     DownloadError,
+    Outside,
     link_all,
     objects,
     split_uri,
 )
 
 if TYPE_CHECKING:
-    from cloche.services.s3 import S3
+    from cloche.services.s3 import Inputs
 
 NOT_DOWNLOADED = (
     'Failed to download model data for container "container_1" from URL: "{uri}". Please ensure '
@@ -49,7 +51,7 @@ class ModelDataError(Exception):
 class ModelFolders:
     """Unpacks models in the background and knows how far each deployment is."""
 
-    def __init__(self, s3: S3) -> None:
+    def __init__(self, s3: Inputs) -> None:
         self.s3 = s3
         self.tasks: dict[Path, asyncio.Task[None]] = {}
         self.placing: dict[Path, Placing] = {}
@@ -111,12 +113,13 @@ class ModelFolders:
 class Placing:
     """A variant's model on its way into its folder."""
 
-    def __init__(self, s3: S3, variant: Variant, folder: Path) -> None:
-        self.s3, self.variant, self.folder = s3, variant, folder
+    def __init__(self, s3: Inputs, variant: Variant, folder: Path) -> None:
+        self.s3, self.variant, self.folder = s3.own(), variant, folder
         self.unpacking = Unpacking(Bounds(size=variant.volume_gb << 30))
 
     def stop(self) -> None:
         """End it, from any thread."""
+        self.s3.halted.set()
         self.unpacking.stop()
 
     def run(self) -> None:
@@ -143,7 +146,7 @@ class Placing:
                 self.unpack(uri, folder, into)
             else:
                 self.link(uri, folder)
-        except (AwsError, DownloadError, FileNotFoundError) as error:
+        except (AwsError, DownloadError, OutsideError, FileNotFoundError) as error:
             raise ModelDataError(f"{NOT_DOWNLOADED.format(uri=uri)} ({error})") from error
         except (BadArchive, OSError) as error:
             raise ModelDataError(f"{NOT_AN_ARCHIVE.format(uri=uri)} ({error})") from error
@@ -153,6 +156,7 @@ class Placing:
         found = self.s3.find(*split_uri(uri))
         if found is None:
             raise DownloadError(f"No such object: {uri}")
+        Outside(self.unpacking.bounds.size).take(uri, [found])
         archive = folder.with_name(f"{folder.name}.tar")
         archive.unlink(missing_ok=True)
         self.s3.link(found, archive)  # the object may be replaced meanwhile
@@ -164,6 +168,7 @@ class Placing:
     def link(self, uri: str, folder: Path) -> None:
         """Link every object beneath a prefix into the folder."""
         found = objects(self.s3, {"S3DataType": "S3Prefix", "S3Uri": uri}, "File")
+        Outside(self.unpacking.bounds.size).take(uri, [item.stored for item in found])
         if len(found) > self.unpacking.bounds.entries:
             raise DownloadError(f"There are more than {self.unpacking.bounds.entries} objects")
         for start in range(0, len(found), LINKED):

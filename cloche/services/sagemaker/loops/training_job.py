@@ -58,10 +58,9 @@ from cloche.services.sagemaker.training.decide import (
     Upload,
     Watch,
 )
-from cloche.services.sagemaker.training.harvest import Harvest
 from cloche.services.sagemaker.training.line import FAR_S, NEAR, NEAR_S, Line
 from cloche.services.sagemaker.training.outcome import REASON_LIMIT, failure_reason
-from cloche.services.sagemaker.training.watch import Sample
+from cloche.services.sagemaker.training.remembered import Remembered
 
 if TYPE_CHECKING:
     from cloche.services.sagemaker import SageMaker
@@ -77,20 +76,6 @@ TRIES = 3  # to prepare a job, where the reason is none of its own
 FIRST_LOOK_S, LAST_LOOK_S = 0.1, 1.0  # between two looks at a running job: soon while it is young
 
 S = SecondaryStatus
-
-
-@dataclass
-class Remembered:
-    """What saves work between two steps; after a restart it is found anew."""
-
-    prepared: bool = False
-    logs: dict[str, Path] = field(default_factory=dict)
-    harvest: Harvest = field(default_factory=Harvest)
-    failures: int = 0  # of its preparation, for reasons that were not its own
-    sample: Sample | None = None
-    check: asyncio.Task[None] | None = None
-    damage: asyncio.Task[str | None] | None = None  # why its input can't be trusted
-    asker: Asker | None = None  # for what its requirements add
 
 
 @dataclass
@@ -181,9 +166,8 @@ class TrainingJobs:
         if job.secondary is S.PENDING and self.line.waits(job.resource):
             return await self.queue(job)
         try:
-            if not kept.prepared:
-                await asyncio.to_thread(h.prepare, job, sagemaker.s3, sagemaker.config)
-                kept.prepared = True
+            if not await kept.preparing.ready(job, sagemaker):
+                return await self.wait(job, job.secondary, "Downloading input data")
             progress, built = await image.awaited(job, sagemaker, lambda: self.logs(job))
             if progress is not job.progress:
                 await self.write(job, progress)
@@ -300,7 +284,8 @@ class TrainingJobs:
         """Open the doors and write down that the hosts run."""
         self.line.leave(job.resource)
         await self.open_doors(job)
-        await self.write(job, job.progress.go(S.TRAINING, self.sagemaker.store.clock.now()))
+        now = self.sagemaker.store.clock.now()
+        await self.write(job, job.progress.go(S.TRAINING, now, h.under_way(job)))
         return FIRST_LOOK_S
 
     async def watch(self, job: TrainingJob) -> float:
@@ -483,6 +468,7 @@ class TrainingJobs:
         gang, sagemaker = h.gang_of(job), self.sagemaker
         await self.clear_sandboxes(job)
         await rule_run.end(job, sagemaker)
+        await self.kept(job).preparing.stop()
         await asyncio.to_thread(remove_tree, h.ground_of(job, sagemaker.config).folder)
         remembered = self.remembered.pop(gang, None)
         if remembered is not None:

@@ -12,6 +12,7 @@ from cloche.core.errors import AwsError, unsupported
 from cloche.operation import Call, operation
 from cloche.records.store import Conflict, Document, Resource
 from cloche.services.sagemaker import quotas
+from cloche.services.sagemaker.no_effect import in_serving
 from cloche.services.sagemaker.operations.model import artifacts
 from cloche.services.sagemaker.operations.named import find, insert, listed
 from cloche.services.sagemaker.records import ENDPOINT, ENDPOINT_CONFIG, MODEL, Request
@@ -231,16 +232,16 @@ async def wish_for(call: Call[SageMaker], found: Endpoint, new: Deployment) -> b
 def wanted(call: Call[SageMaker], config_name: str) -> Deployment:
     """Return a new deployment of a configuration, with copies of all that it names."""
     config = find(call, ENDPOINT_CONFIG, config_name)
-    variants = config.wish["Request"]["ProductionVariants"]
+    request = config.wish["Request"]
     return Deployment(
         id=call.request_id.replace("-", "")[:12],
         config=config.name,
-        variants=tuple(variant(call, given) for given in variants),
+        variants=tuple(variant(call, given, request) for given in request["ProductionVariants"]),
     )
 
 
-def variant(call: Call[SageMaker], given: Request) -> Variant:
-    """Return a production variant with what its model says."""
+def variant(call: Call[SageMaker], given: Request, config: Request) -> Variant:
+    """Return a production variant of a configuration, with what its model says."""
     model = find(call, MODEL, given["ModelName"])
     request = model.wish["Request"]
     container = request.get("PrimaryContainer") or request["Containers"][0]
@@ -258,10 +259,12 @@ def variant(call: Call[SageMaker], given: Request) -> Variant:
         archived=archived,
         environment=container.get("Environment", {}),
         role_arn=request["ExecutionRoleArn"],
-        network_isolation=request["EnableNetworkIsolation"],
+        network_isolation=request["EnableNetworkIsolation"]
+        or config.get("EnableNetworkIsolation", False),
         instance_type=given["InstanceType"],
         count=given["InitialInstanceCount"],
         weight=given["InitialVariantWeight"],
+        no_effect=tuple(in_serving(request, config, given)),
         **{name: number for name, number in optional.items() if number is not None},
     )
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cloche.core.errors import AwsError, unsupported
 from cloche.operation import Call, operation
 from cloche.records.store import Conflict, Resource
-from cloche.services.sagemaker.instance import INSTANCE_TYPES
+from cloche.services.sagemaker.instance_types import stands_in
 from cloche.services.sagemaker.operations.named import find, insert, listed, refuse_others
 from cloche.services.sagemaker.records import ENDPOINT_CONFIG, MODEL, Request
 
@@ -26,6 +26,7 @@ VARIANT = (
     "ContainerStartupHealthCheckTimeoutInSeconds",
     "VolumeSizeInGB",
     "RoutingConfig",
+    "InferenceAmiVersion",
 )
 
 
@@ -37,6 +38,9 @@ async def create_endpoint_config(
     ProductionVariants: Sequence[Request],
     DataCaptureConfig: Request | None = None,
     Tags: Sequence[Mapping[str, str]] = (),
+    KmsKeyId: str | None = None,
+    VpcConfig: Request | None = None,
+    EnableNetworkIsolation: bool = False,
 ) -> dict[str, str]:
     """Keep which models are to be served, on which instances, with which shares."""
     if DataCaptureConfig is not None and DataCaptureConfig.get("EnableCapture", True):
@@ -54,7 +58,12 @@ async def create_endpoint_config(
         raise AwsError(
             "ValidationException", "At least one production variant must have a weight above 0."
         )
-    request = {"ProductionVariants": variants}
+    request: dict[str, Any] = {
+        "ProductionVariants": variants,
+        "EnableNetworkIsolation": EnableNetworkIsolation,
+    }
+    more = {"KmsKeyId": KmsKeyId, "VpcConfig": VpcConfig}
+    request |= {name: value for name, value in more.items() if value}
     where = await insert(call, ENDPOINT_CONFIG, EndpointConfigName, request, Tags)
     return {"EndpointConfigArn": where}
 
@@ -63,11 +72,11 @@ async def create_endpoint_config(
 def describe_endpoint_config(call: Call[SageMaker], *, EndpointConfigName: str) -> dict[str, Any]:
     """Return what CreateEndpointConfig was given."""
     resource = find(call, ENDPOINT_CONFIG, EndpointConfigName)
-    return dict(resource.wish["Request"]) | {
+    kept = {"EnableNetworkIsolation": False} | dict(resource.wish["Request"])
+    return kept | {
         "EndpointConfigName": resource.name,
         "EndpointConfigArn": resource.arn,
         "CreationTime": resource.created,
-        "EnableNetworkIsolation": False,
     }
 
 
@@ -122,7 +131,7 @@ def check_variant(call: Call[SageMaker], variant: Request) -> None:
     for name in ("InstanceType", "InitialInstanceCount"):
         if name not in variant:
             raise AwsError("ValidationException", f"{name} is required for a ProductionVariant.")
-    if variant["InstanceType"] not in INSTANCE_TYPES:
+    if not stands_in(variant["InstanceType"], call.service.config.gpu_instances):
         raise unsupported(f"InstanceType {variant['InstanceType']}")
     find(call, MODEL, variant["ModelName"])
 

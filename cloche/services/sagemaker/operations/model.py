@@ -18,7 +18,10 @@ from cloche.services.sagemaker.training.channels import split_uri
 if TYPE_CHECKING:
     from cloche.services.sagemaker import SageMaker
 
-CONTAINER = ("ContainerHostname", "Image", "ModelDataUrl", "ModelDataSource", "Environment")
+CONTAINER = (
+    *("ContainerHostname", "Image", "ImageConfig", "ModelDataUrl", "ModelDataSource"),
+    "Environment",
+)
 S3_SOURCE = ("S3Uri", "S3DataType", "CompressionType")
 KINDS = {("S3Object", "Gzip"), ("S3Prefix", "None")}  # (S3DataType, CompressionType) that work
 
@@ -32,6 +35,7 @@ async def create_model(
     Containers: Sequence[Request] = (),
     ExecutionRoleArn: str | None = None,
     Tags: Sequence[Mapping[str, str]] = (),
+    VpcConfig: Request | None = None,
     EnableNetworkIsolation: bool = False,
 ) -> dict[str, str]:
     """Keep what a model consists of: image, artifacts, environment, role."""
@@ -55,6 +59,8 @@ async def create_model(
         "ExecutionRoleArn": ExecutionRoleArn,
         "EnableNetworkIsolation": EnableNetworkIsolation,
     }
+    if VpcConfig:
+        request["VpcConfig"] = VpcConfig
     if PrimaryContainer is not None:
         request["PrimaryContainer"] = PrimaryContainer
     else:
@@ -120,8 +126,6 @@ def check_container(call: Call[SageMaker], container: Request) -> None:
     """Refuse a container that could not be served as asked."""
     if container.get("Mode", "SingleModel") != "SingleModel":
         raise unsupported("Mode MultiModel (multi-model endpoints)")
-    if container.get("ImageConfig", {}).get("RepositoryAccessMode", "Platform") != "Platform":
-        raise unsupported("ImageConfig.RepositoryAccessMode Vpc")
     refuse_others(container, (*CONTAINER, "Mode", "ImageConfig"), "ContainerDefinition")
     if "Image" not in container:
         raise AwsError(
@@ -152,6 +156,8 @@ def check_data(call: Call[SageMaker], container: Request) -> None:
     if uri is None:
         return
     bucket, key = split_uri(uri)
+    if call.service.inputs.is_outside(bucket):
+        return  # the endpoint finds out, when it reads it
     s3 = call.service.s3
     found = s3.find(bucket, key) is not None if archived else next(s3.list(bucket, key), None)
     if not found:

@@ -25,13 +25,14 @@ async def put(job: TrainingJob, ground: Ground, s3: S3) -> None:
     """
     bucket, prefix = split_uri(job.artifacts)
     mls = [ground.ml(host) for host in job.hosts]
+    key: str | None = job.request["OutputDataConfig"].get("KmsKeyId") or None
     for folder, name in (("model", "model.tar.gz"), ("output/data", "output.tar.gz")):
         if folder == "model" and job.model_uri.endswith("/"):
-            await put_each(s3, bucket, f"{prefix}/model/", mls, folder)
+            await put_each(s3, bucket, f"{prefix}/model/", mls, folder, key)
             continue
         target = ground.folder / name
         if await packed(mls, folder, target):
-            await s3.put_file(bucket, f"{prefix}/{name}", target, "application/x-gzip")
+            await s3.put_file(bucket, f"{prefix}/{name}", target, "application/x-gzip", key)
 
 
 async def packed(mls: list[Path], folder: str, target: Path) -> bool:
@@ -48,11 +49,13 @@ async def packed(mls: list[Path], folder: str, target: Path) -> bool:
         stop.set()
 
 
-async def put_each(s3: S3, bucket: str, prefix: str, mls: list[Path], folder: str) -> None:
+async def put_each(
+    s3: S3, bucket: str, prefix: str, mls: list[Path], folder: str, key: str | None
+) -> None:
     """Put the plain files of a folder of all hosts."""
     for relative, ml in await asyncio.to_thread(regular, mls, folder, prefix):
         descriptor = await asyncio.to_thread(open_sent, ml, f"{folder}/{relative}")
         try:
-            await s3.put_file(bucket, key_of(prefix, relative), descriptor)
+            await s3.put_file(bucket, key_of(prefix, relative), descriptor, kms_key=key)
         finally:
             os.close(descriptor)

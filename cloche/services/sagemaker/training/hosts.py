@@ -13,6 +13,7 @@ from cloche.core.config import Config
 from cloche.engine import Engine, GangSpec, Mount, ProcessSpec, Warm
 from cloche.engine.folders import remove_tree
 from cloche.environments.table import Framework, asked_for, fitting, modules_of, over
+from cloche.services.sagemaker import instance_types, no_effect
 from cloche.services.sagemaker.environments import (
     Environment,
     environment_of,
@@ -20,15 +21,15 @@ from cloche.services.sagemaker.environments import (
     say_what_runs,
 )
 from cloche.services.sagemaker.instance import (
-    INSTANCE_TYPES,
     LOAD_TIME,
     RUNTIME,
     base_environment,
     base_mounts,
     gang_name,
 )
+from cloche.services.sagemaker.instance_types import INSTANCE_TYPES
 from cloche.services.sagemaker.layers import INSIDE, Layer, layered
-from cloche.services.sagemaker.records import Request, TrainingJob
+from cloche.services.sagemaker.records import MESSAGES, Request, SecondaryStatus, TrainingJob
 from cloche.services.sagemaker.requirements import (
     NAME,
     Wanted,
@@ -46,9 +47,9 @@ from cloche.services.sagemaker.training import (
 )
 from cloche.services.sagemaker.training.attempts import remaining_s
 from cloche.services.sagemaker.training.channels import (
-    DownloadError,
+    Outside,
     Staged,
-    link,
+    archive,
     link_all,
     objects,
     require_bucket,
@@ -57,7 +58,7 @@ from cloche.services.sagemaker.training.channels import (
 )
 
 if TYPE_CHECKING:
-    from cloche.services.s3 import S3
+    from cloche.services.s3 import Inputs
 
 STOP_GRACE_S = 120.0  # from SIGTERM to SIGKILL (StopTrainingJob)
 NETWORK_INTERFACE = "lo"  # what a gang's hosts reach one another by
@@ -96,6 +97,11 @@ class Ground:
         return self.folder / NAME
 
     @property
+    def outside(self) -> Path:
+        """What the log says of input that came from the real S3, line by line."""
+        return self.folder / "outside"
+
+    @property
     def framework(self) -> Path:
         """Where it is written down that the script asks for another environment than its image."""
         return self.folder / "framework"
@@ -117,6 +123,12 @@ def synced(job: TrainingJob) -> list[checkpoints.Place]:
     return checkpoints.places(job.request, job.resource.name)
 
 
+def under_way(job: TrainingJob) -> str:
+    """Return what a job's status says once its hosts run."""
+    types = (group.instance_type for group in job.groups)
+    return instance_types.in_status(MESSAGES[SecondaryStatus.TRAINING], types)
+
+
 def gang_of(job: TrainingJob) -> str:
     """Return the name of a job's gang."""
     return gang_name(job.resource.name, job.resource.arn, job.resource.created)
@@ -128,7 +140,7 @@ def modes(job: TrainingJob) -> dict[str, str]:
     return {c["ChannelName"]: c.get("InputMode", default) for c in job.request["InputDataConfig"]}
 
 
-def prepare(job: TrainingJob, s3: S3, config: Config) -> None:
+def prepare(job: TrainingJob, s3: Inputs, config: Config) -> None:
     """Make a job's folders anew: configuration, channels, the script. DownloadError when wrong.
 
     Blocks (0.2 s for 10,000 objects): call it from a thread.
@@ -146,24 +158,23 @@ def prepare(job: TrainingJob, s3: S3, config: Config) -> None:
         if (cache := cache_of(job, host, config)) is not None:
             cache.mkdir(parents=True, exist_ok=True)
     channels = job.request["InputDataConfig"]
-    found = [one for channel in channels for one in fill(job, channel, s3, ground)]
-    require_bucket(s3, split_uri(job.request["OutputDataConfig"]["S3OutputPath"])[0])
+    outside = Outside(volume_bytes=job.request["ResourceConfig"].get("VolumeSizeInGB", 0) << 30)
+    found = [one for channel in channels for one in fill(job, channel, s3, ground, outside)]
+    require_bucket(s3.s3, split_uri(job.request["OutputDataConfig"]["S3OutputPath"])[0])
     base = base_framework(job, config)
     modules = asked_for(base)
     imported = imported_in(ground.channel(CODE, None), modules)  # SDK 3.x has it in a channel
     uri = submit_directory(job)
     if uri.startswith("s3://"):
-        stored = s3.find(*split_uri(uri))
-        if stored is None:
-            raise DownloadError(f"Unable to find the script's archive {uri}")
-        found.append(link(s3, stored, ground.source))
+        found += archive(s3, uri, ground.source, outside)
         code = look_through(ground.source, modules)
         imported |= code.imported
         if code.requirements is not None:
             ground.requirements.write_bytes(code.requirements)
     if imported:
         ground.framework.write_text(fitting(base, imported).name)
-    staged.write(ground.folder, found, s3)
+    staged.write(ground.folder, found, s3.s3)
+    ground.outside.write_text("".join(f"{line}\n" for line in outside.lines))
 
 
 def base_framework(job: TrainingJob, config: Config) -> Framework:
@@ -201,10 +212,13 @@ def receivers(job: TrainingJob, channel: Request) -> list[str]:
     return [host for g in job.groups if not names or g.name in names for host in g.hosts]
 
 
-def fill(job: TrainingJob, channel: Request, s3: S3, ground: Ground) -> list[Staged]:
+def fill(
+    job: TrainingJob, channel: Request, s3: Inputs, ground: Ground, outside: Outside
+) -> list[Staged]:
     """Link one channel's objects: once for all hosts, or each host its share."""
     source, name = channel["DataSource"]["S3DataSource"], channel["ChannelName"]
     placed = objects(s3, source, modes(job)[name])
+    outside.take(f"The channel {name}, {source['S3Uri']},", [item.stored for item in placed])
     distribution = source.get("S3DataDistributionType", "FullyReplicated")
     if distribution == "FullyReplicated":
         return link_all(s3, placed, ground.channel(name, None))
@@ -286,6 +300,8 @@ def write_heading(
 ) -> None:
     """Say in a log which software really runs, once; it may have what a build said before."""
     lines = [] if layer is None else [layer.description]
+    ground = ground_of(job, config)
+    lines += ground.outside.read_text().splitlines() if ground.outside.exists() else ()
     environment = environment_for(job, config)
     hooked = (job.request.get("DebugHookConfig") or {}).get("CollectionConfigurations")
     if hooked and "smdebug" not in modules_of(environment.framework):
@@ -294,7 +310,9 @@ def write_heading(
             "PyTorch scripts that import smdebug"
         )
     image = job.request["AlgorithmSpecification"]["TrainingImage"]
-    say_what_runs(log, to_ms(clock.now()), environment, image, lines)
+    lines += no_effect.line(no_effect.in_training(job.request))
+    where = instance_types.in_log(group.instance_type for group in job.groups)
+    say_what_runs(log, to_ms(clock.now()), environment, image, lines, where)
 
 
 def gang(

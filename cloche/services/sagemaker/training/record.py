@@ -8,13 +8,16 @@ from typing import Any
 
 from cloche.core.clock import to_ms
 from cloche.records.store import Conflict, Resource, Store
+from cloche.services.sagemaker.instance_types import in_status
 from cloche.services.sagemaker.records import (
+    MESSAGES,
     TRAINING_JOB,
     Progress,
     Request,
     SecondaryStatus,
     TrainingJobStatus,
     arn,
+    instance_groups,
     training_job,
     wish,
 )
@@ -33,7 +36,10 @@ def new_training_job(
     place: account and region. request: as `training.request.validated` gave it.
     """
     account, region = place
-    progress = Progress(stream_s=to_ms(now) // 1000).go(SecondaryStatus.STARTING, now)
+    groups = instance_groups(request["ResourceConfig"])
+    types = [group.instance_type for group in groups]
+    message = in_status(MESSAGES[SecondaryStatus.STARTING], types)
+    progress = Progress(stream_s=to_ms(now) // 1000).go(SecondaryStatus.STARTING, now, message)
     asked: dict[str, Any] = dict(wish(request, tags))
     if tuning_job_arn is not None:
         asked["TuningJobArn"] = tuning_job_arn

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 DAY_S = 86_400  # the default of MaxRuntimeInSeconds (API_StoppingCondition)
 
 UNKNOWN_RESOURCES = (
-    "VolumeKmsKeyId",
     "TrainingPlanArn",
     "InstancePlacementConfig",
     "InstancePreferences",
@@ -55,16 +54,20 @@ def validated(given: Mapping[str, Any], sagemaker: SageMaker, account: str, regi
     check_group_names(given["InputDataConfig"], given["ResourceConfig"] or {})
     for channel in given["InputDataConfig"]:
         check_objects(channel["DataSource"]["S3DataSource"], sagemaker, region, given["RoleArn"])
-    request = with_defaults(given)
+    request = with_defaults(given, sagemaker.config.gpu_instances)
     quotas.check_training(request["ResourceConfig"], sagemaker.store, (account, region))
     return request
 
 
-def with_defaults(given: Mapping[str, Any]) -> Request:
-    """Return a request that was found valid as it is kept, defaults filled in."""
+def with_defaults(given: Mapping[str, Any], gpu_instances: str = "cpu") -> Request:
+    """Return a request that was found valid as it is kept, defaults filled in.
+
+    gpu_instances: whether types with GPUs are refused (`Config`); those of a search's trials were
+    looked at when it was made.
+    """
     request = {name: value for name, value in given.items() if value is not None}
     spot = bool(given["EnableManagedSpotTraining"])
-    request["ResourceConfig"] = check_resources(given["ResourceConfig"], spot)
+    request["ResourceConfig"] = check_resources(given["ResourceConfig"], spot, gpu_instances)
     request["StoppingCondition"] = check_stopping(given["StoppingCondition"] or {}, spot)
     for name in (*SWITCHES, *KINDS, *checkpoints.CONFIGS, "ExperimentConfig"):
         if not request.get(name):
@@ -79,9 +82,8 @@ def check_algorithm(algorithm: Request | None, home: Home) -> Request:
             "ValidationException",
             "You must specify either AlgorithmName or TrainingImage in AlgorithmSpecification.",
         )
-    for name in ("AlgorithmName", "TrainingImageConfig"):
-        if algorithm.get(name):
-            raise unsupported(f"AlgorithmSpecification.{name}", "Specify a TrainingImage.")
+    if algorithm.get("AlgorithmName"):
+        raise unsupported("AlgorithmSpecification.AlgorithmName", "Specify a TrainingImage.")
     if algorithm.get("ContainerArguments") and not algorithm.get("ContainerEntrypoint"):
         raise unsupported(
             "AlgorithmSpecification.ContainerArguments without ContainerEntrypoint",
@@ -146,9 +148,7 @@ def check_rules(given: Mapping[str, Any]) -> None:
 
 
 def check_output(output: Request) -> None:
-    """Refuse encryption that would not happen, and a path that is not in S3."""
-    if output.get("KmsKeyId"):
-        raise unsupported("OutputDataConfig.KmsKeyId")
+    """Refuse a path that is not in S3."""
     split_uri(output["S3OutputPath"])
 
 
@@ -186,6 +186,8 @@ def check_channels(channels: Sequence[Request], default_mode: str) -> None:
 def check_objects(source: Request, sagemaker: SageMaker, region: str, role_arn: str) -> None:
     """Refuse a data source beneath which nothing lies, as CreateTrainingJob does on AWS."""
     bucket, prefix = split_uri(source["S3Uri"])
+    if sagemaker.inputs.is_outside(bucket):
+        return  # the job finds out, when it reads it
     found = sagemaker.s3.bucket_exists(bucket) and any(
         True for _ in sagemaker.s3.list(bucket, prefix)
     )
@@ -199,14 +201,14 @@ def check_objects(source: Request, sagemaker: SageMaker, region: str, role_arn: 
         )
 
 
-def check_resources(resources: Request | None, spot: bool) -> Request:
+def check_resources(resources: Request | None, spot: bool, gpu_instances: str) -> Request:
     """Return ResourceConfig with its defaults."""
     resources = resources or {}
     for name in UNKNOWN_RESOURCES:
         if resources.get(name):
             raise unsupported(f"ResourceConfig.{name}")
     warm_pools.check(resources, spot)
-    return check_types(resources)
+    return check_types(resources, gpu_instances)
 
 
 def check_stopping(stopping: Request, spot: bool) -> Request:

@@ -5,20 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cloche.core.errors import AwsError, unsupported
-from cloche.services.sagemaker.instance import INSTANCE_TYPES
+from cloche.services.sagemaker.instance_types import CPU_TYPES, stands_in
 from cloche.services.sagemaker.records import Request
 
 ALONE = ("InstanceType", "InstanceCount")  # what InstanceGroups take the place of
 
 
-def check_types(resources: Request) -> Request:
-    """Return ResourceConfig with its defaults when its instances are ones that can be had."""
+def check_types(resources: Request, gpu_instances: str = "cpu") -> Request:
+    """Return ResourceConfig with its defaults when its instances are ones that can be had.
+
+    gpu_instances: what becomes of types with GPUs (`Config`).
+    """
     groups: Sequence[Request] = resources.get("InstanceGroups") or ()
     if groups:
-        return check_groups(resources, groups)
+        return check_groups(resources, groups, gpu_instances)
     if not resources.get("InstanceType"):
         raise AwsError("ValidationException", "ResourceConfig.InstanceType is required.")
-    check_type(resources["InstanceType"])
+    check_type(resources["InstanceType"], gpu_instances)
     if resources.get("InstanceCount", 1) < 1:
         raise AwsError(
             "ValidationException",
@@ -29,7 +32,7 @@ def check_types(resources: Request) -> Request:
     return {"InstanceCount": 1, "VolumeSizeInGB": 30} | kept
 
 
-def check_groups(resources: Request, groups: Sequence[Request]) -> Request:
+def check_groups(resources: Request, groups: Sequence[Request], gpu_instances: str) -> Request:
     """Return a ResourceConfig of several groups; each needs a name of its own and an instance."""
     both = [name for name in ALONE if resources.get(name)]
     if both:
@@ -52,14 +55,14 @@ def check_groups(resources: Request, groups: Sequence[Request]) -> Request:
             f"InstanceCount must be at least 1; it is less in: {', '.join(empty)}.",
         )
     for group in groups:
-        check_type(group["InstanceType"])
+        check_type(group["InstanceType"], gpu_instances)
     return {"VolumeSizeInGB": 30} | dict(resources)
 
 
-def check_type(name: str) -> None:
+def check_type(name: str, gpu_instances: str) -> None:
     """Refuse an instance type that this machine can't stand in for."""
-    if name not in INSTANCE_TYPES:
-        families = sorted({name.split(".")[1] for name in INSTANCE_TYPES})
+    if not stands_in(name, gpu_instances):
+        families = sorted({name.split(".")[1] for name in CPU_TYPES})
         raise unsupported(
             f"the instance type {name}",
             f"This machine stands in for CPU instances: ml.[{'|'.join(families)}].*.",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from cloche.services.sagemaker.instance import INSTANCE_TYPES
+from cloche.services.sagemaker.instance_types import INSTANCE_TYPES
 from cloche.services.sagemaker.records import TrainingJob
 from cloche.services.sagemaker.training import hosts as h
 from cloche.services.sagemaker.training.watch import NAMESPACE, Sample, usage_data

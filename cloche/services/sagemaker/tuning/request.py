@@ -35,6 +35,7 @@ SHARED = (
     "OutputDataConfig",
     "StoppingCondition",
     "Environment",
+    "VpcConfig",
     "EnableNetworkIsolation",
     "EnableInterContainerTrafficEncryption",
     "EnableManagedSpotTraining",
@@ -176,8 +177,6 @@ def checked_definition(
     ResourceConfig what HyperParameterTuningResourceConfig says.
     """
     definition = dict(sent)
-    if definition.get("VpcConfig"):
-        raise unsupported("TrainingJobDefinition.VpcConfig")
     objective = definition.get("TuningObjective") or config.get("HyperParameterTuningJobObjective")
     algorithm = definition["AlgorithmSpecification"]
     metrics = [metric["Name"] for metric in algorithm.get("MetricDefinitions") or ()]
