@@ -18,6 +18,7 @@ import pytest
 from cloche.engine import GangSpec, Mount, Warm, warm
 from cloche.engine.local import LocalEngine
 from cloche.engine.probe import probe
+from cloche.engine.supervisor import mounts
 from cloche.engine.supervisor.filter import program
 from cloche.testing.engine_lab import outcomes, wait_until
 from cloche.testing.fork_lab import LOADED, Stage
@@ -70,6 +71,19 @@ def test_imported_before_the_job(stage: Stage) -> None:
     lines = stage.run(script % f"/tmp/heavy-{stage.name}", "second")
     assert lines == ["hired", "True False", "status 0"]
     assert Path(f"/tmp/heavy-{stage.name}").read_text() == "imported\n"
+
+
+def test_it_holds_no_volumes(stage: Stage) -> None:
+    """It begins with the mounts that there are then; a job's volume would stay as long as it."""
+    engine = stage.lab.engine
+    assert isinstance(engine, LocalEngine) and engine.volumes is not None
+    if not engine.volumes.possible:
+        pytest.skip(engine.volumes.lack)
+    beside = stage.lab.process("h", "sleep 99")
+    stage.lab.place(GangSpec(name="beside", processes=(beside,), background=True))
+    ours, pid = mounts.volumes(str(engine.folder("beside"))), stage.warm()
+    assert ours and Path(f"/proc/{pid}/mountinfo").read_text()
+    assert str(engine.folder("beside")) not in Path(f"/proc/{pid}/mountinfo").read_text()
 
 
 @pytest.fixture(params=["as usual", "nohup"])

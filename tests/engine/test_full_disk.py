@@ -10,6 +10,7 @@ import pytest
 
 from cloche.engine import GangSpec, InsufficientCapacity
 from cloche.engine.probe import probe
+from cloche.engine.supervisor import mounts
 from cloche.testing.engine_lab import outcomes
 from cloche.testing.local_engine import local_lab
 
@@ -66,9 +67,28 @@ def take_it_at_once(folder: Path) -> None:
         assert len(list(reserve.iterdir())) == 64, "it is made anew"
 
 
+def promise_too_much(folder: Path) -> None:
+    """Two volumes on a file system of 400 MiB: what the second one has written is lost.
+
+    The kernel took it, and the job ended well before it was to be written to the disk.
+    """
+    mounts.own()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=400m", "tmpfs", folder], check=True)
+    with local_lab(folder, MACHINE) as lab:
+        seen = {}
+        for name in ("one", "two"):
+            process = lab.process(name, "head -c 240m /dev/zero > /tmp/x")
+            lab.place(GangSpec(name=name, processes=(process,), background=True))
+        for name in ("one", "two"):
+            seen[name] = lab.finished(name)[name]
+        whole = [one for one in seen.values() if (one.exit_code, one.reason) == (0, None)]
+        full = [one for one in seen.values() if one.reason == "DiskFull"]
+        assert len(whole) <= 1 and len(whole) + len(full) == 2, seen
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount a small disk")
 @pytest.mark.skipif(MACHINE.isolation != "full", reason=" ".join(MACHINE.advice))
-@pytest.mark.parametrize("case", [run_on_a_small_disk, take_it_at_once])
+@pytest.mark.parametrize("case", [run_on_a_small_disk, take_it_at_once, promise_too_much])
 def test_a_job_fills_the_disk(tmp_path: Path, case: Callable[[Path], None]) -> None:
     code = f"import sys, pathlib, test_full_disk as t; t.{case.__name__}(pathlib.Path(sys.argv[1]))"
     done = subprocess.run(

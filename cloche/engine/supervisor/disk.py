@@ -285,6 +285,15 @@ class DiskWatch:
         """The volumes that the gang has."""
         return [tree.volume for tree in self.trees if tree.volume is not None]
 
+    def near(self) -> bool:
+        """Tell whether what is on its way to the disk, of all volumes, might not find place there.
+
+        Of others' it is known only that the kernel holds a fifth of the memory at the most.
+        """
+        room, memory = Room("."), os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        pending = sum(volume.pending for volume in self.volumes)
+        return self.was_scarce or room.bytes - pending < room.reserve + memory // 5
+
     def _measured(self, begun: float) -> None:
         """Tell the others what is known now that all is counted."""
         weight, first = sum(tree.weight for tree in self.trees), self.measured_at is None

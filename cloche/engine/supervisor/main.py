@@ -277,7 +277,7 @@ class Supervisor:
             self._read(process)  # its last words come before ours
         with contextlib.suppress(OSError):
             tree.volume.read()
-        if self.disk.was_scarce and tree.volume.lost():
+        if self.disk.near() and tree.volume.lost():
             process.tell("DiskFull", tree.on_a_full_disk())
         elif process.exit_code != 0:
             excess = tree.excess(process.plan["disk_mib"], process.plan["files"])

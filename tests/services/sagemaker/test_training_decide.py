@@ -60,6 +60,7 @@ LOST = Seen("lost", ended=NOW)
 MEMORY = Seen("exited", exit_code=-9, reason="OutOfMemory", ended=NOW, detail="a held 9 MiB")
 WORKER = replace(MEMORY, exit_code=1)  # it failed because what it had started was killed
 DISK = replace(MEMORY, reason="DiskFull", detail="a holds 9 MiB of files")
+LOST_WRITES = replace(DISK, exit_code=0)  # the disk had no place for what was written before
 FORKS = replace(MEMORY, reason="TooManyProcesses", detail="a had 9 processes")
 MORE_MEMORY = (
     "Please use an instance type with more memory, or reduce the size of job data processed on an "
@@ -122,6 +123,7 @@ TABLE: list[tuple[SecondaryStatus, Mapping[str, Seen] | None, Plan | type]] = [
     (S.TRAINING, {"a": WORKER}, End(S.FAILED, failed_host="a", note=MORE_MEMORY)),
     (S.TRAINING, {"a": FORKS}, End(S.FAILED, failed_host="a", note="a had 9 processes")),
     (S.TRAINING, {"a": DISK, "b": STOPPED}, End(S.FAILED, failure=NO_SPACE, ran=False)),
+    (S.TRAINING, {"a": LOST_WRITES}, End(S.FAILED, failure=NO_SPACE, ran=False)),
     (S.STOPPING, {"algo-1": MEMORY}, End(S.STOPPED)),
     (S.TRAINING, {"algo-1": TOO_LONG}, End(S.MAX_RUNTIME_EXCEEDED)),
     (S.TRAINING, {"algo-1": STOPPED}, End(S.STOPPED)),
