@@ -20,6 +20,7 @@ from packaging.requirements import Requirement
 
 import cloche.toolkits
 from cloche.core.config import Home
+from cloche.environments.images import distribution
 from cloche.environments.table import Framework, base_of
 
 MANIFEST = "environment.json"
@@ -51,8 +52,8 @@ def ready(framework: Framework, home: Home) -> Ready | None:
         return Ready(python, (folder, Path(sys.base_prefix)), versions, kept["built"])
     if (under := ready(base, home)) is None:
         return None
-    versions = {**under.versions, **versions}
-    return Ready(python, (folder, *under.prefixes), versions, kept["built"])
+    beneath = {name: number for name, number in under.versions.items() if name not in versions}
+    return Ready(python, (folder, *under.prefixes), {**versions, **beneath}, kept["built"])
 
 
 def own(framework: Framework) -> Ready | None:
@@ -130,12 +131,6 @@ def installed(names: tuple[str, ...], _changed_ns: int) -> Mapping[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def distribution(package: str) -> str:
-    """Return the name in a requirement: `torch` of `torch[x]>=2`."""
-    end = next((n for n, c in enumerate(package) if not (c.isalnum() or c in "._-")), len(package))
-    return package[:end]
 
 
 def normal(name: str) -> str:

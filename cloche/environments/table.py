@@ -2,9 +2,9 @@
 
 Nothing is pulled. An image of any tag stands for one environment on this machine, as `cloche image
 list` shows it. Repositories are those that `sagemaker.image_uris` of the SDKs 2.x names; the
-packages are the main ones of AWS's images. Their lower bounds are of 2023, when AWS's images had
-them (scikit-learn 1.2, XGBoost 1.7, PyTorch 2.0, TensorFlow 2.12) and Python 3.11 its wheels; pip
-finds the newest.
+packages are those of AWS's images (`images.py`). Their lower bounds are of 2023, when AWS's images
+had them (scikit-learn 1.2, XGBoost 1.7, PyTorch 2.0, TensorFlow 2.12) and Python 3.11 its wheels;
+pip finds the newest.
 
 What AWS's image has too but few scripts use, and what would hold back the others, is an environment
 over another: its packages go before those beneath. It takes the other's place for scripts that
@@ -14,6 +14,8 @@ import a module of its own.
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
+
+from cloche.environments.images import DATA, HELD, distributions, packages
 
 Handlers = Literal["pytorch", "scikit-learn", "huggingface"]
 
@@ -46,9 +48,7 @@ class Framework:
     added: bool = False  # by the user
 
 
-DATA = ("numpy>=1.23", "pandas>=1.5", "boto3>=1.26")
 TORCH = ("torch", "torchvision", "pandas", "sklearn")  # modules that scripts for PyTorch import
-SCIENCE = ("joblib>=1.2", "scipy>=1.10")
 
 OPEN_MPI = Framework(
     name="openmpi",
@@ -67,8 +67,8 @@ IMAGES: tuple[Framework, ...] = (
             "pytorch-inference-graviton",
             "sagemaker-pytorch",
         ),
-        packages=("torch>=2", "torchvision>=0.15", *DATA, "pillow>=9.4", "scikit-learn>=1.2"),
-        enough=("torch",),
+        packages=packages(HELD["pytorch"]),
+        enough=distributions(HELD["pytorch"]),
         tested=True,
         shell=True,
         warm=TORCH,
@@ -76,8 +76,8 @@ IMAGES: tuple[Framework, ...] = (
     Framework(
         name="scikit-learn",
         repositories=("sagemaker-scikit-learn",),
-        packages=("scikit-learn>=1.2", *DATA, *SCIENCE),
-        enough=("scikit-learn", "joblib"),
+        packages=packages(HELD["scikit-learn"]),
+        enough=distributions(HELD["scikit-learn"]),
         tested=True,
         handlers="scikit-learn",
         training_module="sagemaker_sklearn_container.training:main",
@@ -86,8 +86,8 @@ IMAGES: tuple[Framework, ...] = (
     Framework(
         name="xgboost",
         repositories=("sagemaker-xgboost",),
-        packages=("xgboost>=1.7", "scikit-learn>=1.2", *DATA, *SCIENCE),
-        enough=("xgboost", "scikit-learn"),
+        packages=packages(HELD["xgboost"]),
+        enough=distributions(HELD["xgboost"]),
         handlers="scikit-learn",
         training_module="sagemaker_xgboost_container.training:main",
         tried="xgboost 3.2",
@@ -97,8 +97,8 @@ IMAGES: tuple[Framework, ...] = (
     Framework(
         name="huggingface",
         repositories=("huggingface-pytorch-training", "huggingface-pytorch-inference"),
-        packages=("torch>=2", "transformers>=4.28", "datasets>=2.10", "accelerate>=0.20", *DATA),
-        enough=("torch", "transformers", "datasets", "accelerate"),
+        packages=packages(HELD["huggingface"]),
+        enough=distributions(HELD["huggingface"]),
         handlers="huggingface",
         shell=True,
         tried="torch 2.14, transformers 5.24",
@@ -112,8 +112,8 @@ IMAGES: tuple[Framework, ...] = (
             "tensorflow-inference-graviton",
             "sagemaker-tensorflow-scriptmode",
         ),
-        packages=("tensorflow>=2.12", *DATA, "pillow>=9.4", "scikit-learn>=1.2"),
-        enough=("tensorflow",),
+        packages=packages(HELD["tensorflow"]),
+        enough=distributions(HELD["tensorflow"]),
         handlers="scikit-learn",
         training_module="sagemaker_tensorflow_container.training:main",
         tried="tensorflow 2.21",
@@ -146,7 +146,7 @@ TOOLKIT_MODULES = (
     "flask",
     "mms",
 )
-TOOLKITS = ("sagemaker-inference>=1.10", "flask>=3", *SCIENCE)
+TOOLKITS = ("sagemaker-inference>=1.10", "flask>=3", DATA["joblib"], DATA["scipy"])
 
 
 def with_toolkits(base: Framework) -> Framework:

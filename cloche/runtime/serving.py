@@ -26,6 +26,7 @@ from types import FrameType
 
 from cloche.runtime import serving_handlers as handlers
 from cloche.runtime import serving_toolkits as toolkits
+from cloche.runtime.missing_modules import advice_for
 from cloche.runtime.user_trace import summary, user_trace
 
 MAX_HEAD = 65_536  # bytes of a request's first line and headers
@@ -193,12 +194,19 @@ def invoke(model: handlers.Model, work: Work) -> Answer:
         made = model.answer(work.headers, work.body)
     except Exception as failure:
         trace = user_trace(failure)
-        print(trace, file=sys.stderr, flush=True)
+        report(trace)
         if (asked := toolkits.refusal_of(failure)) is not None:
             text = f"{asked.message}\n{trace}".encode()
             return Answer(asked.status, text, "text/plain", phrase=asked.phrase)
         return Answer(500, f"{failure}\n{trace}".encode(), "text/plain")
     return Answer(made.status, made.body, made.content_type, made.headers, made.phrase)
+
+
+def report(trace: str) -> None:
+    """Put a traceback into the log, and what to do about a module that is missing."""
+    print(trace, file=sys.stderr, flush=True)
+    if advice := advice_for(trace, sys.path):
+        print(advice, file=sys.stderr, flush=True)
 
 
 def finish(done: "asyncio.Future[Answer]", answer: Answer) -> None:
@@ -230,7 +238,7 @@ def main(environment: Mapping[str, str]) -> int:
         model = handlers.load(settings)
     except BaseException as failure:
         trace = user_trace(failure)
-        print(trace, file=sys.stderr, flush=True)
+        report(trace)
         if path := environment.get("CLOCHE_FAILURE"):
             Path(path).write_text(f"{trace}\n{summary(failure, settings.code)}\n")
         return 1

@@ -33,6 +33,7 @@ sys.path.append(str(Path(__file__).resolve().parents[2]))  # where `cloche.runti
 
 from cloche.runtime import gpu_words, mpi, pip_words
 from cloche.runtime import signals as ends
+from cloche.runtime.missing_modules import advice_for
 from cloche.runtime.shell_words import by_shell
 from cloche.runtime.training_env import BASE, Layout, arguments, training_env, variables
 from cloche.runtime.understudy import Understudy, hired
@@ -254,7 +255,13 @@ def run(
             message = with_signal(message, exit_code - 128, killed_before)
         elif ranks is not None:
             message += ranks.where()
-        raise ScriptError(kind, command, exit_code, message, gpu_words.hint(tail.text))
+        hint = gpu_words.hint(tail.text) or advice_for(tail.text, paths(code))
+        raise ScriptError(kind, command, exit_code, message, hint)
+
+
+def paths(code: Path) -> list[str]:
+    """Return where a script looks for modules."""
+    return [str(code), *os.environ.get("PYTHONPATH", "").split(os.pathsep), *sys.path]
 
 
 def with_signal(message: str, number: int, killed_before: int) -> str:

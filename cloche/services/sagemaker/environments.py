@@ -21,6 +21,7 @@ from cloche.environments.ready import ready
 from cloche.environments.table import BUILT_IN, FRAMEWORKS, Framework
 
 HEADING = "Cloche runs"
+MAIN = 8  # packages that a line of a log names
 WORDS = 600  # characters of what pip said that a FailureReason has room for
 
 
@@ -45,8 +46,14 @@ class Environment:
     @property
     def description(self) -> str:
         """Return `pytorch: Python 3.11.2, torch 2.9.0, …`."""
-        parts = [f"Python {python_version()}", *(f"{k} {v}" for k, v in self.versions.items())]
-        return f"{self.name}: {', '.join(parts)}"
+        versions = [f"{name} {number}" for name, number in self.versions.items()]
+        return f"{self.name}: {', '.join([f'Python {python_version()}', *first(versions)])}"
+
+
+def first(packages: Sequence[str]) -> list[str]:
+    """Return the packages that a line names: the first ones, and how many there are besides."""
+    more = len(packages) - MAIN
+    return [*packages[:MAIN], *([f"and {more} more packages"] if more > 0 else [])]
 
 
 class NotBuilt(Exception):

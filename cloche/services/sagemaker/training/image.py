@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from cloche.environments.background import Failed, Files, wanted
 from cloche.environments.ready import Ready, folder_of, ready
 from cloche.environments.table import beneath
-from cloche.services.sagemaker.environments import not_built
+from cloche.services.sagemaker.environments import first, not_built
 from cloche.services.sagemaker.records import Progress, TrainingJob
 from cloche.services.sagemaker.training import hosts, launchers
 
@@ -60,7 +60,7 @@ async def awaited(
             # What pip said is not searched for the job's metrics.
             read = {**job.progress.read, job.hosts[0]: log.stat().st_size}
             return replace(job.progress.go(last.status, now), read=read), True
-    text = MESSAGE.format(name=framework.name, packages=", ".join(framework.packages))
+    text = MESSAGE.format(name=framework.name, packages=", ".join(first(framework.packages)))
     progress = job.progress if last.message == text else job.progress.go(last.status, now, text)
     return progress, False
 
