@@ -38,10 +38,7 @@ PICTURES: Modules = {
     "plotly": "plotly>=5.13",
     "bokeh": "bokeh>=3",
 }
-SAGEMAKER: Modules = {
-    "sagemaker": "sagemaker>=2.130,<3",
-    "smexperiments": "sagemaker-experiments<1",
-}
+SAGEMAKER: Modules = {"sagemaker": "sagemaker>=2.130,<3"}
 SERVED: Modules = {  # what scripts take from the model server's packages
     "flask": "flask>=2",
     "werkzeug": "werkzeug>=2",
