@@ -56,6 +56,7 @@ CLONE_NEWNS = 0x20000
 NAMESPACES = 0x10000000 | CLONE_NEWNS | 0x20000000 | 0x40000000 | 0x08000000 | 0x04000000
 MS_BIND, MS_REC, MS_PRIVATE = 0x1000, 0x4000, 0x40000
 SYS_MOUNT_SETATTR, AT_FDCWD, AT_RECURSIVE, MOUNT_ATTR_RDONLY = 442, -100, 0x8000, 1
+OWN = {"JE_ARROW_MALLOC_CONF"}  # so that PyArrow starts no thread; it is not the script's
 MOUNTED = "CLOCHE_MOUNTED"  # in the environment once the mounts are made
 PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS = 4, 24, 38
 PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE = 47, 2
@@ -328,7 +329,7 @@ def serve() -> list[str]:
     if os.geteuid() == 0 and os.environ.pop(MOUNTED, None) is None:
         make_unwritable()
         os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, MOUNTED: "yes"})
-    watch.before = dict(os.environ)
+    watch.before = {k: v for k, v in os.environ.items() if k not in OWN}
     sys.path[0] = os.devnull  # this file's folder; a script puts its own there
     sys.meta_path.append(history)
     # As in an interpreter that the engine starts, though the server may ignore them (nohup, &).
@@ -398,10 +399,10 @@ def understudy(conversation: socket.socket, wanted: int, layered: bool) -> list[
 
 def take_nothing() -> None:
     """Have /dev/null, as it is seen here, for input and output."""
-    nothing = os.open("/dev/null", os.O_RDWR)
-    for target in (0, 1, 2):
+    for target, flags in ((0, os.O_RDONLY), (1, os.O_WRONLY), (2, os.O_WRONLY)):
+        nothing = os.open("/dev/null", flags)
         os.dup2(nothing, target)
-    os.close(nothing)
+        os.close(nothing)
 
 
 def run() -> None:

@@ -25,6 +25,7 @@ PROGRAM = Path(__file__).resolve().with_name("fork_server.py")
 # One thread: a fork of a process that ever ran two hangs.
 ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",  # PyArrow, which pandas imports
     "HOME": "/nonexistent",  # no packages of the user's own (~/.local)
 }
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

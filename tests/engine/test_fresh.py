@@ -78,6 +78,16 @@ same = {
     "variables": dict(os.environ), "zone": [time.tzname, time.strftime("%Z %z"), time.timezone],
     "getenv": {name: str(libc.getenv(name.encode())) for name in os.environ},
     "age by clock": time.process_time() < 100, "log's age": time.time() - logging._startTime < 100,
+    "clocks": [time.thread_time() < 100, all(t < 100 for t in os.times()[:4]),
+               time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) <= time.time(),
+               resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime < 100,
+               abs(time.monotonic() - time.clock_gettime(time.CLOCK_MONOTONIC)) < 1],
+    "kernel's age": time.clock_gettime(time.CLOCK_BOOTTIME) - int(read("stat").rpartition(")")[2]
+                    .split()[19]) / os.sysconf("SC_CLK_TCK") < 100,
+    "umask": [os.umask(0o22), os.umask(0o22)], "own entries": sorted(os.listdir("/proc/self")),
+    "rlimits": {name: resource.getrlimit(getattr(resource, name)) for name in dir(resource)
+                if name.startswith("RLIMIT_")},
+    "descriptors' positions": [read(f"fdinfo/{fd}").split()[:4] for fd in (0, 1, 2)],
     "threads": [t.name for t in threading.enumerate()],
     "main thread": threading.main_thread().native_id == os.getpid() == threading.get_native_id(),
     "descriptors": {fd: os.readlink("/proc/self/fd/" + fd).split(":")[0] for fd in
