@@ -40,7 +40,8 @@ def local_lab(
         yield lab
     finally:
         lab.close()
-        mounts.unmount(list(mounts.volumes(str(root))), discard=True)
         groups = make().groups
         if groups is not None:
             groups.sweep(())
+        # The last engine has found the gangs once more.
+        mounts.unmount(list(mounts.volumes(str(root))), discard=True)
