@@ -31,10 +31,10 @@ from PIL import Image
 
 from cloche.testing.extent import Extent
 from cloche.testing.platform import free_port
+from cloche.testing.real_s3 import Bucket, RealS3, stand_in
 
 torch = pytest.importorskip("torch")
 nbformat = pytest.importorskip("nbformat")
-real_s3 = pytest.importorskip("cloche.testing.real_s3")
 COURSE = Path(__file__).parent / "course"
 BREEDS = ("001.Affenpinscher", "002.Afghan_hound")
 PICTURE = "wp-content/uploads/2017/11/Carolina-Dog.jpg"
@@ -88,13 +88,13 @@ def digits(count: int) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealS3]:
     mnist = {f"datasets/image/MNIST/{name}": data for name, data in digits(64).items()}
-    with real_s3.stand_in(tmp_path_factory.mktemp("real")) as made:
+    with stand_in(tmp_path_factory.mktemp("real")) as made:
         made.buckets = {
-            "pytorch": real_s3.Bucket(objects={"models/tiny-0a1b2c3d.pth": weights()}),
-            "sagemaker-sample-files": real_s3.Bucket(objects=mnist),
-            "cdn-origin-etr.akc.org": real_s3.Bucket(objects={PICTURE: jpeg(40)}),
+            "pytorch": Bucket(objects={"models/tiny-0a1b2c3d.pth": weights()}),
+            "sagemaker-sample-files": Bucket(objects=mnist),
+            "cdn-origin-etr.akc.org": Bucket(objects={PICTURE: jpeg(40)}),
         }
         yield made
 
@@ -113,7 +113,7 @@ def dogs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def up(real: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloche]:
+def up(real: RealS3, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloche]:
     outside = {"CLOCHE_S3_ADDRESS": real.address, "SSL_CERT_FILE": str(real.authority)}
     command = Cloche(tmp_path_factory.mktemp("notebook") / "home", free_port(), outside)
     command.up()
@@ -141,7 +141,9 @@ def outputs(cell: Any) -> str:
     return "\n".join("".join(text) for text in found if isinstance(text, (str, list, tuple)))
 
 
-def test_every_cell_runs(up: Cloche, real: Any, dogs: str, tmp_path: Path, extent: Extent) -> None:
+def test_every_cell_runs(
+    up: Cloche, real: RealS3, dogs: str, tmp_path: Path, extent: Extent
+) -> None:
     folder, result = tmp_path / "course", tmp_path / "result.ipynb"
     copytree(COURSE, folder)
     python = own_python(tmp_path / "own") if extent.soak else Path(sys.executable)
