@@ -38,6 +38,7 @@ tour: $(TOUR_STAMP)
 	@$(BIN)/cloche tour $(TOUR)
 
 test: setup
+	@scripts/setup-system
 	@scripts/test
 
 # The tests that use the fixture `extent`, to their full extent. SOAK="-k kills" chooses among them.

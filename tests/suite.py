@@ -25,8 +25,9 @@ LONG = (
     "tests/cli/test_readme.py",
     "tests/sdks/test_sdks.py",
 )
-# What CI does not have: other SDKs' own venvs, and images that take minutes to build.
+# What CI does not have: other SDKs' own venvs, and environments that take minutes to build.
 SKIPPED_IN_CI = (
+    "tests/environments/test_environment_images.py",
     "tests/sdks/test_sdks.py",
     "tests/services/sagemaker/test_images_on_demand.py",
 )
