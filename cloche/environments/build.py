@@ -69,7 +69,7 @@ def fill(
     started = time.monotonic()
     say(f"Making a virtual environment of {sys.version.split()[0]}")
     # Nobody installs into a tool, and pip's own installation would take longer than all the rest.
-    bare = is_tool(framework) and find_spec("pip") is not None
+    bare = is_tool(framework) and named_here(framework) and find_spec("pip") is not None
     without = ["--without-pip"] if bare else []
     run([sys.executable, "-I", "-m", "venv", *without, str(folder)], say)
     if under is not None:

@@ -416,7 +416,7 @@ def test_no_inherited_descriptor_leads_out(attacker: Attacker, canary: Path) -> 
 def test_socket_is_the_servers_without_sandboxes_too(
     attacker: Attacker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(attacker.platform.app.engine, "machine", reduced("refused here"))
+    monkeypatch.setattr(type(attacker.platform.app.engine), "machine", reduced("refused here"))
     name = attacker.serving("def model_fn(model_dir): return None")
     assert attacker.invoke(name) == b'"answered"'
     [made] = attacker.platform.home.instances.glob(f"{name}-*/replicas/*/{SOCKET}")

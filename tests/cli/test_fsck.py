@@ -77,7 +77,7 @@ def test_what_is_whole_what_is_damaged_and_what_is_missing(cloche: Cloche) -> No
     assert parts.startswith("damaged: s3://kept/parts: its MD5 is ")
     assert done.stderr.endswith(
         " checked: 5 damaged or missing. Upload them again, or restore the home folder from a "
-        "copy; nothing was changed.\n"
+        "backup; nothing was changed.\n"
     )
 
 

@@ -71,7 +71,7 @@ def test_later_layers_lie_higher(lab: Lab) -> None:
 def test_a_layer_that_is_missing(lab: Lab) -> None:
     gone = lab.folder / "gone"
     over = Mount(lab.folder / "packages", "/packages", "overlay", layers=(gone,))
-    with pytest.raises(EngineError, match=f"^one: {gone} is no folder to lay over$"):
+    with pytest.raises(EngineError, match=f"^one: {gone} is not a folder to overlay$"):
         lab.engine.launch(GangSpec(name="g", processes=(lab.process("one", "true", over),)))
 
 
