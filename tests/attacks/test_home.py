@@ -204,7 +204,7 @@ def test_another_users_link_to_a_home_is_refused() -> None:
         shared.chmod(0o1777)
         other.tries("import os, sys\nos.symlink(*sys.argv[1:])", other.own, shared / "home")
         assert (shared / "home").is_symlink()
-        refused(shared / "home", r"is another user's link \(nobody\), who could redirect it")
+        refused(shared / "home", r"is another user's link \(nobody\), who could turn it elsewhere")
         refused(shared / "home" / "deeper", "is another user's link")
         assert [path.name for path in other.own.iterdir()] == ["loot"]
 

@@ -193,7 +193,9 @@ open(os.environ['SM_MODEL_DIR'] + '/model.pth', 'w').write('weights')
 def test_machine_without_sandboxes_trains_by_the_paths_in_variables(
     trainer: Trainer, platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(type(platform.app.engine), "machine", reduced("namespaces are refused here"))
+    monkeypatch.setattr(
+        type(platform.app.engine), "machine", reduced("namespaces are refused here")
+    )
     name = trainer.start(WITHOUT)
     job = trainer.ended(name)
     assert job["TrainingJobStatus"] == "Completed", trainer.log(name)
