@@ -51,6 +51,16 @@ def test_good_pictures_are_passed_over_in_silence(trainer: Trainer, dogs: str) -
     assert said(log) == []
 
 
+def test_a_job_without_input_is_not_looked_at(
+    trainer: Trainer, caplog: pytest.LogCaptureFixture
+) -> None:
+    request = trainer.request("print('done')")
+    del request["InputDataConfig"]
+    trainer.sagemaker.create_training_job(**request)
+    assert trainer.ended(request["TrainingJobName"])["TrainingJobStatus"] == "Completed"
+    assert [one.message for one in caplog.records if "data check" in one.message] == []
+
+
 def test_training_on_the_test_folder_is_noticed(trainer: Trainer, dogs: str) -> None:
     channels = [channel("train", f"{dogs}/test"), channel("test", f"{dogs}/test")]
     log = trainer.completed("print('done')", InputDataConfig=channels)

@@ -191,9 +191,9 @@ class TrainingJobs:
             return await self.unprepared(job, error)
         if isinstance(placed, InsufficientCapacity):
             return await self.queue(job, placed)
-        folder, log = h.ground_of(job, sagemaker.config).channels, logs[job.hosts[0]]
-        warn = sagemaker.data.warn(job.request["InputDataConfig"], folder, log)
-        kept.check = asyncio.create_task(warn)
+        if channels := job.request["InputDataConfig"]:
+            folder, log = h.ground_of(job, sagemaker.config).channels, logs[job.hosts[0]]
+            kept.check = asyncio.create_task(sagemaker.data.warn(channels, folder, log))
         return await self.started(job)
 
     async def unprepared(self, job: TrainingJob, error: Exception) -> float:
