@@ -17,7 +17,7 @@ from cloche.core import home as homes
 from cloche.core.beneath import disk_used
 from cloche.core.config import Home
 from cloche.environments import added, background
-from cloche.environments.ready import Ready, ready
+from cloche.environments.ready import Ready, first, ready
 from cloche.environments.table import Framework, is_tool
 
 app = typer.Typer(
@@ -184,14 +184,12 @@ def tested(framework: Framework) -> str:
 
 def packages(framework: Framework, found: Ready | None) -> str:
     """Return what it consists of: with versions once it is there."""
-    if found is None:
-        return escape(", ".join(framework.packages))
-    return escape(versions(found))
+    return escape(", ".join(first(framework.packages)) if found is None else versions(found))
 
 
 def versions(found: Ready) -> str:
-    """Return `torch 2.9.0, numpy 2.4.0`."""
-    return ", ".join(f"{name} {number}" for name, number in found.versions.items())
+    """Return `torch 2.9.0, numpy 2.4.0`, and how many more there are."""
+    return ", ".join(first([f"{name} {number}" for name, number in found.versions.items()]))
 
 
 def read(what: Callable[[], T]) -> T:

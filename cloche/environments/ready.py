@@ -9,7 +9,7 @@ import hashlib
 import json
 import sys
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -24,6 +24,7 @@ from cloche.environments.images import distribution
 from cloche.environments.table import Framework, base_of
 
 MANIFEST = "environment.json"
+MAIN = 8  # packages that a line of a log or a table names
 TOOLKITS = Path(cloche.toolkits.__path__[0])
 
 
@@ -116,6 +117,12 @@ def shown(framework: Framework, versions: Mapping[str, str]) -> dict[str, str]:
     found = {normal(name): number for name, number in versions.items()}
     names = [distribution(package) for package in framework.packages]
     return {name: found[normal(name)] for name in names if normal(name) in found}
+
+
+def first(packages: Sequence[str]) -> list[str]:
+    """Return the packages that a line names: the first ones, and how many there are besides."""
+    more = len(packages) - MAIN
+    return [*packages[:MAIN], *([f"and {more} more packages"] if more > 0 else [])]
 
 
 @cache

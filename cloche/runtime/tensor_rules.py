@@ -267,11 +267,12 @@ def loss_not_decreasing(tensors: Tensors, parameters: Parameters) -> int | None:
     mode = parameters.get("mode", "GLOBAL").upper().removeprefix("MODES.")
     if mode not in (TRAIN, EVAL, "PREDICT", "GLOBAL"):
         raise RuleError(f"The parameter mode must be TRAIN, EVAL, PREDICT or GLOBAL: {mode[:80]!r}")
-    found = list[int]()
+    found, numbers = list[int](), False
     for name in losses(tensors, parameters):
         steps = tensors.steps(name, None if mode == "GLOBAL" else mode)
         values = [(step, tensors.value(name, step)) for step in steps]
         curve = [(step, float(array.reshape(()))) for step, array in values if array.size == 1]
+        numbers |= bool(curve)
         before = curve[0] if curve else (0, 0.0)
         for step, loss in curve[1:]:
             if step - before[0] < apart:
@@ -281,6 +282,8 @@ def loss_not_decreasing(tensors: Tensors, parameters: Parameters) -> int | None:
                 found.append(step)
                 break
             before = step, loss
+    if not numbers:
+        raise RuleError(f"No loss that was saved in mode {mode} is a single number.")
     return min(found, default=None)
 
 

@@ -79,7 +79,8 @@ class BoundsContract:
             assert seen.exit_code == 9
             assert lab.log("h") == ["True Resource temporarily unavailable"]
         else:
-            assert (seen.exit_code, seen.reason) == (-9, "TooManyProcesses")
+            # 9: it met the backstop before the look that found too many.
+            assert (seen.reason, seen.exit_code in (-9, 9)) == ("TooManyProcesses", True), seen
             assert seen.detail.endswith(" processes and threads; it may have 64")
 
     def test_disk(self, lab: Lab) -> None:

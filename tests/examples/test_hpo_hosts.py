@@ -192,5 +192,5 @@ def test_a_broken_file_of_features_is_made_anew(
     assert features.read(path, (2, 2, 3)) is None
     Path(path).write_bytes(b"half")
     assert features.read(path, (2, 1, 3)) is None
-    assert "it is made anew" in capsys.readouterr().out
+    assert "it is computed again" in capsys.readouterr().out
     assert [p.name for p in Path(path).parent.iterdir()] == ["train.pt"]

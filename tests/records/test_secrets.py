@@ -185,7 +185,7 @@ def test_what_is_no_file_of_its_own_is_refused(tmp_path: Path, kind: str, name: 
         os.mkfifo(path)
     else:
         path.mkdir()
-    with pytest.raises(NotPrivate, match=f"{name} (is no regular file|can't be used)"):
+    with pytest.raises(NotPrivate, match=f"{name} (is not a regular file|can't be used)"):
         Store.open(tmp_path / "cloche.db")
     assert elsewhere.read_bytes() == b""
 

@@ -99,10 +99,15 @@ CASES: list[tuple[str, dict[str, str], Made, str]] = [
     ("LossNotDecreasing", {"diff_percent": "0"}, loss(train(*LEVEL)), "no"),
     ("LossNotDecreasing", {"mode": "modes.EVAL"}, epochs(*([(1, 2)] * 20)), "14"),
     ("LossNotDecreasing", {"mode": "odd"}, loss(train(1)), "The parameter mode must be TRAIN"),
-    ("LossNotDecreasing", {}, loss(train(1, 1)), "The losses were saved over less than num_"),
+    ("LossNotDecreasing", {}, loss(train(1, 1)), "no"),  # fewer steps than num_steps
     ("LossNotDecreasing", {"collection_names": "l"}, Made({"x": train(*LEVEL)}, l=["x"]), "10"),
     ("LossNotDecreasing", {}, Made({"x": train(*LEVEL)}), "No losses were saved"),
-    ("LossNotDecreasing", {}, loss(train(*([WIDE] * 30))), "The losses were saved over less"),
+    (
+        "LossNotDecreasing",
+        {},
+        loss(train(*([WIDE] * 30))),
+        "No loss that was saved in mode",
+    ),
 ]
 
 

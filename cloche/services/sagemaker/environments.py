@@ -17,11 +17,10 @@ from cloche.core.config import Home
 from cloche.core.errors import AwsError, unsupported
 from cloche.environments.added import IMAGE, NAME, TableError, listed, standing_for
 from cloche.environments.background import Failed
-from cloche.environments.ready import ready
+from cloche.environments.ready import first, ready
 from cloche.environments.table import BUILT_IN, FRAMEWORKS, Framework
 
 HEADING = "Cloche runs"
-MAIN = 8  # packages that a line of a log names
 WORDS = 600  # characters of what pip said that a FailureReason has room for
 
 
@@ -48,12 +47,6 @@ class Environment:
         """Return `pytorch: Python 3.11.2, torch 2.9.0, …`."""
         versions = [f"{name} {number}" for name, number in self.versions.items()]
         return f"{self.name}: {', '.join([f'Python {python_version()}', *first(versions)])}"
-
-
-def first(packages: Sequence[str]) -> list[str]:
-    """Return the packages that a line names: the first ones, and how many there are besides."""
-    more = len(packages) - MAIN
-    return [*packages[:MAIN], *([f"and {more} more packages"] if more > 0 else [])]
 
 
 class NotBuilt(Exception):

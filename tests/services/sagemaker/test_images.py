@@ -13,6 +13,7 @@ from serving_client import deploy, settled
 from training_client import Trainer, source
 
 from cloche.cli import main
+from cloche.terminal import out
 from cloche.testing.platform import Platform
 from cloche.testing.wheel import write_wheel
 
@@ -146,6 +147,7 @@ def test_environment_of_ones_own(
     answer = runtime.invoke_endpoint(EndpointName="mine", Body=b"")
     assert answer["Body"].read() == b"42"  # what the job wrote into its packages was its own
     platform.client("sagemaker").delete_endpoint(EndpointName="mine")
+    monkeypatch.setattr(out, "width", 200)
     run(monkeypatch, platform, "list")
     listed = capfd.readouterr().out
     assert "team/app" in listed and "ready (built 20" in listed and "), yours" in listed

@@ -300,8 +300,8 @@ def test_warm_start_learns_from_its_parent(tuner: Tuner) -> None:
             },
             {"Autotune": {"Mode": "Enabled"}},
             "ValidationException",
-            "The hyperparameter y is not eligible for Autotune: its ValueHint 'adam' is no "
-            "positive number. Give it a range or a static value.",
+            "The hyperparameter y is not eligible for Autotune: its ValueHint 'adam' is "
+            "not a positive number. Give it a range or a static value.",
         ),
         (
             {

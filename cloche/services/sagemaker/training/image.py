@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cloche.environments.background import Failed, Files, wanted
-from cloche.environments.ready import Ready, folder_of, ready
+from cloche.environments.ready import Ready, first, folder_of, ready
 from cloche.environments.table import beneath
-from cloche.services.sagemaker.environments import first, not_built
+from cloche.services.sagemaker.environments import not_built
 from cloche.services.sagemaker.records import Progress, TrainingJob
 from cloche.services.sagemaker.training import hosts, launchers
 

@@ -81,10 +81,8 @@ async def run(
     said: dict[str, Rule] = {}
     for kind, rule in rules:
         verdict = judged.get(key(kind, rule), UNJUDGED)
-        if verdict.status == "Error" and invoked(rule) in RULES:
-            by_metrics = await patterns.run(judge, rule, measured)
-            if by_metrics.status != "Error" or not verdict.details:
-                verdict = by_metrics
+        if verdict.status == "Error" and invoked(rule) in RULES:  # by metrics, then
+            verdict = await patterns.run(judge, rule, measured)
         bucket, prefix = split_uri(folder(job, kind, rule))
         try:
             for name, data in files(job, rule, verdict, measured).items():
