@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 VENV = Path(sys.prefix)
 LOG = VENV / "pip.log"
-NEEDED_GB = 7.4  # with PyTorch's CUDA build, which is what pip finds by default
+NEEDED_GB = 7.8  # with PyTorch's CUDA build, which is what pip finds by default
 TERMINAL_S, ELSEWHERE_S = 0.5, 15.0  # between two lines of progress
 # What proves that an extra is there.
 PROOFS = {
