@@ -368,7 +368,9 @@ class LocalEngine:
             )
             gang = Path(name).name
             try:
-                engine.launch(GangSpec(name=gang, processes=(process,), background=True))
+                spec = GangSpec(name=gang, processes=(process,), background=True)
+                if isinstance(engine.launch(spec), InsufficientCapacity):
+                    return machine  # the disk is full: nothing can be tried, nor started
             except EngineError as error:
                 return reduced(*diagnose(str(error)))
             await_end(engine.folder(gang))

@@ -33,7 +33,7 @@ def test_up_says_where_when_it_answers_and_down_stops_it(cloche: Cloche) -> None
     assert told["address"] == address and told["started"] and told["version"]
     assert (cloche.home / "credentials.json").stat().st_mode & 0o777 == 0o600
 
-    status = cloche("status").stdout
+    status = " ".join(cloche("status").stdout.split())
     for text in (address, "0 running", "none", "CPUs", "isolation", "on disk"):
         assert text in status, status
 
