@@ -252,8 +252,7 @@ class Platform:
 
     def _route_outside(self, host: str, port: int) -> Route | None:
         """Return the proxy by which this machine reaches a host outside."""
-        found = self.upstream.route(Target(host, port), secure=True)
-        return None if found is None else Route(found.host, found.port, found.authorization)
+        return self.upstream.route(Target(host, port), secure=True)
 
     async def _bootstrap(self) -> None:
         """Make the account, its root user and the execution role; say where clients find them."""

@@ -19,6 +19,8 @@ from urllib.parse import unquote, urlsplit
 
 import psutil
 
+from cloche.outside import Route
+
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 # What IANA's registries of special-purpose addresses have, and what is no one host's. Python's
@@ -73,15 +75,6 @@ class Target:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """The proxy that this machine itself must use for the outside."""
-
-    host: str
-    port: int
-    authorization: str | None = None  # the value of Proxy-Authorization
 
 
 @dataclass(frozen=True, slots=True)

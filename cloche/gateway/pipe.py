@@ -3,7 +3,8 @@
 import asyncio
 from typing import cast
 
-from cloche.gateway.egress import Refused, Route, Target
+from cloche.gateway.egress import Refused, Target
+from cloche.outside import Route
 
 ANSWER_LIMIT = 64 * 1024
 ANSWER_TIMEOUT_S = 30.0
