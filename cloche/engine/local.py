@@ -1,5 +1,6 @@
 """The engine of one machine: gangs under supervisors, found again by their run directories."""
 
+import copy
 import errno
 import fcntl
 import json
@@ -55,6 +56,7 @@ from cloche.engine.supervisor.group import Group
 from cloche.engine.usage import children_by_parent, entered, tree_usage
 from cloche.engine.warm import ForkServers
 
+TRIAL = ".trial-"  # by which gangs of a trial run are named
 AT_ONCE = 4  # volumes that are made
 STALE_AFTER_S = 60.0  # folders that are made and removed in a moment were left by a killed server
 
@@ -88,9 +90,9 @@ class LocalEngine:
         self.groups = cgroups.Groups.found(root, most, cpus) if grouped else None
         self.reserve = Reserve(root)
         self.volumes = volumes.Volumes(root) if mounted else None
+        self.fork_servers = ForkServers()
         self._find_claims()
         self.trial = self._try_out(machine)
-        self.fork_servers = ForkServers()
 
     @property
     def machine(self) -> Machine:
@@ -344,18 +346,18 @@ class LocalEngine:
             return known
         beside = ThreadPoolExecutor(1, "trial")
         try:
-            return beside.submit(lambda: self.tried(probe(), self.root, self.volumes))
+            return beside.submit(lambda: self.tried(probe()))
         finally:
             beside.shutdown(wait=False)
 
-    @classmethod
-    def tried(cls, machine: Machine, root: Path, having: volumes.Volumes | None = None) -> Machine:
+    def tried(self, machine: Machine) -> Machine:
         """Return `machine` if a trial run works with it, else one without isolation and why."""
         if machine.isolation != "full":
             return machine
-        engine = cls(root, machine=machine)
-        engine.volumes = having
-        with tempfile.TemporaryDirectory(prefix=".trial-", dir=root) as name:
+        engine = copy.copy(self)  # the same, that goes by what is tried
+        engine.trial = Future()
+        engine.trial.set_result(machine)
+        with tempfile.TemporaryDirectory(prefix=TRIAL, dir=self.root) as name:
             log, source = Path(name) / "log", Path(name) / "input"
             source.mkdir()
             (source / "object").touch(0o444)
@@ -376,8 +378,8 @@ class LocalEngine:
             await_end(engine.folder(gang))
             seen = engine.see(gang) or {}
             engine.forget(gang)
-        if having is not None and having.lack:
-            having.possible = False  # it is not tried each time
+        if self.volumes is not None and self.volumes.lack:
+            self.volumes.possible = False  # it is not tried each time
         if seen["trial"].exit_code != 0:
             advice = "Scripts can't change their input here: that takes id-mapped mounts (Linux 6)."
             return replace(machine, advice=(advice,))
@@ -398,7 +400,9 @@ class LocalEngine:
         """
         left: list[Path] = []
         for folder in self._folders():
-            known, alive = (folder / "state.json").exists(), held(folder)
+            alive = held(folder)
+            trial = unquote(folder.name).startswith(TRIAL)  # of a server that was killed meanwhile
+            known = (folder / "state.json").exists() and not trial
             planned = read_record(folder / "plan.json") if known or alive else None
             if known and planned is not None:
                 self._restore_volumes(folder, planned)

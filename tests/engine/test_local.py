@@ -12,14 +12,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cloche.engine import EngineError, GangSpec, Mount
+from cloche.engine import EngineError, GangSpec, Mount, Placed, ProcessSpec
 from cloche.engine.local import LocalEngine
 from cloche.engine.probe import probe, reduced
+from cloche.engine.runs import held
 from cloche.engine.sandbox import Machine
 from cloche.engine.supervisor import mounts
 from cloche.testing.engine_contract import EngineContract
 from cloche.testing.engine_isolation import IsolationContract
-from cloche.testing.engine_lab import Lab, outcomes
+from cloche.testing.engine_lab import Lab, outcomes, wait_until
 from cloche.testing.local_engine import local_lab
 
 SANDBOXED = probe()
@@ -118,11 +119,27 @@ class TestWithoutSandbox(EngineContract):
 def test_a_machine_that_refuses_namespaces(tmp_path: Path) -> None:
     """A failing trial run leads to reduced isolation, which says why."""
     broken = Machine("full", program="/bin/false", system=SANDBOXED.system)
-    engine = LocalEngine(tmp_path / "runs", machine=LocalEngine.tried(broken, tmp_path / "runs"))
+    found = LocalEngine(tmp_path / "runs", machine=broken).tried(broken)
+    engine = LocalEngine(tmp_path / "runs", machine=found)
     assert engine.machine.isolation == "paths"
     assert engine.isolation.startswith("Reduced isolation: jobs see this machine.")
     assert "The trial run said: " in engine.isolation
     assert engine.adopt() == () and list((tmp_path / "runs").iterdir()) == []
+
+
+def test_a_trial_of_a_killed_server_is_cleared_away(tmp_path: Path) -> None:
+    """What it left is no gang, and goes; another gang that ended stays."""
+    root = tmp_path / "runs"
+    engine = LocalEngine(root, machine=SANDBOXED)
+    for name in (".trial-x1", "other"):
+        process = ProcessSpec(name="h", argv=("/bin/true",), log=tmp_path / name, memory_mib=0)
+        assert engine.launch(GangSpec(name=name, processes=(process,))) == Placed()
+        wait_until(lambda name=name: not held(engine.folder(name)))  # type: ignore[misc]
+    assert set(engine.adopt()) == {".trial-x1", "other"}
+    again = LocalEngine(root, machine=SANDBOXED)
+    assert again.adopt() == ("other",)
+    again.forget("other")
+    wait_until(lambda: list(root.iterdir()) == [])
 
 
 def test_this_machine(tmp_path: Path) -> None:
