@@ -21,7 +21,7 @@ from typing import Any
 from bench.harness import Server, cloche_server, compare, interleave, timed
 from cloche.records.store import Store
 from cloche.services.s3 import S3
-from cloche.services.sagemaker.training.channels import link_all, objects
+from cloche.services.sagemaker.s3_objects import link_all, objects
 
 ROUNDS, FILES, AT_ONCE = 5, 10_000, 200
 ENDS_WITHIN_S = 120.0

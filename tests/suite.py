@@ -11,17 +11,17 @@ from _pytest.terminal import TerminalReporter
 # The files that take longest, longest first: one of them begun last would be waited for alone.
 LONG = (
     "tests/tour/test_tour.py",
-    "tests/services/sagemaker/test_training_image.py",
-    "tests/services/sagemaker/test_training_sdk.py",
+    "tests/services/sagemaker/training/test_image_wait.py",
+    "tests/services/sagemaker/training/test_sdk.py",
     "tests/system/test_kill.py",
     "tests/environments/test_background.py",
     "tests/cli/test_restart.py",
     "tests/attacks/test_folders.py",
     "tests/system/test_kill_ledger.py",
-    "tests/services/sagemaker/test_training_debugger.py",
+    "tests/services/sagemaker/training/debugger/test_debugger.py",
     "tests/attacks/test_packages.py",
-    "tests/services/sagemaker/test_training_example.py",
-    "tests/services/sagemaker/test_training_requirements.py",
+    "tests/services/sagemaker/training/test_example.py",
+    "tests/services/sagemaker/training/test_requirements.py",
     "tests/cli/test_readme.py",
     "tests/sdks/test_sdks.py",
 )
@@ -29,7 +29,7 @@ LONG = (
 SKIPPED_IN_CI = (
     "tests/environments/test_environment_images.py",
     "tests/sdks/test_sdks.py",
-    "tests/services/sagemaker/test_images_on_demand.py",
+    "tests/services/sagemaker/software/test_images_on_demand.py",
 )
 QUIET_S = 2.0
 

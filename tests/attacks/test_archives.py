@@ -20,7 +20,7 @@ from training_client import wait_for
 
 from cloche.engine.archives.reader import BadArchive
 from cloche.engine.archives.unpacking import Bounds, Unpacking
-from cloche.services.sagemaker.requirements import look_through
+from cloche.services.sagemaker.software.requirements import look_through
 from cloche.testing.platform import Platform
 
 IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch-inference:1.8-cpu-py36"

@@ -22,8 +22,8 @@ from serving_client import settled
 from training_client import wait_for
 
 from cloche.engine.probe import reduced
-from cloche.services.sagemaker.replica import MAX_ANSWER, SOCKET, ping
-from cloche.services.sagemaker.router import Failed, Invocation, Route, Router, Target
+from cloche.services.sagemaker.serving.connection import MAX_ANSWER, SOCKET, ping
+from cloche.services.sagemaker.serving.router import Failed, Invocation, Route, Router, Target
 from cloche.testing.platform import Platform
 
 IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch-inference:1.8-cpu-py36"

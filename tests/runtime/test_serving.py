@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from cloche.engine.sockets import bound
-from cloche.services.sagemaker.replica import (
+from cloche.services.sagemaker.serving.connection import (
     SOCKET,
     Broken,
     Response,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -11,24 +11,14 @@ from cloche.core.identity import Doorkeeper
 from cloche.engine import Engine
 from cloche.operation import Service, collect, service_model
 from cloche.records.store import Store
-from cloche.services.sagemaker import records_serving
-from cloche.services.sagemaker.invoking import invoke
-from cloche.services.sagemaker.layers import Layers
-from cloche.services.sagemaker.loops.endpoint import EndpointLoop
-from cloche.services.sagemaker.loops.training_job import TrainingJobs
-from cloche.services.sagemaker.loops.tuning_job import TuningJobs
-from cloche.services.sagemaker.loops.warm_pool import WarmPools
-from cloche.services.sagemaker.operations import (
-    endpoint,
-    endpoint_config,
-    model,
-    tags,
-    training_job,
-    training_job_update,
-    tuning_job,
-)
-from cloche.services.sagemaker.records import ENDPOINT
-from cloche.services.sagemaker.router import (
+from cloche.services.sagemaker import tag_operations
+from cloche.services.sagemaker.holders import holders
+from cloche.services.sagemaker.serving.invoke import invoke
+from cloche.services.sagemaker.serving.loop import EndpointLoop
+from cloche.services.sagemaker.serving.operations import endpoint, endpoint_config, model
+from cloche.services.sagemaker.serving.record import ENDPOINT
+from cloche.services.sagemaker.serving.record import endpoint as endpoint_of
+from cloche.services.sagemaker.serving.router import (
     Answered,
     Failed,
     Invocation,
@@ -37,7 +27,14 @@ from cloche.services.sagemaker.router import (
     UnknownEndpoint,
     UnknownVariant,
 )
+from cloche.services.sagemaker.software.layers import Layers
+from cloche.services.sagemaker.training import operations as training_operations
+from cloche.services.sagemaker.training import update_operation
 from cloche.services.sagemaker.training.data_warnings import DataWarnings
+from cloche.services.sagemaker.training.loop import TrainingJobs
+from cloche.services.sagemaker.training.warm_pools.loop import WarmPools
+from cloche.services.sagemaker.tuning import operations as tuning_operations
+from cloche.services.sagemaker.tuning.loop import TuningJobs
 
 if TYPE_CHECKING:
     from cloche.services.cloudwatch import CloudWatch
@@ -56,13 +53,13 @@ __all__ = [
     "service",
 ]
 OPERATIONS = (
-    training_job,
-    training_job_update,
-    tuning_job,
+    training_operations,
+    update_operation,
+    tuning_operations,
     model,
     endpoint_config,
     endpoint,
-    tags,
+    tag_operations,
 )
 LOOPS: tuple[Callable[[SageMaker], Any], ...] = (
     TrainingJobs,
@@ -90,13 +87,17 @@ class SageMaker:
     def __post_init__(self) -> None:
         self.layers = Layers(self.engine, self.doors, self.config, self.store.clock)
         self.data = DataWarnings(self.config.home.data_checks, self.engine, self.store.clock)
-        endpoints = (records_serving.endpoint(resource) for resource in self.store.each(ENDPOINT))
+        endpoints = (endpoint_of(resource) for resource in self.store.each(ENDPOINT))
         replicas = (replica for each in endpoints for replica in each.state.replicas)
         self.layers.clear({replica.layer for replica in replicas if replica.layer is not None})
 
     async def close(self) -> None:
         """End what is of use to this server alone. Jobs and endpoints go on."""
         await self.data.close()
+
+    def holders(self, gangs: Iterable[str]) -> list[str]:
+        """Return whose gangs these are: `training job NAME`, `endpoint NAME`, each once. Blocks."""
+        return holders(self.store, gangs)
 
     async def invoke(
         self,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from cloche.records.store import Store
-from cloche.services.sagemaker.instance import gang_name
-from cloche.services.sagemaker.records import ENDPOINT, TRAINING_JOB, UNSETTLED
-from cloche.services.sagemaker.records_serving import endpoint
+from cloche.services.sagemaker.serving.record import ENDPOINT, endpoint
+from cloche.services.sagemaker.software.instance import gang_name
+from cloche.services.sagemaker.training.record import TRAINING_JOB, UNSETTLED
 
 LAYER = "layer-"
 

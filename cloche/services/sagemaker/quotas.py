@@ -8,18 +8,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from cloche.core.errors import AwsError
-from cloche.services.sagemaker.records import (
-    ENDPOINT,
-    TRAINING_JOB,
-    UNSETTLED,
-    Request,
-    instance_groups,
-    training_job,
-)
-from cloche.services.sagemaker.records_serving import Deployment, endpoint
 
 if TYPE_CHECKING:
-    from cloche.records.store import Store
+    pass
 
 MOST_INSTANCES = 16  # of one job or endpoint: each is a sandbox, and they start together
 EXCEEDED = (
@@ -29,24 +20,6 @@ EXCEEDED = (
     "support to request an increase for this quota."
 )
 Place = tuple[str, str]  # account and region
-
-
-def check_training(resources: Request, store: Store, place: Place) -> None:
-    """Refuse a training job of more instances than one may have."""
-    groups = resources.get("InstanceGroups") or (resources,)
-    wanted = counted((group["InstanceType"], group["InstanceCount"]) for group in groups)
-    names = ("{type} for training job usage", "Maximum number of instances per training job")
-    check(wanted, names, lambda: training_usage(store, place))
-
-
-def check_serving(
-    deployment: Deployment, store: Store, place: Place, now: Deployment | None = None
-) -> None:
-    """Refuse an endpoint of more instances than one may have; `now`: those that it keeps."""
-    wanted = counted((variant.instance_type, variant.count) for variant in deployment.variants)
-    kept = counted((v.instance_type, v.count) for v in (now.variants if now else ()))
-    names = ("{type} for endpoint usage", "Maximum number of instances per endpoint")
-    check(wanted, names, lambda: serving_usage(store, place), kept)
 
 
 def check(
@@ -68,28 +41,6 @@ def exceeded(name: str, used: int, delta: int) -> AwsError:
     """Return AWS's refusal."""
     text = EXCEEDED.format(name=name, most=MOST_INSTANCES, used=used, delta=delta)
     return AwsError("ResourceLimitExceeded", text)
-
-
-def training_usage(store: Store, place: Place) -> Counter[str]:
-    """Return how many instances of each type the training jobs have that have not ended."""
-    jobs = (training_job(each) for each in store.each(TRAINING_JOB, UNSETTLED))
-    return counted(
-        (group.instance_type, len(group.hosts))
-        for job in jobs
-        if (job.resource.account, job.resource.region) == place
-        for group in instance_groups(job.request["ResourceConfig"])
-    )
-
-
-def serving_usage(store: Store, place: Place) -> Counter[str]:
-    """Return how many instances of each type the endpoints are to have."""
-    endpoints = (endpoint(each) for each in store.each(ENDPOINT))
-    return counted(
-        (variant.instance_type, variant.count)
-        for each in endpoints
-        if (each.resource.account, each.resource.region) == place
-        for variant in each.wanted.variants
-    )
 
 
 def counted(pairs: Iterable[tuple[str, int]]) -> Counter[str]:

@@ -27,19 +27,22 @@ from cloche.services.cloudwatch import Datum
 from cloche.services.logs import Logs
 from cloche.services.s3 import S3, Inputs
 from cloche.services.sagemaker import SageMaker
-from cloche.services.sagemaker.loops.training_job import TrainingJobs
-from cloche.services.sagemaker.records import (
+from cloche.services.sagemaker.training.loop import TrainingJobs
+from cloche.services.sagemaker.training.record import (
     TRAINING_JOB,
     SecondaryStatus,
     TrainingJob,
+    TrainingJobStatus,
     training_job,
 )
-from cloche.services.sagemaker.training.record import new_training_job
+from cloche.services.sagemaker.training.submission import new_training_job
 from cloche.testing.platform import NOWHERE
 
 ACCOUNT, REGION = "123456789012", "us-east-1"
 IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch-training:1.8-cpu-py36"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/r"
+
+METRIC = [{"Name": "loss", "Regex": "Loss: ([0-9.]+)"}, {"Name": "acc", "Regex": "Acc: (\\S+)"}]
 
 
 class FakeEngine:
@@ -319,3 +322,18 @@ def trainer(world: World) -> None:
         world.log("Loss: 0.5\nLoss: 0.25\nAcc: nothing\nAcc: nan")
 
     world.engine.program = program
+
+
+def algorithm(**more: Any) -> dict[str, Any]:
+    image = "763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch-training:2.0-cpu-py310"
+    return {"TrainingImage": image, "TrainingInputMode": "File"} | more
+
+
+async def stop(world: World) -> None:
+    job = world.job()
+    progress = job.progress
+    if progress.ending is None:
+        progress = progress.go(SecondaryStatus.STOPPING, world.clock.now())
+    await world.store.update(
+        job.resource, status=TrainingJobStatus.STOPPING, document=progress.document()
+    )

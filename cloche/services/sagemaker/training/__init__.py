@@ -1,1 +1,1 @@
-"""The parts of running a training job: its request, its input, its hosts, its artifacts."""
+"""Training jobs: operations, record, loop, decide; their input, hosts, checkpoints and outcome."""

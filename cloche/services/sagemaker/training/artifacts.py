@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cloche.records.errors import StorageFull, storage_full
-from cloche.services.sagemaker.records import TrainingJob
-from cloche.services.sagemaker.training.channels import split_uri
+from cloche.services.sagemaker.s3_objects import split_uri
 from cloche.services.sagemaker.training.hosts import Ground
 from cloche.services.sagemaker.training.pack import archive, key_of, open_sent, regular
+from cloche.services.sagemaker.training.record import TrainingJob
 
 if TYPE_CHECKING:
     from cloche.services.s3 import S3

@@ -16,8 +16,9 @@ from datetime import datetime
 from cloche.core.clock import to_ms
 from cloche.core.errors import AwsError
 from cloche.engine import Seen
-from cloche.services.sagemaker.records import ENDED, Request, SecondaryStatus, TrainingJob
+from cloche.services.sagemaker.names import Request
 from cloche.services.sagemaker.training.decide import End, Plan, StopHosts, decide
+from cloche.services.sagemaker.training.record import ENDED, SecondaryStatus, TrainingJob
 
 INTERRUPTION = "cloche:spot-interruption-after-seconds"
 INTERNAL = "InternalServerError"  # the only failures that are tried again (API_RetryStrategy)

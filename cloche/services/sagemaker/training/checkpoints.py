@@ -33,8 +33,8 @@ from cloche.core import beneath
 from cloche.core.errors import AwsError
 from cloche.engine import Mount
 from cloche.records.errors import StorageFull, storage_full
-from cloche.services.sagemaker.records import Request
-from cloche.services.sagemaker.training.channels import (
+from cloche.services.sagemaker.names import Request
+from cloche.services.sagemaker.s3_objects import (
     DownloadError,
     Staged,
     parts_of,
@@ -42,8 +42,8 @@ from cloche.services.sagemaker.training.channels import (
     require_bucket,
     split_uri,
 )
+from cloche.services.sagemaker.training.inputs import check
 from cloche.services.sagemaker.training.pack import BOUNDS, HOLES, too_much
-from cloche.services.sagemaker.training.staged import check
 
 if TYPE_CHECKING:
     from cloche.services.s3 import S3, StoredObject

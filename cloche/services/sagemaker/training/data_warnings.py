@@ -21,7 +21,7 @@ from cloche.core import beneath
 from cloche.core.clock import Clock, to_ms
 from cloche.datacheck.names import hidden, picture_named, printed, split_named
 from cloche.engine import Engine
-from cloche.services.sagemaker.records import Request
+from cloche.services.sagemaker.names import Request
 from cloche.services.sagemaker.training.picture_look import PREFIX, Look, end
 
 logger = logging.getLogger("cloche.sagemaker")

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 from cloche import patterns
 from cloche.core.clock import Clock, to_ms
 from cloche.patterns import Searches
-from cloche.services.sagemaker.records import Progress, TrainingJob
-from cloche.services.sagemaker.records_tuning import OBJECTIVE
+from cloche.services.sagemaker.training.record import OBJECTIVE, Progress, TrainingJob
 from cloche.services.sagemaker.training.watch import (
     LONGEST_CURVE,
     NAMESPACE,

@@ -13,24 +13,33 @@ from cloche.core.config import Config
 from cloche.engine import Engine, GangSpec, Mount, ProcessSpec, Warm
 from cloche.engine.folders import remove_tree
 from cloche.environments.table import Framework, asked_for, fitting, modules_of, over
-from cloche.services.sagemaker import instance_types, no_effect
-from cloche.services.sagemaker.environments import (
+from cloche.services.sagemaker import no_effect
+from cloche.services.sagemaker.names import Request
+from cloche.services.sagemaker.s3_objects import (
+    Outside,
+    Staged,
+    link_all,
+    objects,
+    require_bucket,
+    split_uri,
+)
+from cloche.services.sagemaker.software import instance_types
+from cloche.services.sagemaker.software.images import (
     Environment,
     environment_of,
     framework_of,
     say_what_runs,
 )
-from cloche.services.sagemaker.instance import (
+from cloche.services.sagemaker.software.instance import (
     LOAD_TIME,
     RUNTIME,
     base_environment,
     base_mounts,
     gang_name,
 )
-from cloche.services.sagemaker.instance_types import INSTANCE_TYPES
-from cloche.services.sagemaker.layers import INSIDE, Layer, layered
-from cloche.services.sagemaker.records import MESSAGES, Request, SecondaryStatus, TrainingJob
-from cloche.services.sagemaker.requirements import (
+from cloche.services.sagemaker.software.instance_types import INSTANCE_TYPES
+from cloche.services.sagemaker.software.layers import INSIDE, Layer, layered
+from cloche.services.sagemaker.software.requirements import (
     NAME,
     Wanted,
     imported_in,
@@ -38,23 +47,15 @@ from cloche.services.sagemaker.requirements import (
     read,
     wanted,
 )
-from cloche.services.sagemaker.training import (
-    checkpoints,
-    launchers,
-    staged,
-    warm_pool_record,
-    warm_pools,
-)
+from cloche.services.sagemaker.training import checkpoints, inputs, launchers
 from cloche.services.sagemaker.training.attempts import remaining_s
-from cloche.services.sagemaker.training.channels import (
-    Outside,
-    Staged,
-    archive,
-    link_all,
-    objects,
-    require_bucket,
-    shard,
-    split_uri,
+from cloche.services.sagemaker.training.inputs import archive, shard
+from cloche.services.sagemaker.training.record import MESSAGES, SecondaryStatus, TrainingJob
+from cloche.services.sagemaker.training.warm_pools import (
+    decide as warm_pools,
+)
+from cloche.services.sagemaker.training.warm_pools import (
+    record as warm_pool_record,
 )
 
 if TYPE_CHECKING:
@@ -173,7 +174,7 @@ def prepare(job: TrainingJob, s3: Inputs, config: Config) -> None:
             ground.requirements.write_bytes(code.requirements)
     if imported:
         ground.framework.write_text(fitting(base, imported).name)
-    staged.write(ground.folder, found, s3.s3)
+    inputs.write(ground.folder, found, s3.s3)
     ground.outside.write_text("".join(f"{line}\n" for line in outside.lines))
 
 

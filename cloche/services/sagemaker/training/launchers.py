@@ -11,7 +11,7 @@ from cloche.core.errors import AwsError, unsupported
 from cloche.engine import Mount
 from cloche.environments.ready import ready
 from cloche.environments.table import OPEN_MPI, Framework
-from cloche.services.sagemaker.records import TrainingJob
+from cloche.services.sagemaker.training.record import TrainingJob
 
 MPI = "sagemaker_mpi_enabled"
 PREFIX = "CLOCHE_MPI"  # by which the runner finds Open MPI

@@ -23,7 +23,7 @@ import cloche
 from cloche.core import beneath
 from cloche.datacheck.names import printed
 from cloche.engine import Engine, EngineError, GangSpec, Mount, Placed, ProcessSpec, Seen
-from cloche.services.sagemaker.instance import system
+from cloche.services.sagemaker.software.instance import system
 
 logger = logging.getLogger("cloche.sagemaker")
 PREFIX = "data-check-"

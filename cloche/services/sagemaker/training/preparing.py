@@ -6,8 +6,8 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cloche.services.sagemaker.records import TrainingJob
 from cloche.services.sagemaker.training import hosts
+from cloche.services.sagemaker.training.record import TrainingJob
 
 if TYPE_CHECKING:
     from cloche.services.s3 import Inputs

@@ -1,84 +1,311 @@
-"""The record of a training job: made by CreateTrainingJob and by tuning jobs, stopped by both."""
+"""The record of a training job: what is kept of it, and which status may follow which."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from enum import StrEnum
 
 from cloche.core.clock import to_ms
-from cloche.records.store import Conflict, Resource, Store
-from cloche.services.sagemaker.instance_types import in_status
-from cloche.services.sagemaker.records import (
-    MESSAGES,
-    TRAINING_JOB,
-    Progress,
-    Request,
-    SecondaryStatus,
-    TrainingJobStatus,
-    arn,
-    instance_groups,
-    training_job,
-    wish,
-)
+from cloche.records.store import Document, Resource
+from cloche.services.sagemaker.names import Request
+
+TRAINING_JOB = "training-job"
+OBJECTIVE = "_tuning_objective_metric"  # the hyperparameter that names a tuning job's objective
+WARM_POOL = "warm-pool"
 
 
-def new_training_job(
-    place: tuple[str, str],
-    name: str,
-    request: Request,
-    tags: Sequence[Mapping[str, str]],
-    now: datetime,
-    tuning_job_arn: str | None = None,
-) -> tuple[Resource, str]:
-    """Return the record of a new job and the message of its first event.
+class TrainingJobStatus(StrEnum):
+    """`TrainingJobStatus` of DescribeTrainingJob."""
 
-    place: account and region. request: as `training.request.validated` gave it.
+    IN_PROGRESS = "InProgress"
+    STOPPING = "Stopping"
+    COMPLETED = "Completed"
+    FAILED = "Failed"
+    STOPPED = "Stopped"
+
+
+UNSETTLED = (TrainingJobStatus.IN_PROGRESS, TrainingJobStatus.STOPPING)
+ENDED = (TrainingJobStatus.COMPLETED, TrainingJobStatus.FAILED, TrainingJobStatus.STOPPED)
+
+NEXT: Mapping[TrainingJobStatus, tuple[TrainingJobStatus, ...]] = {
+    TrainingJobStatus.IN_PROGRESS: (TrainingJobStatus.STOPPING, *ENDED),
+    TrainingJobStatus.STOPPING: ENDED,
+    TrainingJobStatus.COMPLETED: (),
+    TrainingJobStatus.FAILED: (),
+    TrainingJobStatus.STOPPED: (),
+}
+
+
+class SecondaryStatus(StrEnum):
+    """`SecondaryStatus` of DescribeTrainingJob: where the job is."""
+
+    STARTING = "Starting"
+    DOWNLOADING = "Downloading"
+    PENDING = "Pending"  # waits for compute capacity
+    TRAINING = "Training"
+    STOPPING = "Stopping"
+    UPLOADING = "Uploading"
+    COMPLETED = "Completed"
+    FAILED = "Failed"
+    STOPPED = "Stopped"
+    MAX_RUNTIME_EXCEEDED = "MaxRuntimeExceeded"
+    MAX_WAIT_TIME_EXCEEDED = "MaxWaitTimeExceeded"
+    INTERRUPTED = "Interrupted"  # the spot instances were taken away; it starts over
+    RESTARTING = "Restarting"  # the machine was lost; it starts over
+
+
+S = SecondaryStatus
+ENDINGS = (S.COMPLETED, S.FAILED, S.STOPPED, S.MAX_RUNTIME_EXCEEDED, S.MAX_WAIT_TIME_EXCEEDED)
+NEXT_SECONDARY: Mapping[SecondaryStatus, tuple[SecondaryStatus, ...]] = {
+    S.STARTING: (S.DOWNLOADING, S.STOPPING, S.FAILED),
+    S.DOWNLOADING: (S.PENDING, S.TRAINING, S.STOPPING, S.FAILED, S.RESTARTING),
+    S.PENDING: (S.TRAINING, S.STOPPING, S.FAILED, S.RESTARTING),
+    S.TRAINING: (S.UPLOADING, S.STOPPING, S.FAILED, S.INTERRUPTED, S.RESTARTING),
+    S.INTERRUPTED: (S.STARTING, S.STOPPING),
+    S.RESTARTING: (S.STARTING, S.STOPPING),
+    S.STOPPING: (S.UPLOADING, S.STOPPED, S.MAX_WAIT_TIME_EXCEEDED),
+    S.UPLOADING: ENDINGS,
+    S.COMPLETED: (),
+    S.FAILED: (),
+    S.STOPPED: (),
+    S.MAX_RUNTIME_EXCEEDED: (),
+    S.MAX_WAIT_TIME_EXCEEDED: (),
+}
+STATUS_OF_ENDING: Mapping[SecondaryStatus, TrainingJobStatus] = {
+    S.COMPLETED: TrainingJobStatus.COMPLETED,
+    S.FAILED: TrainingJobStatus.FAILED,
+    S.STOPPED: TrainingJobStatus.STOPPED,
+    S.MAX_RUNTIME_EXCEEDED: TrainingJobStatus.STOPPED,
+    S.MAX_WAIT_TIME_EXCEEDED: TrainingJobStatus.STOPPED,
+}
+
+# `StatusMessage` of each transition, as the service gives them (they show in the SDK's log).
+MESSAGES: Mapping[SecondaryStatus, str] = {
+    S.STARTING: "Starting the training job",
+    S.DOWNLOADING: "Downloading input data",
+    S.PENDING: "Waiting for capacity",
+    S.TRAINING: "Training image download completed. Training in progress.",
+    S.STOPPING: "Stopping the training job",
+    S.UPLOADING: "Uploading generated training model",
+    S.COMPLETED: "Training job completed",
+    S.FAILED: "Training job failed",
+    S.STOPPED: "Training job stopped",
+    S.MAX_RUNTIME_EXCEEDED: "Training job runtime exceeded MaxRuntimeInSeconds provided",
+    # The next two are the words of API_DescribeTrainingJob.
+    S.MAX_WAIT_TIME_EXCEEDED: "The job stopped because it exceeded the maximum allowed wait time.",
+    S.INTERRUPTED: (
+        "The job stopped because the managed spot training instances were interrupted."
+    ),
+    S.RESTARTING: "Restarting the training job",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transition:
+    """One entry of SecondaryStatusTransitions; times in milliseconds since 1970."""
+
+    status: SecondaryStatus
+    start_ms: int
+    end_ms: int | None = None
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Metric:
+    """The last value that the log gave for a metric."""
+
+    value: float
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """What a rule of the Debugger or the profiler said, and when."""
+
+    status: str
+    details: str
+    at_ms: int
+
+
+class WarmPoolStatus(StrEnum):
+    """`WarmPoolStatus.Status` of DescribeTrainingJob."""
+
+    IN_USE = "InUse"
+    AVAILABLE = "Available"
+    REUSED = "Reused"
+    TERMINATED = "Terminated"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WarmPool:
+    """A training job's warm pool: its own, or taken over from an earlier job.
+
+    `name` and `made_ms` (when the first job began) stay the same from job to job. It was
+    Available from `kept_ms` to `ended_ms`; from then on it is Reused or Terminated.
     """
-    account, region = place
-    groups = instance_groups(request["ResourceConfig"])
-    types = [group.instance_type for group in groups]
-    message = in_status(MESSAGES[SecondaryStatus.STARTING], types)
-    progress = Progress(stream_s=to_ms(now) // 1000).go(SecondaryStatus.STARTING, now, message)
-    asked: dict[str, Any] = dict(wish(request, tags))
-    if tuning_job_arn is not None:
-        asked["TuningJobArn"] = tuning_job_arn
-    resource = Resource(
-        account=account,
-        region=region,
-        kind=TRAINING_JOB,
-        name=name,
-        arn=arn(account, region, TRAINING_JOB, name),
-        status=TrainingJobStatus.IN_PROGRESS,
-        created=now,
-        modified=now,
-        wish=asked,
-        document=progress.document(),
+
+    name: str
+    made_ms: int
+    status: WarmPoolStatus = WarmPoolStatus.IN_USE
+    kept_ms: int | None = None
+    ended_ms: int | None = None
+    reused_by: str | None = None  # the name of a job
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """What was made of a training job so far (the resource's document).
+
+    `ending` is how the job will end: known when its processes have ended, and not changed after.
+    `read` is, for each host, up to where its log was searched for metrics. `curve` is every value
+    of the metric that a tuning job's objective is, in the order of the log. `unsearched` are the
+    metric definitions, by number, whose expressions took too long. `overdue`: it is stopping
+    because MaxWaitTimeInSeconds is over. With several attempts the transitions tell of all; logs
+    and `read` are the newest one's.
+    """
+
+    transitions: tuple[Transition, ...] = ()
+    started_ms: int | None = None  # TrainingStartTime: billing begins
+    ended_ms: int | None = None
+    stream_s: int = 0  # the epoch in the names of the log streams
+    ending: SecondaryStatus | None = None
+    failure: str | None = None
+    uploaded: bool = False
+    metrics: Mapping[str, Metric] = field(default_factory=dict)
+    read: Mapping[str, int] = field(default_factory=dict)
+    curve: tuple[float, ...] = ()
+    unsearched: tuple[int, ...] = ()
+    overdue: bool = False
+    rules: Mapping[str, Rule] = field(default_factory=dict)
+    pool: WarmPool | None = None
+
+    def go(self, status: SecondaryStatus, now: datetime, message: str | None = None) -> Progress:
+        """Return this with `status` as the newest transition.
+
+        The same status again changes its message alone. ValueError: it may not follow.
+        """
+        text = MESSAGES[status] if message is None else message
+        if self.transitions:
+            *before, last = self.transitions
+            if last.status is status:
+                return replace(self, transitions=(*before, replace(last, message=text)))
+            if status not in NEXT_SECONDARY[last.status]:
+                raise ValueError(f"{status} may not follow {last.status}")
+            before.append(replace(last, end_ms=to_ms(now)))
+        else:
+            before = []
+        done = to_ms(now) if status in ENDINGS else None
+        new = Transition(status=status, start_ms=to_ms(now), end_ms=done, message=text)
+        return replace(self, transitions=(*before, new))
+
+    def document(self) -> Document:
+        """Return this as JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceGroup:
+    """Instances of one type; a job has one group unless its request names several."""
+
+    name: str
+    instance_type: str
+    hosts: tuple[str, ...]
+
+
+ONLY_GROUP = "homogeneousCluster"  # the name of a job's group where the request names none
+
+
+def instance_groups(resources: Request) -> tuple[InstanceGroup, ...]:
+    """Return the groups of a ResourceConfig; hosts are numbered through all of them."""
+    named = resources.get("InstanceGroups") or [{"InstanceGroupName": ONLY_GROUP, **resources}]
+    groups: list[InstanceGroup] = []
+    first = 1
+    for group in named:
+        end = first + group.get("InstanceCount", 1)
+        hosts = tuple(f"algo-{number}" for number in range(first, end))
+        groups.append(InstanceGroup(group["InstanceGroupName"], group["InstanceType"], hosts))
+        first = end
+    return tuple(groups)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingJob:
+    """A training job as read."""
+
+    resource: Resource
+    progress: Progress
+
+    @property
+    def status(self) -> TrainingJobStatus:
+        """Return the primary status."""
+        return TrainingJobStatus(self.resource.status)
+
+    @property
+    def secondary(self) -> SecondaryStatus:
+        """Return where the job is."""
+        return self.progress.transitions[-1].status
+
+    @property
+    def request(self) -> Request:
+        """Return CreateTrainingJob's parameters (without tags)."""
+        request: Request = self.resource.wish["Request"]
+        return request
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """Return `algo-1`, `algo-2`, …"""
+        return tuple(host for group in self.groups for host in group.hosts)
+
+    @property
+    def groups(self) -> tuple[InstanceGroup, ...]:
+        """Return the groups that the hosts belong to."""
+        return instance_groups(self.request["ResourceConfig"])
+
+    def group_of(self, host: str) -> InstanceGroup:
+        """Return a host's group."""
+        return next(group for group in self.groups if host in group.hosts)
+
+    @property
+    def max_run_s(self) -> int:
+        """Return how long the processes may run, in seconds."""
+        seconds: int = self.request["StoppingCondition"]["MaxRuntimeInSeconds"]
+        return seconds
+
+    @property
+    def artifacts(self) -> str:
+        """Return the S3 URI beneath which everything the job made is put."""
+        path: str = self.request["OutputDataConfig"]["S3OutputPath"]
+        return f"{path.rstrip('/')}/{self.resource.name}/output"
+
+    @property
+    def model_uri(self) -> str:
+        """Return `ModelArtifacts.S3ModelArtifacts`."""
+        archived = self.request["OutputDataConfig"].get("CompressionType", "GZIP") == "GZIP"
+        return f"{self.artifacts}/{'model.tar.gz' if archived else 'model/'}"
+
+
+def training_job(resource: Resource) -> TrainingJob:
+    """Return the row as a training job."""
+    document = dict(resource.document)
+    transitions = tuple(
+        Transition(**(t | {"status": S(t["status"])})) for t in document.pop("transitions")
     )
-    return resource, progress.transitions[-1].message
-
-
-async def stop_training_job(store: Store, resource: Resource, now: datetime) -> Resource:
-    """Record that a job shall stop; nothing changes when it is stopping or has ended.
-
-    Returns the record as it is then.
-    """
-    while True:
-        job = training_job(resource)
-        if job.status is not TrainingJobStatus.IN_PROGRESS:
-            return resource
-        progress = job.progress
-        if progress.ending is None:
-            progress = progress.go(SecondaryStatus.STOPPING, now)
-        try:
-            return await store.update(
-                resource,
-                status=TrainingJobStatus.STOPPING,
-                document=progress.document(),
-                message=progress.transitions[-1].message,
-            )
-        except Conflict:
-            newest = store.find(resource.arn)
-            if newest is None:
-                return resource
-            resource = newest
+    ending = document.pop("ending")
+    metrics = {name: Metric(**m) for name, m in document.pop("metrics").items()}
+    rules = {name: Rule(**said) for name, said in document.pop("rules", {}).items()}
+    pool = document.pop("pool", None)
+    if pool is not None:
+        pool = WarmPool(**(pool | {"status": WarmPoolStatus(pool["status"])}))
+    progress = Progress(
+        rules=rules,
+        pool=pool,
+        transitions=transitions,
+        ending=S(ending) if ending else None,
+        metrics=metrics,
+        curve=tuple(document.pop("curve", ())),
+        unsearched=tuple(document.pop("unsearched", ())),
+        **document,
+    )
+    return TrainingJob(resource, progress)

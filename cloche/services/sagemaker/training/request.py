@@ -12,14 +12,15 @@ from cloche import patterns
 from cloche.core.config import Home
 from cloche.core.errors import AwsError, unsupported
 from cloche.patterns import BadPattern
-from cloche.services.sagemaker import quotas
-from cloche.services.sagemaker.environments import built_in, framework_of
-from cloche.services.sagemaker.records import Request
+from cloche.services.sagemaker.names import Request
 from cloche.services.sagemaker.roles import check_role
-from cloche.services.sagemaker.training import attempts, checkpoints, launchers, warm_pools
-from cloche.services.sagemaker.training.channels import split_uri
+from cloche.services.sagemaker.s3_objects import split_uri
+from cloche.services.sagemaker.software.images import built_in, framework_of
+from cloche.services.sagemaker.training import attempts, checkpoints, launchers
+from cloche.services.sagemaker.training.debugger.rules import KINDS
+from cloche.services.sagemaker.training.quotas import check_training
 from cloche.services.sagemaker.training.resources import check_group_names, check_types
-from cloche.services.sagemaker.training.rules import KINDS
+from cloche.services.sagemaker.training.warm_pools import decide as warm_pools
 
 if TYPE_CHECKING:
     from cloche.services.sagemaker import SageMaker
@@ -55,7 +56,7 @@ def validated(given: Mapping[str, Any], sagemaker: SageMaker, account: str, regi
     for channel in given["InputDataConfig"]:
         check_objects(channel["DataSource"]["S3DataSource"], sagemaker, region, given["RoleArn"])
     request = with_defaults(given, sagemaker.config.gpu_instances)
-    quotas.check_training(request["ResourceConfig"], sagemaker.store, (account, region))
+    check_training(request["ResourceConfig"], sagemaker.store, (account, region))
     return request
 
 

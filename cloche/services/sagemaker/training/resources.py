@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cloche.core.errors import AwsError, unsupported
-from cloche.services.sagemaker.instance_types import CPU_TYPES, stands_in
-from cloche.services.sagemaker.records import Request
+from cloche.services.sagemaker.names import Request
+from cloche.services.sagemaker.software.instance_types import CPU_TYPES, stands_in
 
 ALONE = ("InstanceType", "InstanceCount")  # what InstanceGroups take the place of
 

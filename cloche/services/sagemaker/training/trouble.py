@@ -5,10 +5,10 @@ from __future__ import annotations
 from cloche.core.errors import AwsError
 from cloche.engine import DiskFull, EngineError
 from cloche.records.errors import StorageFull, storage_full
-from cloche.services.sagemaker.environments import NotBuilt
-from cloche.services.sagemaker.records import Progress, TrainingJob, TrainingJobStatus
-from cloche.services.sagemaker.told import failed
-from cloche.services.sagemaker.training.channels import DownloadError
+from cloche.services.sagemaker.failure_log import failed
+from cloche.services.sagemaker.s3_objects import DownloadError
+from cloche.services.sagemaker.software.images import NotBuilt
+from cloche.services.sagemaker.training.record import Progress, TrainingJob, TrainingJobStatus
 
 FULL = "Waiting for disk space: the disk that holds Cloche's home folder is full"
 AGAIN = "Retrying after an internal error: "

@@ -11,7 +11,8 @@ from cloche.core.clock import from_ms
 from cloche.engine import Usage
 from cloche.patterns import Exceeded, Searches
 from cloche.services.cloudwatch import Datum
-from cloche.services.sagemaker.records import Metric, Progress, Request
+from cloche.services.sagemaker.names import Request
+from cloche.services.sagemaker.training.record import Metric, Progress
 
 if TYPE_CHECKING:
     from cloche.services.logs import LogRecord

@@ -1,1 +1,1 @@
-"""Search strategies and stopping rules of tuning jobs. Pure: no clock, database or process."""
+"""Tuning jobs: operations, record, loop, decide; search strategies, early stopping."""

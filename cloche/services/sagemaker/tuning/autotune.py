@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cloche.core.errors import AwsError
-from cloche.services.sagemaker.records import Request
+from cloche.services.sagemaker.names import Request
 
 JOBS = 30  # MaxNumberOfTrainingJobs
 AROUND_INTEGER, AROUND = 4, 10

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from cloche.services.sagemaker.tuning.stopping import hyperband_stops, stops_early
+from cloche.services.sagemaker.tuning.early_stopping import hyperband_stops, stops_early
 from cloche.services.sagemaker.tuning.strategies import Trial
 
 REASON_LIMIT = 1024  # characters of FailureReason

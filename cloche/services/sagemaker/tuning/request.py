@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from cloche.core import numbers
 from cloche.core.errors import AwsError, unsupported
-from cloche.services.sagemaker.records import Request
-from cloche.services.sagemaker.records_tuning import (
-    OBJECTIVE,
+from cloche.services.sagemaker.names import Request
+from cloche.services.sagemaker.training.record import OBJECTIVE
+from cloche.services.sagemaker.training.request import validated
+from cloche.services.sagemaker.training.warm_pools.decide import KEEP_ALIVE
+from cloche.services.sagemaker.tuning.record import (
     TUNING_JOB,
     UNSETTLED_TUNING,
     TuningJob,
     tuning_job,
 )
-from cloche.services.sagemaker.training.request import validated
-from cloche.services.sagemaker.training.warm_pools import KEEP_ALIVE
 from cloche.services.sagemaker.tuning.space import Range, SearchSpace
 
 if TYPE_CHECKING:

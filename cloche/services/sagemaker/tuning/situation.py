@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from cloche.services.sagemaker.records_tuning import TuningJob, TuningJobStatus
 from cloche.services.sagemaker.tuning.decide import Situation, rules_of
+from cloche.services.sagemaker.tuning.record import TuningJob, TuningJobStatus
 from cloche.services.sagemaker.tuning.space import SearchSpace
 from cloche.services.sagemaker.tuning.strategies import STRATEGIES, Search, Trial
 from cloche.services.sagemaker.tuning.trials import Seen

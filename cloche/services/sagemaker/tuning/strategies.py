@@ -80,6 +80,6 @@ def sampled(search: Search, sampler: str) -> Mapping[str, str]:
 
     It takes a tenth of a server's start, and few servers tune.
     """
-    sampling = importlib.import_module("cloche.services.sagemaker.tuning.sampling")
+    sampling = importlib.import_module("cloche.services.sagemaker.tuning.samplers")
     proposed: Mapping[str, str] = sampling.ask(search, sampler, seed_of(search))
     return proposed

@@ -7,13 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from cloche.records.store import Resource, Store
-from cloche.services.sagemaker.records import ENDED, TRAINING_JOB, arn, moment, training_job
-from cloche.services.sagemaker.records_tuning import (
-    SINGLE,
-    Outcome,
-    TrialRecord,
-    TuningJob,
-)
+from cloche.services.sagemaker.names import arn, moment
+from cloche.services.sagemaker.training.record import ENDED, TRAINING_JOB, training_job
+from cloche.services.sagemaker.tuning.record import SINGLE, Outcome, TrialRecord, TuningJob
 from cloche.services.sagemaker.tuning.strategies import Trial
 
 STATES = {"Completed": "completed", "Stopped": "stopped", "Failed": "failed"}

@@ -1,1 +1,0 @@
-"""Verbs: validate, write wishes, read records."""

@@ -1,0 +1,1 @@
+"""Operations on models, endpoint configurations and endpoints."""

@@ -1,0 +1,196 @@
+"""CreateModel, DescribeModel, ListModels, DeleteModel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from cloche.core.errors import AwsError, unsupported
+from cloche.operation import Call, operation
+from cloche.records.store import Conflict, Resource
+from cloche.services.sagemaker.named_resources import find, insert, listed, refuse_others
+from cloche.services.sagemaker.names import Request
+from cloche.services.sagemaker.roles import check_role
+from cloche.services.sagemaker.s3_objects import split_uri
+from cloche.services.sagemaker.serving.record import MODEL
+from cloche.services.sagemaker.software.images import framework_of
+
+if TYPE_CHECKING:
+    from cloche.services.sagemaker import SageMaker
+
+CONTAINER = (
+    *("ContainerHostname", "Image", "ImageConfig", "ModelDataUrl", "ModelDataSource"),
+    "Environment",
+)
+S3_SOURCE = ("S3Uri", "S3DataType", "CompressionType")
+KINDS = {("S3Object", "Gzip"), ("S3Prefix", "None")}  # (S3DataType, CompressionType) that work
+
+
+@operation(resource="model/{ModelName}")
+async def create_model(
+    call: Call[SageMaker],
+    *,
+    ModelName: str,
+    PrimaryContainer: Request | None = None,
+    Containers: Sequence[Request] = (),
+    ExecutionRoleArn: str | None = None,
+    Tags: Sequence[Mapping[str, str]] = (),
+    VpcConfig: Request | None = None,
+    EnableNetworkIsolation: bool = False,
+) -> dict[str, str]:
+    """Keep what a model consists of: image, artifacts, environment, role."""
+    if (PrimaryContainer is None) == (not Containers):
+        raise AwsError(
+            "ValidationException",
+            "You must provide either a primary container or a list of containers, but not both.",
+        )
+    if len(Containers) > 1:
+        raise unsupported("Containers with more than one container (inference pipelines)")
+    container = PrimaryContainer if PrimaryContainer is not None else Containers[0]
+    check_container(call, container)
+    if ExecutionRoleArn is None:
+        raise AwsError(
+            "ValidationException",
+            "1 validation error detected: Value null at 'executionRoleArn' failed to satisfy "
+            "constraint: Member must not be null",
+        )
+    check_role(ExecutionRoleArn, call.service, call.account)
+    request: dict[str, Any] = {
+        "ExecutionRoleArn": ExecutionRoleArn,
+        "EnableNetworkIsolation": EnableNetworkIsolation,
+    }
+    if VpcConfig:
+        request["VpcConfig"] = VpcConfig
+    if PrimaryContainer is not None:
+        request["PrimaryContainer"] = PrimaryContainer
+    else:
+        request["Containers"] = list(Containers)
+    return {"ModelArn": await insert(call, MODEL, ModelName, request, Tags)}
+
+
+@operation(resource="model/{ModelName}")
+def describe_model(call: Call[SageMaker], *, ModelName: str) -> dict[str, Any]:
+    """Return what CreateModel was given, `Mode` and a `ModelDataSource` filled in."""
+    resource = find(call, MODEL, ModelName)
+    request: dict[str, Any] = dict(resource.wish["Request"])
+    if "PrimaryContainer" in request:
+        request["PrimaryContainer"] = described(request["PrimaryContainer"])
+    else:
+        request["Containers"] = [described(container) for container in request["Containers"]]
+    return request | {
+        "ModelName": resource.name,
+        "ModelArn": resource.arn,
+        "CreationTime": resource.created,
+    }
+
+
+@operation()
+def list_models(
+    call: Call[SageMaker],
+    *,
+    SortBy: str = "CreationTime",
+    SortOrder: str = "Descending",
+    NextToken: str | None = None,
+    MaxResults: int = 10,
+    NameContains: str | None = None,
+    CreationTimeBefore: datetime | None = None,
+    CreationTimeAfter: datetime | None = None,
+) -> dict[str, Any]:
+    """Return a page of summaries."""
+    return listed(
+        call,
+        MODEL,
+        summary,
+        "Models",
+        name_contains=NameContains,
+        created=(CreationTimeAfter, CreationTimeBefore),
+        sort_by=SortBy,
+        order=SortOrder,
+        limit=MaxResults,
+        after=NextToken,
+    )
+
+
+@operation(resource="model/{ModelName}")
+async def delete_model(call: Call[SageMaker], *, ModelName: str) -> None:
+    """Remove the record; endpoints that serve the model go on, and its artifacts stay in S3."""
+    while True:
+        try:
+            await call.store.delete(find(call, MODEL, ModelName))
+        except Conflict:
+            continue
+        return
+
+
+def check_container(call: Call[SageMaker], container: Request) -> None:
+    """Refuse a container that could not be served as asked."""
+    if container.get("Mode", "SingleModel") != "SingleModel":
+        raise unsupported("Mode MultiModel (multi-model endpoints)")
+    refuse_others(container, (*CONTAINER, "Mode", "ImageConfig"), "ContainerDefinition")
+    if "Image" not in container:
+        raise AwsError(
+            "ValidationException",
+            "You must provide an Image or a ModelPackageName for the container.",
+        )
+    framework_of(container["Image"], call.service.config.home)
+    if "ModelDataUrl" in container and "ModelDataSource" in container:
+        raise AwsError(
+            "ValidationException",
+            "Specify either ModelDataUrl or ModelDataSource for a container, but not both.",
+        )
+    source = container.get("ModelDataSource", {}).get("S3DataSource")
+    if source is not None:
+        refuse_others(source, S3_SOURCE, "S3DataSource")
+        if (source["S3DataType"], source["CompressionType"]) not in KINDS:
+            raise unsupported(
+                f"S3DataType {source['S3DataType']} with CompressionType "
+                f"{source['CompressionType']}",
+                "Use S3Object with Gzip, or S3Prefix with None.",
+            )
+    check_data(call, container)
+
+
+def check_data(call: Call[SageMaker], container: Request) -> None:
+    """Refuse artifacts that are not there, as CreateModel does."""
+    uri, archived = artifacts(container)
+    if uri is None:
+        return
+    bucket, key = split_uri(uri)
+    if call.service.inputs.is_outside(bucket):
+        return  # the endpoint finds out, when it reads it
+    s3 = call.service.s3
+    found = s3.find(bucket, key) is not None if archived else next(s3.list(bucket, key), None)
+    if not found:
+        raise AwsError("ValidationException", f"Could not find model data at {uri}.")
+
+
+def artifacts(container: Request) -> tuple[str | None, bool]:
+    """Return the S3 URI of a container's artifacts, and whether it is an archive."""
+    source = container.get("ModelDataSource", {}).get("S3DataSource")
+    if source is not None:
+        return source["S3Uri"], source["CompressionType"] == "Gzip"
+    return container.get("ModelDataUrl") or None, True
+
+
+def described(container: Request) -> Request:
+    """Return a container as DescribeModel gives it."""
+    shown: dict[str, Any] = {"Mode": "SingleModel", "Environment": {}} | dict(container)
+    if "ModelDataUrl" in container:
+        shown["ModelDataSource"] = {
+            "S3DataSource": {
+                "S3Uri": container["ModelDataUrl"],
+                "S3DataType": "S3Object",
+                "CompressionType": "Gzip",
+            }
+        }
+    return shown
+
+
+def summary(resource: Resource) -> dict[str, Any]:
+    """Return a model as lists show it."""
+    return {
+        "ModelName": resource.name,
+        "ModelArn": resource.arn,
+        "CreationTime": resource.created,
+    }

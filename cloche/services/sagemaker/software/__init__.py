@@ -1,0 +1,1 @@
+"""What instances run: images and their environments, layers, requirements.txt, instance types."""

@@ -1,0 +1,487 @@
+"""Runs training jobs: input from S3, hosts on the engine, metrics from the log, artifacts to S3.
+
+Every step may be cut off and made again: what is written last is the record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cloche.core.clock import to_ms
+from cloche.core.errors import AwsError
+from cloche.engine import InsufficientCapacity, Seen
+from cloche.engine.folders import remove_tree
+from cloche.records.errors import Conflict, StorageFull
+from cloche.records.store import Change, Resource
+from cloche.services.sagemaker.software.instance import open_doors
+from cloche.services.sagemaker.software.layers import Asker, Installing, Layer
+from cloche.services.sagemaker.training import (
+    artifacts,
+    attempts,
+    checkpoints,
+    host_usage,
+    image_wait,
+    inputs,
+    trouble,
+)
+from cloche.services.sagemaker.training import hosts as h
+from cloche.services.sagemaker.training.capacity_queue import FAR_S, NEAR, NEAR_S, Line
+from cloche.services.sagemaker.training.checkpoints import Checkpoints
+from cloche.services.sagemaker.training.debugger import rule_gang, rule_run
+from cloche.services.sagemaker.training.decide import (
+    Begin,
+    End,
+    Finish,
+    Launch,
+    Nothing,
+    Started,
+    StopHosts,
+    Upload,
+    Watch,
+)
+from cloche.services.sagemaker.training.memory import Remembered
+from cloche.services.sagemaker.training.outcome import REASON_LIMIT, failure_reason
+from cloche.services.sagemaker.training.record import (
+    ENDINGS,
+    STATUS_OF_ENDING,
+    TRAINING_JOB,
+    UNSETTLED,
+    Progress,
+    SecondaryStatus,
+    TrainingJob,
+    TrainingJobStatus,
+    training_job,
+)
+from cloche.services.sagemaker.training.warm_pools import (
+    decide as warm_pools,
+)
+from cloche.services.sagemaker.training.warm_pools import (
+    record as warm_pool_record,
+)
+
+if TYPE_CHECKING:
+    from cloche.services.sagemaker import SageMaker
+
+logger = logging.getLogger("cloche.sagemaker")
+LOG_GROUP = "/aws/sagemaker/TrainingJobs"
+CHECK_S = 5.0  # that the end of a job waits for the look at its pictures
+FULL_FOR_S = 120.0  # that artifacts wait for space on the disk
+NO_SPACE = "Insufficient disk space"
+RETRY_S = 0.5  # between two tries for capacity
+FULL_RETRY_S = 5.0  # between two tries for space on the disk
+TRIES = 3  # to prepare a job, where the reason is none of its own
+FIRST_LOOK_S, LAST_LOOK_S = 0.1, 1.0  # between two looks at a running job: soon while it is young
+
+S = SecondaryStatus
+
+
+@dataclass
+class TrainingJobs:
+    """The loop of training jobs."""
+
+    sagemaker: SageMaker
+    kind: str = TRAINING_JOB
+    remembered: dict[str, Remembered] = field(default_factory=dict)
+    woken: list[Callable[[str], None]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.checkpoints = Checkpoints(self.sagemaker.s3)
+        self.line = Line(self.woken)
+
+    def load(self) -> Sequence[Resource]:
+        """Return the jobs that have not ended."""
+        found = self.sagemaker.store.each(TRAINING_JOB, UNSETTLED)
+        if not self.line.filled:
+            self.line.fill(r for r in found if training_job(r).secondary is S.PENDING)
+        return found
+
+    def unsettled(self, resource: Resource) -> bool:
+        """Tell whether `load` returns a resource that is as this one."""
+        return resource.status in UNSETTLED
+
+    async def step(self, resource: Resource) -> float | None:
+        """Do what is next for one job. What goes wrong is told in its status before it is tried
+        again.
+        """
+        job = training_job(resource)
+        try:
+            return await self.act(job)
+        except Conflict:
+            raise
+        except Exception as error:
+            with suppress(Exception):  # what it is about is raised, and logged
+                await self.wait(job, job.secondary, trouble.message(error))
+            raise
+
+    async def act(self, job: TrainingJob) -> float | None:
+        """Do what is next for one job."""
+        if job.secondary not in (S.DOWNLOADING, S.PENDING):
+            self.line.leave(job.resource)
+        seen = await asyncio.to_thread(self.sagemaker.engine.see, h.gang_of(job))
+        plan = attempts.plan(job, seen, self.sagemaker.store.clock.now())
+        match plan:
+            case attempts.Leave():
+                return await self.leave(job, plan)
+            case attempts.Restart():
+                return await self.restart(job)
+            case attempts.Overdue():
+                return await self.overdue(job)
+            case Begin():
+                return await self.begin(job)
+            case Launch():
+                return await self.launch(job)
+            case Started():
+                return await self.started(job)
+            case Watch():
+                return await self.watch(job)
+            case StopHosts():
+                return await self.stop(job)
+            case End():
+                return await self.end(job, plan, seen or {})
+            case Upload():
+                return await self.upload(job)
+            case Finish():
+                await self.finish(job)
+            case Nothing():
+                pass
+        return None
+
+    # ------------------------------------------------------------------ the plans
+
+    async def begin(self, job: TrainingJob) -> float:
+        """Write down that the input is being presented; billing begins."""
+        store, now = self.sagemaker.store, self.sagemaker.store.clock.now()
+        pool, also = warm_pool_record.begin(store, job, now)
+        progress = job.progress.go(S.DOWNLOADING, now)
+        started_ms = job.progress.started_ms or to_ms(now)
+        await self.write(job, replace(progress, started_ms=started_ms, pool=pool), also=also)
+        return 0.0
+
+    async def launch(self, job: TrainingJob) -> float:
+        """Present the input and start the hosts; or write down what it waits for."""
+        sagemaker, kept = self.sagemaker, self.kept(job)
+        if job.secondary is S.PENDING and self.line.waits(job.resource):
+            return await self.queue(job)
+        try:
+            if not await kept.preparing.ready(job, sagemaker):
+                return await self.wait(job, job.secondary, "Downloading input data")
+            progress, built = await image_wait.awaited(job, sagemaker, lambda: self.logs(job))
+            if progress is not job.progress:
+                await self.write(job, progress)
+            if progress is not job.progress or not built:
+                return RETRY_S
+            layer = await self.layer(job)
+            if isinstance(layer, Installing):
+                return await self.wait(job, job.secondary, "Installing requirements.txt")
+            if self.line.waits(job.resource):
+                return await self.queue(job)
+            mls = h.mls_of(job, sagemaker.config)
+            await asyncio.to_thread(checkpoints.restore, sagemaker.s3, h.synced(job), mls)
+            logs = await self.logs(job)
+            for log in logs.values():
+                h.write_heading(job, log, sagemaker.store.clock, sagemaker.config, layer)
+            gang = h.gang(job, logs, sagemaker.config, sagemaker.engine, layer)
+            placed = await asyncio.to_thread(sagemaker.engine.launch, gang)
+        except Conflict:
+            raise
+        except Exception as error:
+            return await self.unprepared(job, error)
+        if isinstance(placed, InsufficientCapacity):
+            return await self.queue(job, placed)
+        if channels := job.request["InputDataConfig"]:
+            folder, log = h.ground_of(job, sagemaker.config).channels, logs[job.hosts[0]]
+            kept.check = asyncio.create_task(sagemaker.data.warn(channels, folder, log))
+        return await self.started(job)
+
+    async def unprepared(self, job: TrainingJob, error: Exception) -> float:
+        """Write down why the job could not be started: that it waits for that, or will fail."""
+        if trouble.full(error):
+            await self.wait(job, job.secondary, trouble.message(error))
+            return FULL_RETRY_S
+        failure, kept = trouble.reason(error), self.kept(job)
+        if failure is None:
+            logger.error("%s: it was not prepared", job.resource.arn, exc_info=error)
+            kept.failures += 1
+            if kept.failures < TRIES:
+                return await self.wait(job, job.secondary, trouble.message(error))
+            told = trouble.told(error)
+            failure = f"InternalServerError: The job could not be prepared: {told}"
+        return await self.give_up(job, failure)
+
+    async def queue(self, job: TrainingJob, refused: InsufficientCapacity | None = None) -> float:
+        """Write down that the job waits for capacity, and who holds it; None: older ones wait."""
+        before = self.line.enter(job.resource)
+        if refused is not None:
+            reason = refused.message.removeprefix(f"{h.gang_of(job)} ")
+            if refused.holders != self.line.holders:
+                names = await asyncio.to_thread(self.sagemaker.holders, refused.holders)
+                self.line.hold(refused.holders, names)
+            text = f"Waiting for capacity: {reason}{self.line.held}"
+            return await self.wait(job, S.PENDING, text)
+        await self.wait(job, S.PENDING, f"Waiting for capacity: {self.line.reason(before)}")
+        pause_s = NEAR_S if before <= NEAR else FAR_S
+        wait_s: int | None = job.request["StoppingCondition"].get("MaxWaitTimeInSeconds")
+        if wait_s is None:
+            return pause_s
+        age_s = (self.sagemaker.store.clock.now() - job.resource.created).total_seconds()
+        return max(RETRY_S, min(pause_s, wait_s - age_s))
+
+    async def wait(self, job: TrainingJob, status: SecondaryStatus, message: str) -> float:
+        """Write down what the job waits for, if it is news."""
+        last = job.progress.transitions[-1]
+        if (last.status, last.message) != (status, message):
+            now = self.sagemaker.store.clock.now()
+            await self.write(job, job.progress.go(status, now, message))
+        return RETRY_S
+
+    async def layer(self, job: TrainingJob) -> Layer | Installing | None:
+        """Return what holds the job's requirements; None: pip installs them in the job, if any."""
+        kept, sagemaker = self.kept(job), self.sagemaker
+        if kept.asker is None:
+            kept.asker = Asker(
+                await asyncio.to_thread(h.requirements, job, sagemaker.config, sagemaker.engine)
+            )
+        r, role_arn = job.resource, job.request["RoleArn"]
+        return await kept.asker.look(sagemaker.layers, r.account, r.region, role_arn)
+
+    async def give_up(self, job: TrainingJob, failure: str) -> float:
+        """Write down that the job will fail although nothing ran, or that it is tried again."""
+        if attempts.retried(job, failure):
+            return await self.leave(job, attempts.Leave(S.RESTARTING, failure))
+        self.line.leave(job.resource)
+        text = failure[:REASON_LIMIT]
+        failed = replace(job.progress, ending=S.FAILED, failure=text, uploaded=True)
+        await self.write(job, failed)
+        return 0.0
+
+    async def leave(self, job: TrainingJob, plan: attempts.Leave) -> float:
+        """Write down that this attempt is given up."""
+        now = self.sagemaker.store.clock.now()
+        await self.write(job, job.progress.go(plan.status, now, plan.message))
+        return 0.0
+
+    async def restart(self, job: TrainingJob) -> float:
+        """Let go of everything but the checkpoints, then write down that the job begins anew."""
+        progress = await self.harvest(job)
+        await self.put_checkpoints(job, strict=False)
+        await self.let_go(job)
+        now = self.sagemaker.store.clock.now()
+        stream_s = max(to_ms(now) // 1000, progress.stream_s + 1)
+        progress = replace(progress.go(S.STARTING, now), stream_s=stream_s, read={})
+        await self.write(job, progress)
+        return 0.0
+
+    async def overdue(self, job: TrainingJob) -> float:
+        """Write down that the job stops because it took too long."""
+        progress = job.progress.go(S.STOPPING, self.sagemaker.store.clock.now())
+        await self.write(job, replace(progress, overdue=True), TrainingJobStatus.STOPPING)
+        return 0.0
+
+    async def started(self, job: TrainingJob) -> float:
+        """Open the doors and write down that the hosts run."""
+        self.line.leave(job.resource)
+        await self.open_doors(job)
+        now = self.sagemaker.store.clock.now()
+        await self.write(job, job.progress.go(S.TRAINING, now, h.under_way(job)))
+        return FIRST_LOOK_S
+
+    async def watch(self, job: TrainingJob) -> float:
+        """Read logs and usage."""
+        await self.open_doors(job)
+        progress = await self.harvest(job, whole=False)
+        await self.sample(job)
+        if trouble.passing(progress.transitions[-1].message):  # that is over
+            progress = progress.go(job.secondary, self.sagemaker.store.clock.now())
+        looked = self.look_at_input(job)
+        if looked.done() and looked.result() and progress.failure is None:
+            progress = replace(progress, failure=looked.result())
+        if progress is not job.progress:
+            await self.write(job, progress)
+        with suppress(AwsError):  # at the job's end it is tried again, and then it is told
+            mls = h.mls_of(job, self.sagemaker.config)
+            await self.checkpoints.sync(h.synced(job), mls, self.sagemaker.store.clock.now())
+        return min(LAST_LOOK_S, max(FIRST_LOOK_S, self.age_s(job) / 20))
+
+    async def stop(self, job: TrainingJob) -> float:
+        """Ask the hosts to end; they are served until they have."""
+        await asyncio.to_thread(self.sagemaker.engine.stop, h.gang_of(job))
+        return await self.watch(job)
+
+    async def end(self, job: TrainingJob, plan: End, seen: Mapping[str, Seen]) -> float:
+        """Write down how the job will end, with the rest of its metrics."""
+        if plan.ending is S.COMPLETED:
+            looked = self.look_at_input(job)
+            await asyncio.wait({looked}, timeout=CHECK_S)
+            if not looked.done():
+                return await self.wait(job, job.secondary, "Verifying the input data")
+            if damage := looked.result():
+                plan = End(S.FAILED, failure=damage)
+        progress, failure = await self.harvest(job), plan.failure
+        if plan.failed_host is not None:
+            host = plan.failed_host
+            ml = h.ground_of(job, self.sagemaker.config).ml(host)
+            log = (await self.logs(job))[host]
+            code = seen[host].exit_code or 1
+            named = host if len(job.hosts) > 1 else None
+            failure = await asyncio.to_thread(failure_reason, ml, log, code, named, plan.note)
+        if plan.ran:
+            progress = progress.go(S.UPLOADING, self.sagemaker.store.clock.now())
+        else:
+            await self.put_checkpoints(job, strict=False)
+        await self.write(
+            job, replace(progress, ending=plan.ending, failure=failure, uploaded=not plan.ran)
+        )
+        return 0.0
+
+    async def upload(self, job: TrainingJob) -> float:
+        """Put model and output to S3; twice does no harm: the same keys, the same bytes.
+
+        While the disk is full it is tried again, for a while: what was trained is not given up for
+        a moment's fullness. What the sandboxes have left in their private folders goes first.
+        """
+        logs, sync = await self.logs(job), self.put_checkpoints
+        rules = await rule_run.run(job, self.sagemaker, logs, sync)
+        if isinstance(rules, rule_gang.Judging):
+            return await self.wait(job, job.secondary, rules.message)
+        progress = replace(job.progress, uploaded=True, rules=rules)
+        try:
+            await self.put_checkpoints(job, strict=True)
+            await artifacts.put(job, h.ground_of(job, self.sagemaker.config), self.sagemaker.s3)
+        except (AwsError, OSError) as error:
+            full = trouble.full(error)
+            if full:
+                await asyncio.to_thread(self.sagemaker.engine.clear, h.gang_of(job))
+            now, since_ms = self.sagemaker.store.clock.now(), job.progress.transitions[-1].start_ms
+            waited_s = (to_ms(now) - since_ms) / 1000
+            if (full and waited_s < FULL_FOR_S) or not (full or isinstance(error, AwsError)):
+                raise
+            if progress.ending is S.COMPLETED:
+                why = f"{error.code}: {error.message}" if isinstance(error, AwsError) else ""
+                text = f"ClientError: Artifact upload failed:{NO_SPACE if full else why}"
+                progress = replace(progress, ending=S.FAILED, failure=text)
+        await self.write(job, progress)
+        return 0.0
+
+    async def finish(self, job: TrainingJob) -> None:
+        """Let go of everything the job held, then write its final status."""
+        if (damage := self.kept(job).damage) is not None:
+            damage.cancel()
+        check = self.kept(job).check
+        if check is not None:
+            await asyncio.wait({check}, timeout=CHECK_S)
+        await self.let_go(job)
+        now, ending = self.sagemaker.store.clock.now(), job.progress.ending
+        assert ending is not None and ending in ENDINGS
+        progress = replace(job.progress.go(ending, now), pool=warm_pools.left(job, now))
+        if progress.started_ms is not None:
+            progress = replace(progress, ended_ms=to_ms(now))
+        also = warm_pool_record.finish(self.sagemaker.store, job, progress.pool)
+        await self.write(job, progress, STATUS_OF_ENDING[ending], also)
+
+    # ------------------------------------------------------------------ what they share
+
+    async def write(
+        self,
+        job: TrainingJob,
+        progress: Progress,
+        status: TrainingJobStatus | None = None,
+        also: Sequence[Change] = (),
+    ) -> None:
+        """Write progress over the record that the plan was made from; Conflict when it changed."""
+        news = progress.transitions[-1] != job.progress.transitions[-1]
+        await self.sagemaker.store.update(
+            job.resource,
+            status=status,
+            document=progress.document(),
+            message=progress.transitions[-1].message if news else None,
+            also=also,
+        )
+        trouble.tell(job, status, progress)
+
+    def kept(self, job: TrainingJob) -> Remembered:
+        """Return what is remembered of a job."""
+        return self.remembered.setdefault(h.gang_of(job), Remembered())
+
+    def age_s(self, job: TrainingJob) -> float:
+        """Return the seconds since the job's billing began."""
+        now = to_ms(self.sagemaker.store.clock.now())
+        return (now - (job.progress.started_ms or now)) / 1000
+
+    async def open_doors(self, job: TrainingJob) -> None:
+        """Serve the platform to the hosts, unless the network is isolated."""
+        await open_doors(
+            self.sagemaker.doors,
+            h.gang_of(job),
+            job.resource,
+            job.request["RoleArn"],
+            isolated=job.request["EnableNetworkIsolation"],
+        )
+
+    async def logs(self, job: TrainingJob) -> Mapping[str, Path]:
+        """Return each host's log file."""
+        kept, r = self.kept(job), job.resource
+        for host in job.hosts:
+            if host not in kept.logs:
+                stream = f"{r.name}/{host}-{job.progress.stream_s}"
+                kept.logs[host] = await self.sagemaker.logs.open_stream(
+                    r.account, r.region, LOG_GROUP, stream
+                )
+        return kept.logs
+
+    async def harvest(self, job: TrainingJob, *, whole: bool = True) -> Progress:
+        """Read new lines and put their metrics to CloudWatch; return progress (the same: no news).
+
+        Not `whole`: a long log is read on at the next look.
+        """
+        if not job.request["AlgorithmSpecification"].get("MetricDefinitions"):
+            return job.progress
+        logs, kept = await self.logs(job), self.kept(job).harvest
+        return await kept.look(job, logs, self.sagemaker, whole=whole)
+
+    def look_at_input(self, job: TrainingJob) -> asyncio.Task[str | None]:
+        """Return the look at the contents of the job's input, which goes on beside the job."""
+        kept, folder = self.kept(job), h.ground_of(job, self.sagemaker.config).folder
+        if kept.damage is None:
+            kept.damage = asyncio.create_task(inputs.damage(folder, self.sagemaker.s3))
+        return kept.damage
+
+    async def sample(self, job: TrainingJob) -> None:
+        """Put what the hosts use to CloudWatch, when it is time."""
+        kept = self.kept(job)
+        kept.sample = await host_usage.sample(job, kept.sample, self.age_s(job), self.sagemaker)
+
+    async def put_checkpoints(self, job: TrainingJob, *, strict: bool) -> None:
+        """Put what is left of the checkpoints to S3; strict: AwsError if its bucket is gone."""
+        try:
+            await self.checkpoints.finish(h.synced(job), h.mls_of(job, self.sagemaker.config))
+        except StorageFull:
+            raise
+        except AwsError:
+            if strict:
+                raise
+
+    async def let_go(self, job: TrainingJob) -> None:
+        """Let go of hosts, doors and folders."""
+        gang, sagemaker = h.gang_of(job), self.sagemaker
+        await self.clear_sandboxes(job)
+        await rule_run.end(job, sagemaker)
+        await self.kept(job).preparing.stop()
+        await asyncio.to_thread(remove_tree, h.ground_of(job, sagemaker.config).folder)
+        remembered = self.remembered.pop(gang, None)
+        if remembered is not None:
+            remembered.harvest.close()
+            if remembered.check is not None:
+                remembered.check.cancel()
+        self.checkpoints.forget(h.mls_of(job, sagemaker.config))
+        self.line.freed()
+
+    async def clear_sandboxes(self, job: TrainingJob) -> None:
+        """Let go of the hosts and their private folders."""
+        await self.sagemaker.doors.close(h.gang_of(job))
+        await asyncio.to_thread(self.sagemaker.engine.forget, h.gang_of(job))

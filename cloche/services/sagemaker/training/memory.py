@@ -1,0 +1,26 @@
+"""What the loop of training jobs keeps in memory of one job."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cloche.services.sagemaker.software.layers import Asker
+from cloche.services.sagemaker.training.harvest import Harvest
+from cloche.services.sagemaker.training.preparing import Preparing
+from cloche.services.sagemaker.training.watch import Sample
+
+
+@dataclass
+class Remembered:
+    """What saves work between two steps; after a restart it is found anew."""
+
+    preparing: Preparing = field(default_factory=Preparing)
+    logs: dict[str, Path] = field(default_factory=dict)
+    harvest: Harvest = field(default_factory=Harvest)
+    failures: int = 0  # of its preparation, for reasons that were not its own
+    sample: Sample | None = None
+    check: asyncio.Task[None] | None = None
+    damage: asyncio.Task[str | None] | None = None  # why its input can't be trusted
+    asker: Asker | None = None  # for what its requirements add
