@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cloche.cli.client import Client
+from cloche.cli.down import is_alive
 from cloche.core import home as homes
 from cloche.core.config import Home
 from cloche.testing.platform import NOWHERE
@@ -78,3 +80,12 @@ class Cloche:
     def pid(self) -> int:
         """The server's process."""
         return int(json.loads((self.home / "server.json").read_text())["pid"])
+
+
+def end(command: Cloche) -> None:
+    """Stop the home's server, if one is up, as a signal does."""
+    if (command.home / "server.json").is_file():
+        pid = command.pid
+        if is_alive(pid):
+            os.kill(pid, signal.SIGTERM)
+            until(lambda: not is_alive(pid))

@@ -1,24 +1,12 @@
 """Homes for the command's tests; whatever is up at the end is stopped."""
 
-import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from cli_command import Cloche, until
+from cli_command import Cloche, end
 
-from cloche.cli.down import is_alive
 from cloche.testing.platform import free_port
-
-
-def end(command: Cloche) -> None:
-    """Stop the home's server, if one is up, as a signal does."""
-    if (command.home / "server.json").is_file():
-        pid = command.pid
-        if is_alive(pid):
-            os.kill(pid, signal.SIGTERM)
-            until(lambda: not is_alive(pid))
 
 
 @pytest.fixture

@@ -26,8 +26,7 @@ from shutil import copytree, which
 from typing import Any
 
 import pytest
-from cli_command import Cloche
-from conftest import end
+from cli_command import Cloche, end
 from PIL import Image
 
 from cloche.testing.extent import Extent
