@@ -15,7 +15,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from cloche.engine.local import LocalEngine
+from cloche.engine.local.engine import LocalEngine
 from cloche.testing.platform import free_port
 
 KEY, SECRET = "AKIAKILLATEVERYSTEP0", "a-secret-key-of-the-test-forty-letters--"
