@@ -44,7 +44,10 @@ def older(folder: Path) -> Path:
     """Return a folder with the package of the release before this one, from git's history."""
     folder.mkdir()
     packed = subprocess.run(
-        ["git", "archive", BEFORE, "cloche"], cwd=ROOT, capture_output=True, check=False
+        ["git", "-c", "safe.directory=*", "archive", BEFORE, "cloche"],
+        cwd=ROOT,
+        capture_output=True,
+        check=False,
     )
     assert packed.returncode == 0, (
         f"The release before this one ({BEFORE}) is read from git's history, which must be there "
