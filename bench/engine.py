@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench.harness import compare, interleave, title
 from cloche.engine import GangSpec, Mount, ProcessSpec
-from cloche.engine.local import LocalEngine
+from cloche.engine.local.engine import LocalEngine
 
 PYTHON = f"{sys.prefix}/bin/python" if sys.prefix != sys.base_prefix else sys.executable
 SHELL = ("/bin/sh", "-c", "echo hello")

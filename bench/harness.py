@@ -39,7 +39,7 @@ from botocore.awsrequest import AWSPreparedRequest
 from botocore.config import Config
 
 from cloche.core.config import Home
-from cloche.engine.local import LocalEngine
+from cloche.engine.local.engine import LocalEngine
 
 REGION, ACCOUNT = "us-east-1", "123456789012"
 KEY, SECRET = "AKIABENCHMARKBENCHMA", "benchmark-secret-key-of-forty-characters"

@@ -33,7 +33,7 @@ from bench.harness import (
     title,
 )
 from cloche.core.config import Home
-from cloche.engine.local import LocalEngine
+from cloche.engine.local.engine import LocalEngine
 from cloche.records import objects
 from cloche.records.objects import ObjectRow
 from cloche.records.store import Store

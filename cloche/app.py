@@ -15,7 +15,7 @@ from cloche.core import home as homes
 from cloche.core import ids
 from cloche.core.clock import Clock, SystemClock
 from cloche.core.config import Config
-from cloche.engine.local import LocalEngine
+from cloche.engine.local.engine import LocalEngine
 from cloche.environments import background
 from cloche.gateway import Gateway, LocalRequest, Response
 from cloche.gateway.authority import Authority

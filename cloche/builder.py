@@ -28,9 +28,9 @@ from types import FrameType
 from urllib.parse import unquote, urlsplit
 
 from cloche.core.config import Home
+from cloche.core.trees import hand_over
 from cloche.engine import Doors, EngineError, GangSpec, Mount, ProcessSpec, Seen
-from cloche.engine.folders import hand_over
-from cloche.engine.local import LocalEngine
+from cloche.engine.local.engine import LocalEngine
 from cloche.environments.background import Files, fail, read_on, say_of
 from cloche.environments.build import (
     LAST_LINES,

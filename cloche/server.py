@@ -23,7 +23,7 @@ from cloche.app import Busy, Platform, PortTaken, RootKeys
 from cloche.client import Client, answers
 from cloche.core import home as homes
 from cloche.core.config import Config, Home
-from cloche.engine.supervisor import mounts
+from cloche.engine.local.supervisor import mounts
 from cloche.failures import explained
 from cloche.outside.real_s3 import address
 from cloche.terminal import Stop, err

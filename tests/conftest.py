@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 import suite
 
-from cloche.engine.supervisor import mounts
+from cloche.engine.local.supervisor import mounts
 from cloche.testing.extent import Extent
 from cloche.testing.platform import Platform, start
 

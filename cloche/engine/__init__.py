@@ -13,9 +13,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal, Protocol, get_args
 
-from cloche.engine.supervisor.process import LISTENING_FD
-
-__all__ = ["LISTENING_FD"]
+# What it holds is the number of the descriptor by which a process has the socket that it serves.
+SOCKET_VARIABLE = "CLOCHE_SOCKET_FD"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +39,7 @@ class Mount:
 
 @dataclass(frozen=True, slots=True)
 class Warm:
-    """What argv[0], a Python, may have done before a script starts in it (`cloche.engine.warm`).
+    """What argv[0], a Python, may have done before a script starts in it .
 
     A hint, for the program that argv names (`cloche.runtime.understudy`): it may find nothing.
     """
@@ -66,7 +65,7 @@ class ProcessSpec:
     log_mib: int = 1024  # what follows is not kept
     warm: Warm | None = None
     # A unix socket that is bound here (in a folder that no mount shows) and handed to the process,
-    # listening, as descriptor LISTENING_FD: who connects to the path reaches that process alone.
+    # listening, by a descriptor (SOCKET_VARIABLE): who connects to the path reaches it alone.
     listening: Path | None = None
 
 

@@ -1,6 +1,6 @@
 """Starts a script in an understudy: a fork of an interpreter that has imported the packages.
 
-The engine puts it into the sandbox where it can (`cloche/engine/fork_server.py` says how) and
+The engine puts it into the sandbox where it can (`cloche/engine/local/fork_server.py` says how) and
 gives the runner a socket to it. It takes on only what can't tell the difference; everything else
 starts as an ordinary process. Standard library only, Python 3.8 and later.
 """

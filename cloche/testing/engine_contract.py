@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from cloche.engine import (
-    LISTENING_FD,
+    SOCKET_VARIABLE,
     EngineError,
     GangSpec,
     InsufficientCapacity,
@@ -307,8 +307,8 @@ class EngineContract:
     def test_a_socket_is_handed_in(self, lab: Lab) -> None:
         """Who connects to it reaches the process, after a restart too; nobody once it has ended."""
         script = f"""
-            import socket
-            server = socket.socket(fileno={LISTENING_FD})
+            import os, socket
+            server = socket.socket(fileno=int(os.environ["{SOCKET_VARIABLE}"]))
             for _ in range(2):
                 line, _ = server.accept()
                 line.sendall(line.recv(10) + b" heard")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import cloche.runtime
 from cloche.engine import GangSpec, Mount, ProcessSpec, Warm
-from cloche.engine.local import LocalEngine
+from cloche.engine.local.engine import LocalEngine
 from cloche.testing.engine_lab import Lab, outcomes
 
 LOADED = {"LC_ALL": "C.UTF-8", "PYTHONIOENCODING": "UTF-8"}

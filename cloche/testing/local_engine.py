@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cloche.engine.accounts import Resources
-from cloche.engine.local import LocalEngine
-from cloche.engine.runs import held
-from cloche.engine.sandbox import Machine
-from cloche.engine.supervisor import mounts
+from cloche.engine.local.accounts import Resources
+from cloche.engine.local.engine import LocalEngine
+from cloche.engine.local.runs import held
+from cloche.engine.local.sandbox import Machine
+from cloche.engine.local.supervisor import mounts
 from cloche.testing.engine_lab import Lab, kill_by_pid, wait_until
 
 RESOURCES = Resources(cpus=2, memory_mib=8192)

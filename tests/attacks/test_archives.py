@@ -18,8 +18,8 @@ from evil_archives import ESCAPES, REFUSED, bomb, header, made
 from serving_client import settled
 from training_client import wait_for
 
-from cloche.engine.archives.reader import BadArchive
-from cloche.engine.archives.unpacking import Bounds, Unpacking
+from cloche.archives.reader import BadArchive
+from cloche.archives.unpacking import Bounds, Unpacking
 from cloche.services.sagemaker.software.requirements import look_through
 from cloche.testing.platform import Platform
 

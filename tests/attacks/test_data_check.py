@@ -18,8 +18,8 @@ from hostile_pictures import POSTSCRIPT, TERABYTE, black, leak, picture, slow
 from PIL import Image
 from training_client import BUCKET, Trainer, channel
 
-from cloche.engine.local import LocalEngine
-from cloche.engine.probe import probe, reduced
+from cloche.engine.local.engine import LocalEngine
+from cloche.engine.local.probe import probe, reduced
 from cloche.services.sagemaker.training.picture_look import INSIDE, LONGEST, MOST, Look, findings
 from cloche.testing.engine_lab import Lab, wait_until
 from cloche.testing.local_engine import local_lab

@@ -18,7 +18,7 @@ import pytest
 from training_client import BUCKET, Trainer, wait_for
 
 from cloche.core import beneath
-from cloche.engine.local import LocalEngine
+from cloche.engine.local.engine import LocalEngine
 from cloche.testing.platform import Platform
 
 SECRET = "SECRET-of-another-user"

@@ -26,8 +26,8 @@ from training_client import Trainer, source, wait_for
 
 from cloche.core.config import Home
 from cloche.engine import GangSpec, Mount
-from cloche.engine.probe import probe, reduced
-from cloche.engine.sandbox import Machine
+from cloche.engine.local.probe import probe, reduced
+from cloche.engine.local.sandbox import Machine
 from cloche.environments import added, background
 from cloche.environments.background import Failed
 from cloche.environments.ready import Ready

@@ -21,7 +21,7 @@ import pytest
 from serving_client import settled
 from training_client import wait_for
 
-from cloche.engine.probe import reduced
+from cloche.engine.local.probe import reduced
 from cloche.services.sagemaker.serving.connection import MAX_ANSWER, SOCKET, ping
 from cloche.services.sagemaker.serving.router import Failed, Invocation, Route, Router, Target
 from cloche.testing.platform import Platform

@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 
 from cloche.engine import GangSpec, Mount, Seen
-from cloche.engine.local import LocalEngine
-from cloche.engine.loop import attached
-from cloche.engine.probe import probe, reduced
-from cloche.engine.sandbox import system_calls
+from cloche.engine.local.engine import LocalEngine
+from cloche.engine.local.loop_devices import attached
+from cloche.engine.local.probe import probe, reduced
+from cloche.engine.local.sandbox import system_calls
 from cloche.testing.engine_lab import Lab, unique, wait_until
 from cloche.testing.fork_lab import Stage
 from cloche.testing.local_engine import local_lab

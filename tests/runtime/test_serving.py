@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from cloche.engine.sockets import bound
+from cloche.engine.local.sockets import bound
 from cloche.services.sagemaker.serving.connection import (
     SOCKET,
     Broken,

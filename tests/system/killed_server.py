@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from cloche.engine.local import LocalEngine
+from cloche.engine.local.engine import LocalEngine
 from cloche.testing.platform import free_port
 
 KEY, SECRET = "AKIAKILLATEVERYSTEP0", "a-secret-key-of-the-test-forty-letters--"
@@ -36,6 +37,9 @@ class Server:
         self.output = (folder / "server.log").open("wb")
         self.lives, self.most_lives = 0, LIVES
         self.clients: dict[str, Any] = {}
+        self.release: Path | None = (
+            None  # the folder of another release's package; None: this one's
+        )
 
     def up(self, *, doomed: bool) -> None:
         """Start a life; returns once it answers, or has ended."""
@@ -54,7 +58,8 @@ class Server:
         } | self.wish
         journal = str(self.journal) if doomed else "-"
         command = [sys.executable, str(self.program), json.dumps(wish), journal]
-        self.process = subprocess.Popen(command, stdout=self.output, stderr=self.output)
+        env = os.environ if self.release is None else os.environ | {"PYTHONPATH": str(self.release)}
+        self.process = subprocess.Popen(command, stdout=self.output, stderr=self.output, env=env)
         until(lambda: self.ended or answers(self))
 
     @property

@@ -7,7 +7,7 @@ import json
 import sys
 from dataclasses import replace
 
-from cloche.engine.accounts import Resources
+from cloche.engine.local.accounts import Resources
 from cloche.server import serve
 
 CPUS = 8

@@ -11,7 +11,7 @@ import os
 import tarfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +106,7 @@ class Story:
         }
         self.sagemaker.create_endpoint_config(EndpointConfigName="c", ProductionVariants=[variant])
 
-    def train(self, name: str = STORY) -> None:
+    def train(self, name: str = STORY, *, metrics: Sequence[Any] = (), **more: Any) -> None:
         source = {"S3DataType": "S3Prefix", "S3Uri": f"s3://{BUCKET}/data/"}
         self.sagemaker.create_training_job(
             TrainingJobName=name,
@@ -114,6 +114,7 @@ class Story:
             AlgorithmSpecification={
                 "TrainingImage": f"{REGISTRY}/pytorch-training:2.6-cpu-py312",
                 "TrainingInputMode": "File",
+                "MetricDefinitions": metrics,
             },
             HyperParameters={
                 "sagemaker_program": "train.py",
@@ -128,6 +129,7 @@ class Story:
                 "KeepAlivePeriodInSeconds": 3600,
             },
             StoppingCondition={"MaxRuntimeInSeconds": 600},
+            **more,
         )
 
     def job(self, name: str = STORY) -> Any:

@@ -15,10 +15,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cloche.core.beneath import remove as remove_tree
 from cloche.core.clock import to_ms
 from cloche.core.errors import AwsError
 from cloche.engine import EngineError, InsufficientCapacity, Seen
-from cloche.engine.folders import remove_tree
 from cloche.records.store import Resource
 from cloche.services.sagemaker import failure_log, no_effect
 from cloche.services.sagemaker.serving.decide import (
@@ -318,7 +318,7 @@ class EndpointLoop:
 
     def _held(self, refused: InsufficientCapacity) -> str:
         """Return who has what a replica lacks, by the names that users gave."""
-        # Jobs take nothing from endpoints (engine/accounts.py).
+        # Jobs take nothing from endpoints (engine/local/accounts.py).
         names = [
             name
             for name in self.sagemaker.holders(refused.holders)

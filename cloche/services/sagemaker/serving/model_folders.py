@@ -2,7 +2,7 @@
 
 User code comes in the model, as `code/`, or as an archive of its own that the variable
 SAGEMAKER_SUBMIT_DIRECTORY names (the SDK's SKLearnModel and XGBoostModel): it is put there too.
-Archives are unpacked by a child that can write nowhere else (`engine.archives`), to the size of the
+Archives are unpacked by a child that can write nowhere else (`cloche.archives`), to the size of the
 variant's volume at most; it ends when nobody wants the model any more.
 
 Replicas see the folder at /opt/ml/model under an overlay, so each may write there.
@@ -14,10 +14,10 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cloche.archives.reader import BadArchive
+from cloche.archives.unpacking import Bounds, Unpacking
+from cloche.core.beneath import remove as remove_tree
 from cloche.core.errors import AwsError
-from cloche.engine.archives.reader import BadArchive
-from cloche.engine.archives.unpacking import Bounds, Unpacking
-from cloche.engine.folders import remove_tree
 from cloche.outside import OutsideError
 from cloche.services.sagemaker.s3_objects import (
     DownloadError,

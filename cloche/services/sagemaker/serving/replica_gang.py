@@ -10,7 +10,7 @@ from pathlib import Path
 import cloche.runtime
 from cloche.core import beneath
 from cloche.core.config import Config
-from cloche.engine import LISTENING_FD, GangSpec, Mount, ProcessSpec
+from cloche.engine import GangSpec, Mount, ProcessSpec
 from cloche.records.store import Resource
 from cloche.services.sagemaker.serving.connection import SOCKET
 from cloche.services.sagemaker.serving.record import Replica, Variant
@@ -87,7 +87,6 @@ def gang_spec(
         **base_environment(environment, config, (HOST,), isolated=variant.network_isolation),
         **variant.environment,
         "PYTHONPATH": LIBRARY,
-        "CLOCHE_SOCKET_FD": str(LISTENING_FD),
         "CLOCHE_FAILURE": f"{RUN}/{FAILURE}",
         "CLOCHE_HANDLERS": environment.framework.handlers,
         **({} if layer is None else {"CLOCHE_REQUIREMENTS": INSIDE}),

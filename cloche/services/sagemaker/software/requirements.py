@@ -15,8 +15,8 @@ from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
 
+from cloche.archives.reader import FILE, BadArchive, Entry, Reader
 from cloche.core import beneath
-from cloche.engine.archives.reader import FILE, BadArchive, Entry, Reader
 from cloche.services.sagemaker.software.images import Environment
 
 NAME = "requirements.txt"

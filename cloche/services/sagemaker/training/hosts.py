@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cloche.core.beneath import remove as remove_tree
 from cloche.core.clock import Clock, to_ms
 from cloche.core.config import Config
 from cloche.engine import Engine, GangSpec, Mount, ProcessSpec, Warm
-from cloche.engine.folders import remove_tree
 from cloche.environments.table import Framework, asked_for, fitting, modules_of, over
 from cloche.services.sagemaker import no_effect
 from cloche.services.sagemaker.names import Request

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cloche.core.beneath import remove as remove_tree
 from cloche.core.clock import to_ms
 from cloche.core.errors import AwsError
 from cloche.engine import InsufficientCapacity, Seen
-from cloche.engine.folders import remove_tree
 from cloche.records.errors import Conflict, StorageFull
 from cloche.records.store import Change, Resource
 from cloche.services.sagemaker.software.instance import open_doors

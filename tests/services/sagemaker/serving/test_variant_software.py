@@ -12,7 +12,7 @@ import pytest
 from package_index import HOST, Index
 from serving_client import Serving
 
-from cloche.engine.probe import probe
+from cloche.engine.local.probe import probe
 from cloche.testing import platform as platforms
 
 pytestmark = pytest.mark.skipif(probe().isolation != "full", reason="layers need sandboxes")

@@ -5,7 +5,7 @@ import re
 import pytest
 from training_client import Trainer
 
-from cloche.engine.probe import probe
+from cloche.engine.local.probe import probe
 from cloche.testing.platform import Platform
 
 FILLS = """

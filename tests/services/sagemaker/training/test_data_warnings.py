@@ -13,7 +13,7 @@ from hostile_pictures import leak, picture, slow
 from training_client import BUCKET, Trainer, channel
 
 from cloche.core.clock import SystemClock
-from cloche.engine.probe import probe
+from cloche.engine.local.probe import probe
 from cloche.services.sagemaker.training.data_warnings import MOST_KEPT, DataWarnings
 from cloche.services.sagemaker.training.picture_look import PREFIX, Look, spec
 from cloche.testing.engine_lab import Lab, wait_until

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from training_client import BUCKET, Trainer, channel, source
 
-from cloche.engine.accounts import Accounts, Resources
-from cloche.engine.probe import reduced
+from cloche.engine.local.accounts import Accounts, Resources
+from cloche.engine.local.probe import reduced
 from cloche.testing.platform import Platform
 from cloche.testing.wheel import write_wheel
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from training_client import Trainer, wait_for
 
-from cloche.engine.probe import probe
+from cloche.engine.local.probe import probe
 from cloche.testing.platform import Platform
 
 pytestmark = [

@@ -17,7 +17,7 @@ import pytest
 from package_index import HOST, Index
 from training_client import Trainer, source, wait_for
 
-from cloche.engine.probe import probe
+from cloche.engine.local.probe import probe
 from cloche.testing import platform as platforms
 from cloche.testing.platform import Platform
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cloche.core import beneath
+from cloche.core.beneath import remove as remove_tree
 from cloche.core.clock import to_ms
 from cloche.engine import EngineError, GangSpec, InsufficientCapacity, Mount, ProcessSpec
-from cloche.engine.folders import remove_tree
 from cloche.environments.background import Failed, wanted
 from cloche.environments.ready import Ready
 from cloche.environments.table import SMDEBUG

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cloche.engine.folders import remove_tree
+from cloche.core.beneath import remove as remove_tree
 from cloche.records.store import Resource
 from cloche.services.sagemaker.training.record import WARM_POOL, WarmPoolStatus
 from cloche.services.sagemaker.training.warm_pools import record

@@ -1,0 +1,1 @@
+"""The engine of one machine (`engine.LocalEngine`): gangs under supervisors, in sandboxes."""
