@@ -13,6 +13,7 @@ from importlib.metadata import version
 
 from cloche.core import home as homes
 from cloche.core import ids
+from cloche.core.atomic import write_json
 from cloche.core.clock import Clock, SystemClock
 from cloche.core.config import Config
 from cloche.engine.local import LocalEngine
@@ -270,7 +271,7 @@ class Platform:
         local.token = token
         local.add(SESSION_PATH, self.owner.session, access="owner", method="POST")
         local.add(END_PATH, self.end_processes, access="owner", method="POST")
-        homes.write_json(
+        write_json(
             config.home.credentials,
             {
                 "account": config.account,
