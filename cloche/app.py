@@ -38,7 +38,7 @@ logger = logging.getLogger("cloche.app")
 
 @dataclass(frozen=True, slots=True)
 class RootKeys:
-    """The root user's key pair, where it is chosen and not drawn (tests)."""
+    """The root user's key pair, where it is chosen and not generated (tests)."""
 
     access_key_id: str | None = None
     secret_access_key: str | None = None
