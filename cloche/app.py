@@ -13,6 +13,7 @@ from importlib.metadata import version
 
 from cloche.core import home as homes
 from cloche.core import ids
+from cloche.core.atomic import write_json
 from cloche.core.clock import Clock, SystemClock
 from cloche.core.config import Config
 from cloche.engine.local.engine import LocalEngine
@@ -37,7 +38,7 @@ logger = logging.getLogger("cloche.app")
 
 @dataclass(frozen=True, slots=True)
 class RootKeys:
-    """The root user's key pair, where it is chosen and not drawn (tests)."""
+    """The root user's key pair, where it is chosen and not generated (tests)."""
 
     access_key_id: str | None = None
     secret_access_key: str | None = None
@@ -270,7 +271,7 @@ class Platform:
         local.token = token
         local.add(SESSION_PATH, self.owner.session, access="owner", method="POST")
         local.add(END_PATH, self.end_processes, access="owner", method="POST")
-        homes.write_json(
+        write_json(
             config.home.credentials,
             {
                 "account": config.account,

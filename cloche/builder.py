@@ -73,7 +73,7 @@ URL = re.compile(r"(?:git\+)?(https?|file)://[^\s'\"]+")
 def main() -> None:
     """Build, and leave in files how it ended; SIGTERM ends it with nothing left."""
     path, descriptor, name, over, *packages = sys.argv[1:]
-    signal.signal(signal.SIGTERM, told_to_end)
+    signal.signal(signal.SIGTERM, asked_to_stop)
     with os.fdopen(int(descriptor), "r+") as lock:
         try:
             run(framework_of(name, over, tuple(packages)), Home(Path(path)))
@@ -303,7 +303,7 @@ def end_all(engine: LocalEngine) -> None:
         engine.forget(gang)
 
 
-def told_to_end(_number: int, _frame: FrameType | None) -> None:
+def asked_to_stop(_number: int, _frame: FrameType | None) -> None:
     """Leave by an exception, so that what was begun is removed."""
     sys.exit("asked to stop")
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import inspect
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
-from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
@@ -184,8 +182,3 @@ def check_signature(shape: StructureShape | None, function: Handler) -> frozense
     if missing:
         raise TypeError(f"{function.__name__} lacks the required {sorted(missing)}")
     return frozenset(p.name for p in taken)
-
-
-def open_slice(path: Path, offset: int, length: int) -> FileSlice:
-    """Return `length` bytes of the file from `offset` as a response payload."""
-    return FileSlice(os.open(path, os.O_RDONLY), offset, length)

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Literal
 
 from cloche.cli.client import Client
+from cloche.core import atomic, trust
 from cloche.core import home as homes
-from cloche.core import trust
 from cloche.core.config import Config, Home
 
 Identity = Literal["role", "root"]
@@ -192,9 +192,7 @@ def bundle_for(home: Home, shell: Mapping[str, str]) -> Path:
     content = trust.bundled([ours, *own])
     path = home.bundle.with_name(f"bundle-{hashlib.sha256(content).hexdigest()[:16]}.pem")
     if not path.exists():
-        temporary = path.with_name(f"{path.name}.{os.getpid()}.new")
-        temporary.write_bytes(content)
-        temporary.replace(path)
+        atomic.write(path, content, mode=0o644)
     return path
 
 

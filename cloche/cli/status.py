@@ -72,18 +72,18 @@ def taken(capacity: dict[str, Any]) -> str:
     )
 
 
-def options(told: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return the lines about what `cloche up` was told beyond the ordinary."""
-    added = ", ".join(told["public_buckets"])
+def options(reported: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the lines about the options of `cloche up` that are not the defaults."""
+    added = ", ".join(reported["public_buckets"])
     gpu = {
         "cpu": "their instance types run on CPUs (cloche up --gpu-instances refuse)",
         "refuse": "their instance types are refused (cloche up --gpu-instances cpu)",
     }
     foreign = "reads that other accounts' keys signed are passed on (--pass-foreign-keys)"
     return [
-        ("GPUs", gpu[told["gpu_instances"]]),
+        ("GPUs", gpu[reported["gpu_instances"]]),
         *([("real S3", f"public buckets besides the known ones: {added}")] if added else []),
-        *([("real S3", foreign)] if told["pass_foreign_keys"] else []),
+        *([("real S3", foreign)] if reported["pass_foreign_keys"] else []),
     ]
 
 

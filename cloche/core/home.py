@@ -4,12 +4,12 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
+from cloche.core.atomic import write_json
 from cloche.core.config import Config, Home
 from cloche.core.private import OPEN_TO_OTHERS, NotPrivate, check_way, private_folder
 
@@ -226,19 +226,6 @@ def read_server(home: Home) -> Server | None:
 def write_server(home: Home, server: Server) -> None:
     """Say that the server is up."""
     write_json(home.server, asdict(server))
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Put a file in place whole and durably, for this user alone: nobody ever sees half of it."""
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.unlink(missing_ok=True)  # left by a crash, with whatever mode
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        json.dump(content, file, indent=2)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def settings_file(home: Home) -> Path:

@@ -31,5 +31,5 @@ def secret_access_key() -> str:
 
 def session_token() -> str:
     """Return a session token: opaque, 256 characters."""
-    drawn = (secrets.choice(SECRET) for _ in range(256 - len(SESSION_TOKEN_MARK)))
-    return SESSION_TOKEN_MARK + "".join(drawn)
+    characters = (secrets.choice(SECRET) for _ in range(256 - len(SESSION_TOKEN_MARK)))
+    return SESSION_TOKEN_MARK + "".join(characters)

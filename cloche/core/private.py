@@ -19,7 +19,7 @@ class NotPrivate(Exception):
 def private_folder(path: Path) -> int:
     """Make sure that the folder is this user's and nobody else's; return the mode that it had.
 
-    A mode that lets others in is corrected. NotPrivate: what a mode can't mend. FileNotFoundError
+    A mode that lets others in is corrected. NotPrivate: what a mode can't repair. FileNotFoundError
     when there is none.
     """
     check_way(path)

@@ -1,4 +1,4 @@
-"""Whose certificates clients trust: the files, and the variables by which each client is told."""
+"""Whose certificates clients trust: the files, and the variables by which clients find them."""
 
 import contextlib
 import os
@@ -37,8 +37,8 @@ def trusted(variables: Mapping[str, str] | None = None) -> Iterable[bytes]:
     """
     named = os.environ if variables is None else variables
     system = ssl.get_default_verify_paths().cafile
-    told = [named.get(variable) for variable in VARIABLES]
-    for path in dict.fromkeys([certifi.where(), system, *SYSTEM_FILES, *told]):
+    named_files = [named.get(variable) for variable in VARIABLES]
+    for path in dict.fromkeys([certifi.where(), system, *SYSTEM_FILES, *named_files]):
         if path:
             with contextlib.suppress(OSError):
                 yield Path(path).read_bytes()

@@ -10,8 +10,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from cloche.core.atomic import write_json
 from cloche.core.config import Home
-from cloche.core.home import write_json
 from cloche.environments.table import FRAMEWORKS, Framework
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")

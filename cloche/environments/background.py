@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from cloche.core.atomic import write_json
 from cloche.core.clock import SystemClock, to_ms
 from cloche.core.config import Home
-from cloche.core.home import write_json
 from cloche.environments.ready import Ready, folder_of, ready
 from cloche.environments.table import Framework
 

@@ -14,8 +14,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from cloche.core import beneath
+from cloche.core.atomic import write_json
 from cloche.core.config import Home
-from cloche.core.home import write_json
 from cloche.environments.ready import MANIFEST, TOOLKITS, Ready, folder_of, manifest, ready
 from cloche.environments.table import Framework, base_of, is_tool, named_here
 

@@ -1,8 +1,8 @@
 """The local certificate authority: certificates for AWS's host names, made when a client asks.
 
 The SDKs call some hosts by name over TLS (`sts.us-east-1.amazonaws.com`), whatever endpoint they
-were told. The proxy answers for these names with certificates of an authority that only clients
-of this platform trust: they are told its bundle by AWS_CA_BUNDLE and its likes (`core.trust`).
+know. The proxy answers for these names with certificates of an authority that only clients
+of this platform trust: they find its bundle by AWS_CA_BUNDLE and its likes (`core.trust`).
 """
 
 import os
@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from cloche.core import atomic
 from cloche.core.clock import Clock
 from cloche.core.trust import bundled, trusted
 from cloche.records.secrets import Secrets
@@ -28,6 +29,7 @@ RENEW_BEFORE = timedelta(days=30)
 SKEW = timedelta(days=1)  # a client's clock may be behind ours
 CACHED_NAMES = 512
 KEY_NAME = "authority-key"
+PUBLIC = 0o644
 
 
 @dataclass
@@ -58,9 +60,11 @@ class Authority:
             key = ec.generate_private_key(ec.SECP256R1())
             kept = key, self_signed(key, clock.now())
             secrets.put_now({KEY_NAME: private_pem(key).decode()})
-            write(certificate_file, public_pem(kept[1]), 0o644)
+            atomic.write(certificate_file, public_pem(kept[1]), mode=PUBLIC)
         bundle = folder / "bundle.pem"
-        write(bundle, bundled([public_pem(kept[1]), *trusted()]), 0o644)
+        content = bundled([public_pem(kept[1]), *trusted()])
+        if not bundle.exists() or bundle.read_bytes() != content:
+            atomic.write(bundle, content, mode=PUBLIC)
         return cls(certificate=kept[1], key=kept[0], bundle=bundle, clock=clock)
 
     def context(self, server_name: str) -> ssl.SSLContext:
@@ -197,16 +201,3 @@ def private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
 def public_pem(certificate: x509.Certificate) -> bytes:
     """Return the certificate in PEM."""
     return certificate.public_bytes(serialization.Encoding.PEM)
-
-
-def write(path: Path, content: bytes, mode: int) -> None:
-    """Put a file in place whole: no reader ever sees half of it."""
-    if path.exists() and path.read_bytes() == content:
-        return
-    temporary = path.with_suffix(".new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)

@@ -55,11 +55,11 @@ class ChunkedBody:
         if payload not in (SIGNED, SIGNED_TRAILER, UNSIGNED_TRAILER):
             text = f"Cloche does not support the payload {payload}."
             raise AwsError("NotImplemented", text, 501)
-        told = request.headers.get("x-amz-decoded-content-length", "")
-        if not LENGTH.fullmatch(told):
+        decoded = request.headers.get("x-amz-decoded-content-length", "")
+        if not LENGTH.fullmatch(decoded):
             text = "You must provide the Content-Length HTTP header."
             raise AwsError("MissingContentLength", text, 411)
-        self.length: int | None = int(told)
+        self.length: int | None = int(decoded)
         self.trailers: Mapping[str, str] = {}
         self.signer = None if payload == UNSIGNED_TRAILER else ChunkSigner(signer)
         self.expects_trailers = payload != SIGNED

@@ -77,30 +77,34 @@ def check_token(claim: Claim, credential: Credential, family: Family, now: datet
 
 def payload_hash(request: Request, signer: Signer) -> str:
     """Return the hash that a request outside S3 must have signed: that of its body."""
-    told = request.headers.get("x-amz-content-sha256")
-    if told == UNSIGNED and signer.claim.kind == "presigned":
+    declared = request.headers.get("x-amz-content-sha256")
+    if declared == UNSIGNED and signer.claim.kind == "presigned":
         return UNSIGNED
     return hashlib.sha256(request.body).hexdigest() if request.body else EMPTY
 
 
 def s3_payload(request: Request, signer: Signer) -> str:
     """Return the payload part of an S3 signature; AwsError when it is none that S3 knows."""
-    told = request.headers.get("x-amz-content-sha256")
+    declared = request.headers.get("x-amz-content-sha256")
     if signer.claim.kind != "header":
-        return told or UNSIGNED
-    if told is None:
+        return declared or UNSIGNED
+    if declared is None:
         text = "Missing required header for this request: x-amz-content-sha256"
         raise AwsError("InvalidRequest", text)
-    if told != UNSIGNED and not told.startswith("STREAMING-") and not HEX.fullmatch(told):
+    if (
+        declared != UNSIGNED
+        and not declared.startswith("STREAMING-")
+        and not HEX.fullmatch(declared)
+    ):
         text = (
             "x-amz-content-sha256 must be UNSIGNED-PAYLOAD, STREAMING-UNSIGNED-PAYLOAD-TRAILER, "
             "STREAMING-AWS4-HMAC-SHA256-PAYLOAD, STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER, "
             "STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD, "
             "STREAMING-AWS4-ECDSA-P256-SHA256-PAYLOAD-TRAILER or a valid sha256 value."
         )
-        fields = {"ArgumentName": "x-amz-content-sha256", "ArgumentValue": told}
+        fields = {"ArgumentName": "x-amz-content-sha256", "ArgumentValue": declared}
         raise AwsError("InvalidArgument", text, fields=fields)
-    return told
+    return declared
 
 
 def prove(request: Request, path: str, signer: Signer, payload: str, family: Family) -> None:

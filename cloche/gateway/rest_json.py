@@ -57,8 +57,8 @@ def serialize(api: Api, action: Action, answer: Answer) -> Response:
         return Response(answer.status or action.status, {**headers, **answer.headers})
     if shape.payload is not None and shape.by_name[shape.payload].shape.kind in ("blob", "string"):
         headers["content-type"] = "application/octet-stream"
-    told = write_places(shape, result, headers, action.status)
-    status = answer.status or told
+    stated = write_places(shape, result, headers, action.status)
+    status = answer.status or stated
     headers.update(answer.headers)
     if shape.payload is not None:
         payload = shape.by_name[shape.payload].shape

@@ -20,31 +20,6 @@ from cloche.gateway.xml_values import (
 )
 
 NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
-# The document that S3's own reference shows, where it is not called after the model's type.
-# https://docs.aws.amazon.com/AmazonS3/latest/API/API_Operations_Amazon_Simple_Storage_Service.html
-ROOTS: Mapping[str, str] = {
-    "CompleteMultipartUpload": "CompleteMultipartUploadResult",
-    "CreateMultipartUpload": "InitiateMultipartUploadResult",
-    "DeleteObjects": "DeleteResult",
-    "GetBucketAccelerateConfiguration": "AccelerateConfiguration",
-    "GetBucketAcl": "AccessControlPolicy",
-    "GetBucketLogging": "BucketLoggingStatus",
-    "GetBucketRequestPayment": "RequestPaymentConfiguration",
-    "GetBucketTagging": "Tagging",
-    "GetBucketVersioning": "VersioningConfiguration",
-    "GetObjectAcl": "AccessControlPolicy",
-    "GetObjectAttributes": "GetObjectAttributesResponse",
-    "GetObjectTagging": "Tagging",
-    "ListBucketAnalyticsConfigurations": "ListBucketAnalyticsConfigurationResult",
-    "ListBucketInventoryConfigurations": "ListInventoryConfigurationsResult",
-    "ListBucketMetricsConfigurations": "ListMetricsConfigurationsResult",
-    "ListBuckets": "ListAllMyBucketsResult",
-    "ListMultipartUploads": "ListMultipartUploadsResult",
-    "ListObjectVersions": "ListVersionsResult",
-    "ListObjects": "ListBucketResult",
-    "ListObjectsV2": "ListBucketResult",
-    "ListParts": "ListPartsResult",
-}
 MALFORMED_XML = (
     "The XML you provided was not well-formed or did not validate against our published schema"
 )
@@ -121,8 +96,8 @@ def serialize(api: Api, action: Action, answer: Answer) -> Response:
     status = answer.status or action.status
     if shape is None:
         return Response(status, {**headers, **answer.headers})
-    told = write_places(shape, result, headers, status)
-    status = answer.status or told
+    stated = write_places(shape, result, headers, status)
+    status = answer.status or stated
     body: Any = b""
     if shape.payload is not None:
         value = result.get(shape.payload)
@@ -131,10 +106,10 @@ def serialize(api: Api, action: Action, answer: Answer) -> Response:
             body = value.encode() if isinstance(value, str) else (b"" if value is None else value)
         elif value is not None:
             body = document(payload, value, payload.wire or payload.name)
-    elif action.name == "GetBucketLocation":
-        body = location(result)
+    elif shape.unwrapped:
+        body = unwrapped(shape, result)
     elif places(shape).body and status not in (204, 304) and action.method != "HEAD":
-        body = document(shape, result, ROOTS.get(action.name) or shape.wire or shape.name)
+        body = document(shape, result, shape.wire or shape.name)
     if not isinstance(body, bytes) or body:
         headers.setdefault("content-type", "application/xml")
     headers.update(answer.headers)
@@ -147,12 +122,11 @@ def document(shape: Shape, value: Mapping[str, Any], name: str) -> bytes:
     return f'{DECLARATION}<{name} xmlns="{NAMESPACE}">{inner}</{name}>'.encode()
 
 
-def location(result: Mapping[str, Any]) -> bytes:
-    """Return GetBucketLocation's document: the one whose root is its only value."""
-    region = escaped(result.get("LocationConstraint") or "")
-    return (
-        f'{DECLARATION}<LocationConstraint xmlns="{NAMESPACE}">{region}</LocationConstraint>'
-    ).encode()
+def unwrapped(shape: Shape, value: Mapping[str, Any]) -> bytes:
+    """Return the document whose root is its only value."""
+    (member,) = shape.fields
+    text = escaped(value.get(member.name) or "")
+    return f'{DECLARATION}<{member.wire} xmlns="{NAMESPACE}">{text}</{member.wire}>'.encode()
 
 
 def refuse(api: Api, error: AwsError, request_id: str) -> Response:

@@ -43,6 +43,38 @@ KINDS: Mapping[str, Kind] = {
     "timestamp": "timestamp",
     "blob": "blob",
 }
+EMPTY: Mapping[str, Mapping[str, Any]] = {}
+# The name of a type's document where botocore's form of the model has none (Smithy's has it as
+# xmlName), as S3's own reference shows it.
+# https://docs.aws.amazon.com/AmazonS3/latest/API/API_Operations_Amazon_Simple_Storage_Service.html
+S3_DOCUMENTS: Mapping[str, str] = {
+    "CompleteMultipartUploadOutput": "CompleteMultipartUploadResult",
+    "CreateMultipartUploadOutput": "InitiateMultipartUploadResult",
+    "DeleteObjectsOutput": "DeleteResult",
+    "GetBucketAccelerateConfigurationOutput": "AccelerateConfiguration",
+    "GetBucketAclOutput": "AccessControlPolicy",
+    "GetBucketLoggingOutput": "BucketLoggingStatus",
+    "GetBucketRequestPaymentOutput": "RequestPaymentConfiguration",
+    "GetBucketTaggingOutput": "Tagging",
+    "GetBucketVersioningOutput": "VersioningConfiguration",
+    "GetObjectAclOutput": "AccessControlPolicy",
+    "GetObjectAttributesOutput": "GetObjectAttributesResponse",
+    "GetObjectTaggingOutput": "Tagging",
+    "ListBucketAnalyticsConfigurationsOutput": "ListBucketAnalyticsConfigurationResult",
+    "ListBucketInventoryConfigurationsOutput": "ListInventoryConfigurationsResult",
+    "ListBucketMetricsConfigurationsOutput": "ListMetricsConfigurationsResult",
+    "ListBucketsOutput": "ListAllMyBucketsResult",
+    "ListMultipartUploadsOutput": "ListMultipartUploadsResult",
+    "ListObjectVersionsOutput": "ListVersionsResult",
+    "ListObjectsOutput": "ListBucketResult",
+    "ListObjectsV2Output": "ListBucketResult",
+    "ListPartsOutput": "ListPartsResult",
+}
+# Traits by service and type that botocore's form of the model lacks.
+LACKING: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+    "s3": {name: {"locationName": root} for name, root in S3_DOCUMENTS.items()}
+    | {"GetBucketLocationOutput": {"unwrapped": True}},  # Smithy: s3UnwrappedXmlOutput
+}
 
 
 @dataclass(slots=True, eq=False)
@@ -62,6 +94,7 @@ class Shape:
     location: str | None = None  # uri, querystring, header, headers, statusCode
     flattened: bool = False
     payload: str | None = None
+    unwrapped: bool = False  # as a document in XML: its root is its only member's value
     timestamp_format: str | None = None
     bits: int = 64  # of an integer
     plain: bool = False  # JSON has the same value: nothing to convert inside
@@ -113,10 +146,13 @@ class Action:
 
 
 class Api:
-    """One service's model."""
+    """One service's model; `more` are traits by type that it lacks."""
 
-    def __init__(self, name: str, model: Mapping[str, Any]) -> None:
+    def __init__(
+        self, name: str, model: Mapping[str, Any], more: Mapping[str, Mapping[str, Any]] = EMPTY
+    ) -> None:
         self.name = name
+        self._more = more
         self.metadata: Mapping[str, Any] = model["metadata"]
         self.protocols: Sequence[str] = self.metadata.get("protocols") or [
             self.metadata["protocol"]
@@ -173,7 +209,7 @@ class Api:
         if made is not None:
             return made
         raw = self._shapes[ref["shape"]]
-        traits = {**raw, **ref}
+        traits = {**raw, **self._more.get(ref["shape"], {}), **ref}
         kind: Kind = "document" if raw.get("document") else KINDS[raw["type"]]
         made = self._made[key] = Shape(
             name=ref["shape"],
@@ -183,6 +219,7 @@ class Api:
             location=traits.get("location"),
             flattened=bool(traits.get("flattened")),
             payload=traits.get("payload"),
+            unwrapped=bool(traits.get("unwrapped")),
             timestamp_format=traits.get("timestampFormat"),
             bits=32 if raw["type"] == "integer" else 64,
             plain=kind in ("string", "integer", "boolean", "document"),
@@ -210,4 +247,6 @@ class Api:
 @cache
 def api(service: str) -> Api:
     """Return the model of a service by its botocore name."""
-    return Api(service, LOADER.load_service_model(service, "service-2"))
+    return Api(
+        service, LOADER.load_service_model(service, "service-2"), LACKING.get(service, EMPTY)
+    )

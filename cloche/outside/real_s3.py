@@ -220,8 +220,8 @@ class RealS3:
                 route.host, route.port, timeout=WITHIN_S, context=context
             )
             proof = route.authorization
-            told = {"Proxy-Authorization": proof} if proof is not None else {}
-            connection.set_tunnel(host, PORT, told)
+            headers = {"Proxy-Authorization": proof} if proof is not None else {}
+            connection.set_tunnel(host, PORT, headers)
         else:
             connection = Connection(host, address(self.at) or (host, PORT), context)
         with self.lock:
@@ -245,11 +245,11 @@ class RealS3:
 
 def moved_to(answer: Answer) -> str | None:
     """Return the region to which an answer sends; None when it names none that S3 has."""
-    told = answer.headers.get("x-amz-bucket-region")
-    if told is None:
+    region = answer.headers.get("x-amz-bucket-region")
+    if region is None:
         place = endpoint(urlsplit(answer.headers.get("location", "")).hostname or "")
-        told = place.region if place is not None else None
-    return told if told in REGIONS else None
+        region = place.region if place is not None else None
+    return region if region in REGIONS else None
 
 
 def shut(sock: socket.socket | None) -> None:

@@ -134,8 +134,8 @@ class Store:
         """As `write`; then tell that resources changed, also when the caller was cancelled."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        told = partial(self._changed, of) if of else None
-        self.writer.put(Write(change, future, loop, told))
+        notify = partial(self._changed, of) if of else None
+        self.writer.put(Write(change, future, loop, notify))
         return await future
 
     def write_now(self, change: Callable[[Connection], T]) -> T:

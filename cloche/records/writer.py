@@ -22,12 +22,12 @@ Change = Callable[[Connection], Any]
 
 @dataclass(slots=True)
 class Write:
-    """A change that waits for its commit, and who is to be told."""
+    """A change that waits for its commit, and who is notified."""
 
     change: Change
     reply: asyncio.Future[Any] | Future[Any]
     loop: asyncio.AbstractEventLoop | None  # of an asyncio reply
-    told: Callable[[], None] | None = None  # called when it is durable, whoever still waits
+    notify: Callable[[], None] | None = None  # called when it is durable, whoever still waits
     value: Any = None
     error: BaseException | None = None
 
@@ -115,8 +115,8 @@ def answer(batch: list[Write]) -> None:
 def settle(writes: list[Write]) -> None:
     """Hand each result, or failure, to who waits for it (and has not given up)."""
     for write in writes:
-        if write.error is None and write.told is not None:
-            write.told()
+        if write.error is None and write.notify is not None:
+            write.notify()
         if write.reply.done():
             continue
         if write.error is not None:

@@ -1,4 +1,4 @@
-"""What a script that asked for a GPU is told beside its own error: there is none here."""
+"""What is said beside the error of a script that asked for a GPU: there is none here."""
 
 from __future__ import annotations
 

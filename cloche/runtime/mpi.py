@@ -377,8 +377,8 @@ class Ranks:
         place = int(rank) // self.each
         return str(self.hosts[place]) if place < len(self.hosts) else "unknown"
 
-    def told(self) -> str:
-        """Return what tells why it failed: the first rank's traceback, else mpirun's own words."""
+    def errors(self) -> str:
+        """Return why it failed: the first rank's traceback, else mpirun's own words."""
         with self.lock:
             text = self.kept.get(self.failed if self.failed is not None else b"", b"")
             if self.failed is None and not text.strip():

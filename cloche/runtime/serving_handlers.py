@@ -93,8 +93,8 @@ def install_requirements(settings: Settings) -> None:
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
     print(done.stderr, end="", file=sys.stderr, flush=True)
     if done.returncode:
-        told = pip_words.errors(done.stderr).replace("\n", "; ")
-        reason = told or f"pip ended with {done.returncode}"
+        errors = pip_words.errors(done.stderr).replace("\n", "; ")
+        reason = errors or f"pip ended with {done.returncode}"
         raise InstallError(f"{requirements}: {reason}")
 
 
@@ -157,7 +157,7 @@ class Model:
 
 
 def answered(context: Context, body: bytes, named: str | None, accept: str) -> Answered:
-    """Return the response: its type is the one named with it, else what the context was told."""
+    """Return the response: its type is the one named with it, else the one set on the context."""
     status, phrase = context.get_response_status(0)
     headers, response_type = [], named
     for name, value in context.get_response_headers(0).items():

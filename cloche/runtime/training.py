@@ -170,7 +170,7 @@ class Tail(threading.Thread):
     def text(self) -> str:
         """The end of what was written."""
         if self.ranks is not None:
-            return self.ranks.told()
+            return self.ranks.errors()
         return self.kept.decode("utf-8", "replace")
 
     def run(self) -> None:
@@ -236,12 +236,12 @@ def run(
     finally:
         os.close(writing)
     passing: list[threading.Thread] = [tail]
-    told: subprocess.Popen[bytes] | Understudy | mpi.Run = child
+    watched: subprocess.Popen[bytes] | Understudy | mpi.Run = child
     if ranks is not None and isinstance(child, subprocess.Popen) and child.stdout is not None:
         passing.append(ranks.relay(child.stdout, 1))
-        told = mpi.Run(child, ranks.env)
+        watched = mpi.Run(child, ranks.env)
     if signals is not None:
-        signals.child = told
+        signals.child = watched
     status = child.wait()
     for thread in passing:
         thread.join(DRAIN_S)  # a left-over child may write on: let it, we have what we need
@@ -274,8 +274,8 @@ def with_signal(message: str, number: int, killed_before: int) -> str:
 
 def message_of(stderr: str, kind: str) -> str:
     """Return what pip says of its failure, or the last traceback, else the last lines of stderr."""
-    if kind in INSTALLS and (told := pip_words.errors(stderr)):
-        return told[-MESSAGE_LIMIT:]
+    if kind in INSTALLS and (errors := pip_words.errors(stderr)):
+        return errors[-MESSAGE_LIMIT:]
     lines = stderr.rstrip().splitlines()
     starts = [number for number, line in enumerate(lines) if line.strip() == TRACEBACK]
     if starts:

@@ -18,9 +18,9 @@ def user_trace(error: BaseException) -> str:
 
     Where no frame is the script's, all are shown.
     """
-    told = traceback.TracebackException.from_exception(error)
+    shown = traceback.TracebackException.from_exception(error)
     seen: set[int] = set()
-    pending: list[traceback.TracebackException | None] = [told]
+    pending: list[traceback.TracebackException | None] = [shown]
     while pending:
         one = pending.pop()
         if one is None or id(one) in seen:
@@ -30,7 +30,7 @@ def user_trace(error: BaseException) -> str:
         if leading < len(one.stack) or isinstance(error, SyntaxError):
             del one.stack[:leading]
         pending += [one.__cause__, one.__context__]
-    return "".join(told.format())
+    return "".join(shown.format())
 
 
 def lead(stack: traceback.StackSummary) -> int:

@@ -84,7 +84,7 @@ class Platform:
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result(timeout_s)
 
     def stop(self, *, end_gangs: bool = True) -> None:
-        """Stop the server, as `cloche down` does; then end what still runs, unless told not to."""
+        """Stop the server, as `cloche down` does; then end what still runs, unless asked not to."""
         if not self.up:
             return
         self.up = False

@@ -164,13 +164,13 @@ class Handler(BaseHTTPRequestHandler):
         etag = f'"{hashlib.md5(content, usedforsecurity=False).hexdigest()}"'
         if self.headers.get("If-None-Match") == etag:
             return self.answer(304, b"", {"ETag": etag})
-        status, told = 200, {"ETag": etag, "Accept-Ranges": "bytes", **more}
+        status, headers = 200, {"ETag": etag, "Accept-Ranges": "bytes", **more}
         if asked := self.headers.get("Range"):
             first, _, last = asked.removeprefix("bytes=").partition("-")
             begin, end = int(first), min(int(last or len(content)), len(content) - 1)
-            told["Content-Range"] = f"bytes {begin}-{end}/{len(content)}"
+            headers["Content-Range"] = f"bytes {begin}-{end}/{len(content)}"
             status, content = 206, content[begin : end + 1]
-        self.answer(status, content, {"Content-Type": "binary/octet-stream", **told})
+        self.answer(status, content, {"Content-Type": "binary/octet-stream", **headers})
 
     def list(self, bucket: Bucket, query: Mapping[str, list[str]]) -> None:
         """Answer with a page of ListObjectsV2."""

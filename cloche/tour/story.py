@@ -1,4 +1,4 @@
-"""The story itself, told to the platform through boto3 and the SageMaker SDK alone.
+"""The story itself: what the tour asks of the platform, through boto3 and the SageMaker SDK alone.
 
 Runs as `cloche run -- python -m cloche.tour PLAN`; nothing in it knows that it does not talk to
 AWS.
@@ -359,9 +359,9 @@ def main(argument: str) -> int:
     except KeyboardInterrupt:
         story.stop_what_runs()
         return 130
-    except Exception as error:  # whatever failed, the reader is told which step, and why
+    except Exception as error:  # whatever failed, the reader learns which step, and why
         story.explain(error)
-        with suppress(Exception):  # what failed has been told
+        with suppress(Exception):  # what failed has been reported
             story.stop_what_runs()
         return 1
     finally:

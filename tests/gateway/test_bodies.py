@@ -22,7 +22,7 @@ from cloche.gateway.body import Disconnected, RawBody
 from cloche.gateway.message import Response
 from cloche.gateway.send import send_response
 from cloche.gateway.signature import signing_key
-from cloche.operation import FileSlice, Reply, open_slice
+from cloche.operation import FileSlice, Reply
 
 EMPTY = hashlib.sha256(b"").hexdigest()
 STORED: dict[str, bytes] = {}
@@ -50,7 +50,8 @@ def get_object(call: Any, *, Bucket: str, Key: str, **_: Any) -> Reply:
         return Reply({"Body": pieces()})
     path = Path(Key)
     size = path.stat().st_size
-    return Reply({"Body": open_slice(path, 1, size - 1)}, 206, {"content-range": "bytes 1-"})
+    part = FileSlice(os.open(path, os.O_RDONLY), 1, size - 1)
+    return Reply({"Body": part}, 206, {"content-range": "bytes 1-"})
 
 
 def head_object(call: Any, *, Bucket: str, Key: str, **_: Any) -> Reply:
@@ -293,7 +294,7 @@ def test_file_slice(served: Served, tmp_path: Path, size: int) -> None:
 async def test_file_slice_is_closed_when_sending_fails(tmp_path: Path) -> None:
     path = tmp_path / "blob"
     path.write_bytes(b"x")
-    part = open_slice(path, 0, 1)
+    part = FileSlice(os.open(path, os.O_RDONLY), 0, 1)
 
     async def broken(_: Any) -> None:
         raise OSError("gone")

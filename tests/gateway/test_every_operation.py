@@ -11,6 +11,7 @@ import io
 import random
 from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
+from xml.etree import ElementTree
 
 import generated_values as generated
 import pytest
@@ -172,6 +173,23 @@ def test_location_is_read_by_botocore() -> None:
     parsed: dict[str, Any] = {}
     handlers.parse_get_bucket_location(parsed, http)
     assert parsed == {"LocationConstraint": "eu-west-1"}
+
+
+def test_documents_have_the_names_of_s3s_reference() -> None:
+    """botocore reads a document whatever its root is called; other SDKs ask for the name."""
+    documents = {
+        "ListObjectsV2": "ListBucketResult",
+        "DeleteObjects": "DeleteResult",
+        "GetObjectAcl": "AccessControlPolicy",
+        "CopyObject": "CopyObjectResult",  # the model's own name
+    }
+    for name, root in documents.items():
+        action = api("s3").action(name)
+        assert action is not None
+        answer = Answer({root: {}} if name == "CopyObject" else {}, None, {}, "id")
+        response = PROTOCOLS["rest-xml"].serialize(api("s3"), action, answer)
+        assert isinstance(response.body, bytes)
+        assert ElementTree.fromstring(response.body).tag.rpartition("}")[2] == root
 
 
 def assert_only_known(service: str, wrong: list[str]) -> None:

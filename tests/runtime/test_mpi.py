@@ -73,12 +73,12 @@ def test_lines_have_the_tags_of_awss_logs() -> None:
     assert ranks.line(b"[1,3]<stdout>: hi\n", 1) == b"[1,mpirank:3,algo-2]<stdout>:hi\n"
     assert ranks.line(b"[1,9]<stderr>: x\n", 2) == b"[1,mpirank:9,unknown]<stderr>:x\n"
     assert ranks.line(b"mpirun's own\n", 2) == b"mpirun's own\n"
-    assert (ranks.told(), ranks.where()) == ("mpirun's own", "")
+    assert (ranks.errors(), ranks.where()) == ("mpirun's own", "")
     ranks.line(b"[1,2]<stderr>: Traceback (most recent call last):\n", 2)
     ranks.line(b"[1,0]<stderr>: Traceback (most recent call last):\n", 2)
     ranks.line(b"[1,0]<stderr>: ConnectionError: rank 2 is gone\n", 2)
     ranks.line(b"[1,2]<stderr>: ValueError: bad\n", 2)
-    assert ranks.told().splitlines()[-1] == "ValueError: bad"
+    assert ranks.errors().splitlines()[-1] == "ValueError: bad"
     assert ranks.where() == " (rank 2, algo-2)"
     for rank in range(2000):
         ranks.line(b"[1,%d]<stderr>: %s\n" % (rank, b"x" * 60_000), 2)

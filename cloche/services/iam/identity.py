@@ -33,7 +33,7 @@ SAGEMAKER_TRUST = {
         }
     ],
 }
-# An expired session is kept a while, so that its user is told that it expired.
+# An expired session is kept a while, so that its user learns that it expired.
 KEEP_EXPIRED, SWEEP_EVERY = timedelta(days=1), timedelta(hours=1)
 KEYS = ("session", "access-key")
 KEY_NAMES = tuple(f"{kind}/" for kind in KEYS)
@@ -307,7 +307,7 @@ class Identity:
     async def _keep(self, record: Resource, secrets: dict[str, str]) -> Credential:
         """Write a key's record and its secrets, both durable when this returns.
 
-        A crash between the two leaves one without the other: a key that nobody was told of.
+        A crash between the two leaves one without the other: a key that nobody knows.
         """
         await asyncio.gather(
             self.store.secrets.put({record.arn: json.dumps(secrets)}), self.store.insert(record)

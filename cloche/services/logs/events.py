@@ -14,6 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cloche.core import atomic
 from cloche.core.clock import to_ms
 from cloche.core.errors import unsupported
 from cloche.operation import Call, operation
@@ -371,7 +372,7 @@ def add_records(path: Path, records: list[LogRecord]) -> None:
         if last is not None and last.at_ms > records[0].at_ms:
             kept = [place.record for place in log.forward(0, size)]
             everything = list(heapq.merge(kept, records, key=lambda record: record.at_ms))
-            replace_file(path, b"".join(map(format_record, everything)))
+            atomic.write(path, b"".join(map(format_record, everything)))
             return
     with path.open("r+b") as file:
         file.truncate(size)  # a line that was cut short by a crash
@@ -379,13 +380,3 @@ def add_records(path: Path, records: list[LogRecord]) -> None:
         file.write(b"".join(map(format_record, records)))
         file.flush()
         os.fsync(file.fileno())
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Put `content` in the file's place at once: readers see the old or the new."""
-    new = path.with_suffix(".new")
-    with new.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)

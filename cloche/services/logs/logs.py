@@ -25,7 +25,7 @@ GROUP, STREAM = "log-group", "log-stream"
 CLIENT, PLATFORM = "client", "platform"  # who writes a stream: PutLogEvents, or the engine
 KNOWN = 50_000  # streams whose extent is remembered
 QUICK_S, REST = 0.01, 50  # a look at a group's files that is quick; times as long they rest after
-NAME_BYTES = 180  # a longer file name is cut, and told apart by its hash
+NAME_BYTES = 180  # a longer file name is cut, and distinguished by its hash
 
 
 @dataclass(frozen=True, slots=True)

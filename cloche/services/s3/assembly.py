@@ -23,8 +23,8 @@ def invalid_part(upload: str, number: int | None = None, etag: str | None = None
         "One or more of the specified parts could not be found.  The part may not have been "
         "uploaded, or the specified entity tag may not match the part's entity tag."
     )
-    told = {"UploadId": upload, "PartNumber": number, "ETag": etag}
-    fields = {name: str(value) for name, value in told.items() if value is not None}
+    sent = {"UploadId": upload, "PartNumber": number, "ETag": etag}
+    fields = {name: str(value) for name, value in sent.items() if value is not None}
     return AwsError("InvalidPart", text, 400, fields=fields)
 
 

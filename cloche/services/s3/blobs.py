@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from cloche.core.atomic import sync_folder
 from cloche.core.ids import blob_id
 from cloche.records.errors import StorageFull, storage_full
 
@@ -225,15 +226,6 @@ def copy_range(source: int, target: int, offset: int, length: int) -> int:
             if error.errno not in (errno.ENOSYS, errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP):
                 raise
     return os.write(target, os.pread(source, min(length, PIECE), offset))
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def link_or_copy(source: Path, destination: Path) -> None:

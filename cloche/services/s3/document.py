@@ -39,7 +39,7 @@ class Document:
 
     @property
     def echo(self) -> dict[str, str | bool]:
-        """The members that tell of the encryption, save the context, which is not told again."""
+        """The members that say how it is encrypted, except the context, which is not repeated."""
         kept = self.encryption or {"ServerSideEncryption": "AES256"}  # older objects have none
         return {k: v for k, v in kept.items() if k != "SSEKMSEncryptionContext"}
 

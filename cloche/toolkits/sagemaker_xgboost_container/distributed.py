@@ -60,7 +60,7 @@ def rabit_run(
 ) -> None:
     """Call the function on each host that has data, joined where they are several.
 
-    update_rabit_args: it is told `is_master`.
+    update_rabit_args: it is given `is_master`.
     """
     port, taking = first_port or PORT, [current_host]
     if len(hosts) > 1:

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from cloche.core import beneath
+from cloche.core.atomic import write_json
 from cloche.core.beneath import remove as remove_tree
 from cloche.core.clock import Clock
 from cloche.core.config import Config
-from cloche.core.home import write_json
 from cloche.core.identity import Doorkeeper
 from cloche.core.trees import clear_away, hand_over
 from cloche.engine import Engine, EngineError, GangSpec, Mount, ProcessSpec, Seen

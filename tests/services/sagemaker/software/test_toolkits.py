@@ -31,7 +31,7 @@ from sagemaker_training import environment, logging_config
 
 for known in (environment.Environment(), sagemaker_containers.training_env(), env.TrainingEnv()):
     print(known.hyperparameters["lr"], known.channel_input_dirs, known.current_host, known.hosts)
-print(env.ServingEnv().default_accept, mapping.to_cmd_args({"lr": 1}))
+print(env.ServingEnv().default_accept, len(dict(env.ServingEnv())), mapping.to_cmd_args({"lr": 1}))
 print(decoder_encoder.encode(decoder_encoder.decode('{"inputs": "a"}'), media.JSON))
 print(repr(encoders.encode([[1, 2.5]], content_types.CSV)), encoders.decode("[1]", media.JSON))
 try:
@@ -87,7 +87,7 @@ def test_modules_are_there_in_a_job(trainer: Trainer) -> None:
     start = log.index(place)
     assert log[start : start + 10] == [
         *([place] * 3),
-        "application/json ['--lr', '1']",
+        "application/json 15 ['--lr', '1']",
         '{"inputs":"a"}',
         "'1.0,2.5\\n' [1]",
         f"True {said}",
