@@ -11,11 +11,13 @@ import socket
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 
+from cloche.core import executors, ids
 from cloche.core import home as homes
-from cloche.core import ids
 from cloche.core.atomic import write_json
 from cloche.core.clock import Clock, SystemClock
 from cloche.core.config import Config
+from cloche.core.lag import Lag
+from cloche.engine import Capacity
 from cloche.engine.local.engine import LocalEngine
 from cloche.environments import background
 from cloche.gateway import Gateway, LocalRequest, Response
@@ -65,6 +67,7 @@ class Platform:
         self.config, self.root = config, root or RootKeys()
         self.clock: Clock = clock or SystemClock()
         self.lock = homes.Lock(config.home)
+        self.lag = Lag()
         self.ended: BaseException | None = None
         self.closing = contextlib.AsyncExitStack()
 
@@ -84,9 +87,8 @@ class Platform:
 
     async def status(self, request: LocalRequest) -> Response:
         """Answer `/_cloche/status`: what `cloche status` shows beside the account's resources."""
-        capacity = await asyncio.to_thread(self.engine.capacity)
-        isolation = await asyncio.to_thread(lambda: self.engine.isolation)  # the trial may go on
-        held_mib = await asyncio.to_thread(self.engine.fork_servers.memory_mib)
+        await asyncio.shield(asyncio.wrap_future(self.engine.trial))  # it may go on
+        capacity, isolation, held_mib = await executors.ENGINE.run(self._look_at_engine)
         content = {
             "version": version("cloche"),
             "home": str(self.config.home.path),
@@ -96,6 +98,7 @@ class Platform:
             "isolation": isolation,
             "capacity": asdict(capacity),
             "fork_servers_mib": held_mib,
+            "event_loop": self.lag.report(),
             "options": {
                 "public_buckets": self.config.public_buckets,
                 "pass_foreign_keys": self.config.pass_foreign_keys,
@@ -112,11 +115,15 @@ class Platform:
         The loops are stopped first, or they would start them again: the server is to go down next.
         """
         await self._end_reconciler()
-        gangs = await asyncio.to_thread(self.engine.adopt)
+        gangs = await executors.ENGINE.run(self.engine.adopt)
         for gang in gangs:
-            await asyncio.to_thread(self.engine.stop, gang)
-        await asyncio.to_thread(background.stop, self.config.home)
+            await executors.GANGS.run(self.engine.stop, gang)
+        await executors.BUILDS.run(background.stop, self.config.home)
         return local_json(200, {})
+
+    def _look_at_engine(self) -> tuple[Capacity, str, list[float]]:
+        engine = self.engine
+        return engine.capacity(), engine.isolation, engine.fork_servers.memory_mib()
 
     async def _start(self, log: str | None) -> None:
         closing = self.closing
@@ -126,6 +133,9 @@ class Platform:
         config = self.config
         self.store = Store.open(config.home.database, self.clock)
         closing.callback(self.store.close)
+        closing.push_async_callback(executors.close)
+        self.lag.start()
+        closing.callback(self.lag.stop)
         self.authority = Authority.open(config.home.authority, self.clock, self.store.secrets)
         self._build()
         await self._bootstrap()

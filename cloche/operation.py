@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cache
 from types import ModuleType
@@ -14,6 +14,7 @@ from botocore import xform_name
 from botocore.loaders import Loader
 from botocore.model import ServiceModel, StructureShape
 
+from cloche.core.executors import Executor
 from cloche.core.identity import Principal
 from cloche.records.store import Store
 
@@ -110,18 +111,22 @@ class Operation:
     handler: Handler
     resource: str  # ARN tail with {Parameter} places, or "*"
     parameters: frozenset[str] = frozenset()
+    on: Executor | None = None  # where the handler runs; None: on the event loop
 
 
-def operation(*, resource: str = "*") -> Callable[[Handler], Handler]:
+def operation(*, resource: str = "*", on: Executor | None = None) -> Callable[[Handler], Handler]:
     """Mark a function as an API operation on `resource` (an ARN tail, for IAM).
 
     The function takes `call` and, by keyword only, the parameters it supports under the names
     that botocore's model gives them. A parameter that the API has and the function has not is
-    refused by the gateway, by name. It may be `async`.
+    refused by the gateway, by name. It may be `async`; one that isn't, and reads more than a few
+    rows or a small file, runs `on` the threads for that.
     """
 
     def mark(handler: Handler) -> Handler:
-        handler.__operation__ = Operation(handler, resource)  # type: ignore[attr-defined]
+        if on is not None and inspect.iscoroutinefunction(handler):
+            raise TypeError(f"{handler.__name__} is async: it runs on the event loop")
+        handler.__operation__ = Operation(handler, resource, on=on)  # type: ignore[attr-defined]
         return handler
 
     return mark
@@ -160,7 +165,7 @@ def collect(model: ServiceModel, *modules: ModuleType) -> dict[str, Operation]:
             name = names[function.__name__]
             shape = model.operation_model(name).input_shape
             parameters = check_signature(shape, function)
-            found[name] = Operation(mark.handler, mark.resource, parameters)
+            found[name] = replace(mark, parameters=parameters)
     return found
 
 

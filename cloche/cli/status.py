@@ -49,6 +49,7 @@ def rows(
         ("endpoints", states or "none"),
         ("capacity", taken(capacity)),
         *warm(reported["fork_servers_mib"]),
+        ("event loop", lateness(reported["event_loop"])),
         ("isolation", reported["isolation"]),
         *options(reported["options"]),
         ("home", f"{reported['home']} ({size(disk_used(client.home.path))} on disk)"),
@@ -93,6 +94,14 @@ def warm(held_mib: list[float]) -> list[tuple[str, str]]:
         return []
     held = f"{sum(held_mib):,.0f} MiB by {count(len(held_mib), 'fork server')}"
     return [("warm", f"{held}, so that scripts start at once; up to 30 minutes after a job")]
+
+
+def lateness(told: dict[str, float]) -> str:
+    """Return how late the server's event loop was: so long any request waits at the least."""
+    return (
+        f"late by {told['p99_9_ms']:.0f} ms at the most in 99.9% of {told['looks']:,} looks, "
+        f"by {told['most_ms']:.0f} ms once, in the last {told['seconds']:,} seconds"
+    )
 
 
 def running_jobs(client: Client) -> list[str]:

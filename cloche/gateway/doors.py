@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from cloche.core import executors
 from cloche.core.clock import Clock
 from cloche.core.errors import AwsError
 from cloche.core.identity import Credential
@@ -99,7 +100,7 @@ class Doorkeeper:
         async with self.opening.setdefault(gang, asyncio.Lock()):
             if gang in self.served:
                 return
-            doors = await asyncio.to_thread(self.engine.doors, gang)
+            doors = await executors.ENGINE.run(self.engine.doors, gang)
             if doors is not None:
                 self.served[gang] = await self._serve(gang, doors, role_arn)
 

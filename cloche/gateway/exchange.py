@@ -6,10 +6,11 @@ import inspect
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 from urllib.parse import unquote, unquote_to_bytes
 
 import cloche.gateway.json as json_protocol
+from cloche.core import executors
 from cloche.core.clock import Clock
 from cloche.core.errors import AwsError
 from cloche.core.identity import Credentials
@@ -26,7 +27,7 @@ from cloche.gateway.body import (
 from cloche.gateway.chunked import ChunkedBody
 from cloche.gateway.families import S3, Family, family_of, validation_code
 from cloche.gateway.identify import Signer
-from cloche.gateway.limits import BODY_BYTES, FORM_BYTES, UNSIGNED_BYTES, XML_BYTES
+from cloche.gateway.limits import BODY_BYTES, FORM_BYTES, LONG_BYTES, UNSIGNED_BYTES, XML_BYTES
 from cloche.gateway.message import Request, Response
 from cloche.gateway.passing import READS, Passing
 from cloche.gateway.protocol import Answer, Protocol
@@ -36,6 +37,8 @@ from cloche.gateway.signature import read_claim, service_claimed
 from cloche.operation import Body, Call, Http, Operation, Reply, Service
 from cloche.records.store import Store
 
+P = ParamSpec("P")
+T = TypeVar("T")
 logger = logging.getLogger("cloche.gateway")
 Authorize = Callable[[Call[Any], Operation, Mapping[str, Any]], None]
 FORM = "application/x-www-form-urlencoded"
@@ -229,21 +232,27 @@ class Exchange:
         action, operation = target.api.action(name), target.service.operations.get(name)
         if action is None or operation is None:
             raise unsupported_action(name, target)
-        parameters = target.protocol.parse(action, self.request, labels)
+        length = len(self.request.body)
+        parameters = await apart(length, target.protocol.parse, action, self.request, labels)
         call = self.describe(target, signer, request_id, name, body)
         parts.authorize(call, operation, parameters)
         check_supported(action, operation, parameters)
         if action.input is not None and not s3:
             code = validation_code(target.api, target.meaning.protocol)
-            validate.check(action.input, parameters, code)
+            await apart(length, validate.check, action.input, parameters, code)
+
+        def respond(result: Any) -> Response:
+            if not isinstance(result, Reply):
+                result = Reply(result or {})
+            answer = Answer(result.result, result.status, result.headers, request_id)
+            return target.protocol.serialize(target.api, action, answer)
+
+        if operation.on is not None:
+            return await operation.on.run(lambda: respond(operation.handler(call, **parameters)))
         result = operation.handler(call, **parameters)
         if inspect.isawaitable(result):
             result = await result
-        if isinstance(result, Reply):
-            answer = Answer(result.result, result.status, result.headers, request_id)
-        else:
-            answer = Answer(result or {}, None, {}, request_id)
-        return target.protocol.serialize(target.api, action, answer)
+        return respond(result)
 
     def describe(
         self, target: Target, signer: Signer, request_id: str, name: str, body: Body
@@ -278,10 +287,10 @@ class Exchange:
         if not self.raw.finished:
             body = await read_unproven(self.raw, most, family.too_large)
         self.request.body = body
-        payload = identify.payload_hash(self.request, signer)
+        payload = await apart(len(body), identify.payload_hash, self.request, signer)
         identify.prove(self.request, target.meaning.path, signer, payload, family)
         if self.request.headers.get("content-encoding", "").lower() == "gzip":
-            body = unzip(body, most, family.too_large)
+            body = await executors.MESSAGES.run(unzip, body, most, family.too_large)
             self.request.body = body
         name, labels = self.find_action(target)
         return name, labels, PlainBody(self.raw, None)
@@ -339,6 +348,13 @@ class Exchange:
             raise unsupported_action(f"{request.method} {request.path}", target)
         supported = (name for name in found if name in target.service.operations)
         return next(supported, found[0]), labels
+
+
+async def apart(length: int, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Return what work returns, done on a thread where a body is so long that others would wait."""
+    if length <= LONG_BYTES:
+        return work(*args, **kwargs)
+    return await executors.MESSAGES.run(work, *args, **kwargs)
 
 
 def check_uri(request: Request) -> None:

@@ -20,6 +20,7 @@ FORM_PREFACE_BYTES = 20 * 1024  # of a form's fields before its file
 FORM_HEAD_BYTES = 4 * 1024  # of one part's headers
 
 # ------------------------------------------------------------ what is parsed
+LONG_BYTES = 256 * 1024  # a longer body is hashed, parsed and validated off the event loop
 # PutMetricData takes 1,000 metrics of 150 values and 150 counts.
 NODES = 500_000  # values of a document: JSON, CBOR
 ELEMENTS = 100_000  # of XML: CompleteMultipartUpload takes 10,000 parts of several each

@@ -14,11 +14,11 @@ import re
 import time
 from collections import Counter, OrderedDict
 from collections.abc import AsyncGenerator, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import quote
 
+from cloche.core import executors
 from cloche.core.errors import AwsError
 from cloche.core.ids import SESSION_TOKEN_MARK
 from cloche.gateway.body import Disconnected, RawBody
@@ -32,7 +32,6 @@ from cloche.outside.buckets import NAME
 from cloche.outside.real_s3 import endpoint
 
 logger = logging.getLogger("cloche.gateway.passing")
-T = TypeVar("T")
 METHODS = ("GET", "HEAD")
 # Operations that, signed by a key of this platform, may be asked of a public bucket.
 READS = (
@@ -73,7 +72,7 @@ HOP_BY_HOP = (
     *("connection", "content-length", "expect", "host", "keep-alive", "te", "trailer"),
     *("transfer-encoding", "upgrade"),
 )
-AT_ONCE, EACH_GANG = 16, 4
+AT_ONCE, EACH_GANG = executors.OUTSIDE.threads, 4  # none waits for another's
 IDLE_S = 60.0  # that a client may take nothing of what has come
 PIECE = 256 * 1024
 NOTED, NOTE_AGAIN_S = 1000, 3600.0
@@ -100,14 +99,9 @@ class Passing:
     under_way: Counter[str] = field(default_factory=Counter)  # requests, by the gang that asked
     noted: OrderedDict[tuple[str, str], float] = field(default_factory=OrderedDict)
 
-    def __post_init__(self) -> None:
-        # As many threads as there may be requests: none waits for another's.
-        self.pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="real-s3")
-
     def close(self) -> None:
         """End what is under way."""
         self.real.close()
-        self.pool.shutdown(wait=False, cancel_futures=True)
 
     async def unsigned(
         self, request: Request, path: str, raw: RawBody, gang: str | None
@@ -244,19 +238,12 @@ class Passing:
 
     async def asked(self, ask: Callable[[], Answer]) -> Answer:
         """Return the answer; one that nobody waits for any more is let go."""
-        work = self.run(ask)
+        work = asyncio.ensure_future(executors.OUTSIDE.run(ask))
         try:
             return await asyncio.shield(work)
         except asyncio.CancelledError:
             work.add_done_callback(let_go)
             raise
-
-    def run(self, work: Callable[[], T]) -> asyncio.Future[T]:
-        """Run what blocks on a thread; OutsideError when the server stops."""
-        try:
-            return asyncio.get_running_loop().run_in_executor(self.pool, work)
-        except RuntimeError as error:  # the pool takes no more work
-            raise OutsideError("Cloche is stopping") from error
 
     def left(self, who: str) -> None:
         """Note that a request has ended."""
@@ -301,7 +288,7 @@ class Passed(AsyncGenerator[bytes, None]):
         if self.over:
             raise StopAsyncIteration
         try:
-            piece = await self.passing.run(lambda: self.answer.read(PIECE))
+            piece = await executors.OUTSIDE.run(self.answer.read, PIECE)
         except OutsideError as error:
             logger.warning("an answer of the real S3 ended early: %s", error)
             raise Disconnected from error  # so that the client does not take it for whole

@@ -13,6 +13,7 @@ import socket
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from cloche.core import executors
 from cloche.gateway.authority import Authority
 from cloche.gateway.crowd import Crowd
 from cloche.gateway.egress import Egress, Refused, Target
@@ -159,7 +160,7 @@ class Proxy:
             raise Refused(400, "The client sent data before the tunnel was established")
         assert self.authority is not None
         loop = asyncio.get_running_loop()
-        context = await loop.run_in_executor(None, self.authority.context, host.rstrip("."))
+        context = await executors.CERTIFICATES.run(self.authority.context, host.rstrip("."))
         early = Early()
         connection.detach()
         try:

@@ -1,11 +1,11 @@
 """A response on its way to the client: bytes, a slice of a file, or a stream."""
 
-import asyncio
 import os
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, MutableMapping
 from typing import Any
 
+from cloche.core import executors
 from cloche.gateway.message import Response
 from cloche.operation import FileSlice
 
@@ -59,14 +59,29 @@ async def start(send: Send, response: Response) -> None:
     await send({"type": "http.response.start", "status": response.status, "headers": headers})
 
 
+def in_memory(part: FileSlice) -> bool:
+    """Tell whether the ends of a part are in memory: then so is what lies between, most likely."""
+    if not hasattr(os, "RWF_NOWAIT"):
+        return True
+    byte = bytearray(1)
+    try:
+        for at in (part.offset, part.offset + part.length - 1):
+            os.preadv(part.fd, [byte], at, os.RWF_NOWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:  # a file system that can't tell
+        return True
+    return True
+
+
 async def send_slice(send: Send, part: FileSlice) -> None:
-    """Send a part of a file; big ones are read off the event loop's thread."""
+    """Send a part of a file; read on a thread where it is big or takes the disk."""
     at, left = part.offset, part.length
-    if left <= INLINE_BYTES:
+    if left <= INLINE_BYTES and in_memory(part):
         await send({"type": "http.response.body", "body": os.pread(part.fd, left, at)})
         return
     while left:
-        chunk = await asyncio.to_thread(os.pread, part.fd, min(left, CHUNK_BYTES), at)
+        chunk = await executors.S3_READ.run(os.pread, part.fd, min(left, CHUNK_BYTES), at)
         if not chunk:
             raise OSError(f"the file ended {left} bytes before the slice")
         at, left = at + len(chunk), left - len(chunk)

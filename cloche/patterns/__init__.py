@@ -11,13 +11,12 @@ Everything here blocks: it is called from the threads of `run`, never on the eve
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec, TypeVar
 
+from cloche.core import executors
 from cloche.patterns.child import Child, Exceeded
 from cloche.patterns.linear import Unsure, compiled, translate
 from cloche.patterns.worker import number
@@ -34,8 +33,6 @@ CHECK_S = 1.0  # for compiling, and matching a few names
 
 P = ParamSpec("P")
 R = TypeVar("R")
-# Few: whatever patterns take, other work of the server has threads of its own.
-THREADS = ThreadPoolExecutor(2, thread_name_prefix="patterns")
 
 
 class BadPattern(Exception):
@@ -44,8 +41,7 @@ class BadPattern(Exception):
 
 async def run(work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Run work with patterns in a thread for that."""
-    loop = asyncio.get_running_loop()
-    return await loop.run_in_executor(THREADS, lambda: work(*args, **kwargs))
+    return await executors.PATTERNS.run(work, *args, **kwargs)
 
 
 def groups(patterns: Sequence[str]) -> list[int | BadPattern]:

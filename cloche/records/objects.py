@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from cloche.records import tables as t
+from cloche.records.prefix import successor
 from cloche.records.prepared import Prepared
 
 
@@ -141,6 +142,57 @@ def range_of(
 CASES = [(from_, until) for from_ in (False, True) for until in (False, True)]
 OBJECTS = {case: range_of(t.object_, *case, order=[t.object_.c.key]) for case in CASES}
 UPLOADS = {case: range_of(t.upload, *case, order=[t.upload.c.key, t.upload.c.id]) for case in CASES}
+
+
+# From the first key on: as long as a key has the delimiter behind the prefix, the first one behind
+# all that have the key's beginning up to there. As bytes: SQLite's functions end a text at a NUL.
+FIRST_KEY = """
+    SELECT {next}."key" FROM "object" AS {next}
+    WHERE {next}."bucket" = :bucket AND {next}."key" >= {start}
+    AND (:end IS NULL OR {next}."key" < :end) ORDER BY {next}."key" LIMIT 1
+"""
+AT = 'instr(substr(CAST(hop."key" AS BLOB), :skipped + 1), :delimiter)'
+BEHIND = f'CAST(substr(CAST(hop."key" AS BLOB), 1, :skipped + {AT} - 1) AS TEXT) || :successor'
+FIRST_KEYS = Prepared(
+    sa.text(
+        f"""
+        WITH RECURSIVE hop("key", number) AS (
+            SELECT ({FIRST_KEY.format(next="first", start=":start")}), 1
+            UNION ALL
+            SELECT ({FIRST_KEY.format(next="next", start=BEHIND)}), number + 1
+            FROM hop WHERE {AT} > 0 AND number < :limit
+        ) SELECT "key" FROM hop WHERE "key" IS NOT NULL
+        """
+    )
+)
+
+
+class Place(NamedTuple):
+    """Keys of a bucket, from `start` on and before `end`: so many at the most."""
+
+    bucket: str
+    start: str
+    end: str | None
+    limit: int
+
+
+def first_keys(
+    connection: Connection, place: Place, prefix: str, delimiter: str
+) -> list[str] | None:
+    """Return the first key of each common prefix, up to the first key that has none (it is the
+    last, then); None when no text is above all that begin with the delimiter.
+
+    It takes a look-up each, however many keys the common prefixes have.
+    """
+    following = successor(delimiter)
+    if following is None:
+        return None
+    parts = {
+        "delimiter": delimiter.encode(),
+        "skipped": len(prefix.encode()),
+        "successor": following,
+    }
+    return [key for (key,) in FIRST_KEYS.rows(connection, place._asdict() | parts)]
 
 
 def find_bucket(connection: Connection, name: str) -> BucketRow | None:

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Any
 
+from cloche.core import executors
 from cloche.core.errors import AwsError, unsupported
 from cloche.operation import Call, operation
 from cloche.records.metrics import Datapoint, Metric, combine
@@ -29,7 +30,7 @@ NUMBER = re.compile(r"[0-9]{1,18}")
 OTHER_STATISTIC = re.compile(r"(tm|tc|ts|wm|pr|iqm)", re.IGNORECASE)
 
 
-@operation()
+@operation(on=executors.RECORDS)
 def get_metric_statistics(
     call: Call[CloudWatch],
     *,
@@ -100,7 +101,7 @@ def shown(
     return result | ({"ExtendedStatistics": known} if known else {})
 
 
-@operation()
+@operation(on=executors.RECORDS)
 def get_metric_data(
     call: Call[CloudWatch],
     *,
@@ -192,7 +193,7 @@ def page_start(token: str | None) -> int:
     return int(token)
 
 
-@operation()
+@operation(on=executors.RECORDS)
 def list_metrics(
     call: Call[CloudWatch],
     *,

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from cloche.core import executors
 from cloche.core.arn import parse_arn
 from cloche.core.clock import Clock, from_ms, to_ms
 from cloche.core.identity import Credential, Principal
@@ -178,7 +179,7 @@ class Identity:
         """Remove the sessions that expired more than a day ago."""
         self.swept = now = self.clock.now()
         too_old = to_ms(now - KEEP_EXPIRED)
-        for record in self.store.each("session"):
+        for record in await executors.RECORDS.run(self.store.each, "session"):
             if record.document["Expiration"] < too_old:
                 await self._drop_key(record)
 
@@ -253,7 +254,7 @@ class Identity:
     async def delete_role(self, role: Role) -> None:
         """Remove a role; the keys of its sessions stop working. Conflict when it just changed."""
         await self.store.delete(role.record)
-        for record in self.store.each("session", statuses=[role.id]):
+        for record in await executors.RECORDS.run(self.store.each, "session", [role.id]):
             await self._drop_key(record)
 
     async def set_policies(self, role: Role, arns: list[str]) -> None:

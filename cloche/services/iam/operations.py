@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any, TypeVar, overload
 from urllib.parse import quote
 
+from cloche.core import executors
 from cloche.core.errors import AwsError, unsupported
 from cloche.core.numbers import integer
 from cloche.operation import Call, operation
@@ -57,7 +58,7 @@ def get_role(call: Call[Identity], *, RoleName: str) -> dict[str, Any]:
     return {"Role": described(role)}
 
 
-@operation(resource="role/*")
+@operation(resource="role/*", on=executors.RECORDS)
 def list_roles(
     call: Call[Identity],
     *,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import heapq
 import os
@@ -14,7 +13,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cloche.core import atomic
+from cloche.core import atomic, executors
 from cloche.core.clock import to_ms
 from cloche.core.errors import unsupported
 from cloche.operation import Call, operation
@@ -35,7 +34,7 @@ Key = tuple[int, str, int]  # a record's time, stream and offset
 FILTER_TOKEN = re.compile(r"([fb])/([0-9]{1,18})/([0-9]{1,18})/(.*)", re.DOTALL)
 
 
-@operation(resource="log-group:{logGroupName}:log-stream:{logStreamName}")
+@operation(resource="log-group:{logGroupName}:log-stream:{logStreamName}", on=executors.LOGS)
 def get_log_events(
     call: Call[Logs],
     *,
@@ -127,8 +126,8 @@ class Search:
     after: tuple[int, str, int] | None  # time, stream and offset of the record before
 
 
-@operation(resource="log-group:{logGroupName}")
-async def filter_log_events(
+@operation(resource="log-group:{logGroupName}", on=executors.LOG_SEARCH)
+def filter_log_events(
     call: Call[Logs],
     *,
     logGroupName: str | None = None,
@@ -148,9 +147,9 @@ async def filter_log_events(
     if logStreamNames is not None and logStreamNamePrefix is not None:
         raise invalid("LogStreamNamePrefix and LogStreamNames are mutually exclusive")
     if logStreamNames is not None:
-        streams = [find_stream(call, group, name) for name in dict.fromkeys(logStreamNames)]
+        named = [find_stream(call, group, name) for name in dict.fromkeys(logStreamNames)]
     else:
-        streams = None
+        named = None
     token = FILTER_TOKEN.fullmatch(nextToken) if nextToken is not None else None
     if nextToken is not None and token is None:
         raise invalid("The specified nextToken is invalid.")
@@ -162,13 +161,8 @@ async def filter_log_events(
         limit=limit,
         after=(int(token[2]), token[4], int(token[3])) if token else None,
     )
-    prefix = logStreamNamePrefix or ""
-
-    def work() -> dict[str, Any]:
-        found = call.service.streams(group, prefix) if streams is None else streams
-        return run_search(sources(call.service, found, search), search)
-
-    return await asyncio.to_thread(work)
+    streams = call.service.streams(group, logStreamNamePrefix or "") if named is None else named
+    return run_search(sources(call.service, streams, search), search)
 
 
 class Source(NamedTuple):
@@ -341,7 +335,7 @@ async def put_log_events(
         )
     if good:
         async with call.service.lock(stream):
-            await asyncio.to_thread(add_records, call.service.file(stream), good)
+            await executors.LOGS.run(add_records, call.service.file(stream), good)
     rejected = {}
     if too_old:
         rejected["tooOldLogEventEndIndex"] = too_old

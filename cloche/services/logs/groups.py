@@ -1,9 +1,9 @@
 """Operations on groups and streams."""
 
-import asyncio
 import re
 from typing import Any
 
+from cloche.core import executors
 from cloche.core.clock import to_ms
 from cloche.core.errors import AwsError, unsupported
 from cloche.operation import Call, operation
@@ -69,8 +69,8 @@ def aborted() -> AwsError:
     )
 
 
-@operation(resource="log-group:*")
-async def describe_log_groups(
+@operation(resource="log-group:*", on=executors.LOGS)
+def describe_log_groups(
     call: Call[Logs],
     *,
     logGroupNamePrefix: str | None = None,
@@ -90,8 +90,7 @@ async def describe_log_groups(
         limit + 1,
     )
     shown = found[:limit]
-    sizes = await asyncio.to_thread(lambda: [call.service.stored_bytes(each) for each in shown])
-    groups = [described_group(each, size) for each, size in zip(shown, sizes, strict=True)]
+    groups = [described_group(each, call.service.stored_bytes(each)) for each in shown]
     result: dict[str, Any] = {"logGroups": groups}
     if len(found) > limit:
         result["nextToken"] = shown[-1].name
@@ -111,8 +110,8 @@ def described_group(group: Resource, stored: int) -> dict[str, Any]:
     }
 
 
-@operation(resource="log-group:{logGroupName}")
-async def describe_log_streams(
+@operation(resource="log-group:{logGroupName}", on=executors.LOGS)
+def describe_log_streams(
     call: Call[Logs],
     *,
     logGroupName: str | None = None,
@@ -133,16 +132,15 @@ async def describe_log_streams(
         raise invalid("Cannot order by LastEventTime with a logStreamNamePrefix.")
     after = None if nextToken is None else place_of(nextToken)
     if by_time:
-        page, more = await asyncio.to_thread(newest, call.service, group, after, descending, limit)
+        page, more = newest(call.service, group, after, descending, limit)
     else:
         name = None if after is None else after[1]
         found = call.service.page(group, logStreamNamePrefix, name, descending, limit + 1)
         page = [((0, stream_name(each)), each) for each in found.resources[:limit]]
         more = len(found.resources) > limit
     streams = [stream for _, stream in page]
-    extents = await asyncio.to_thread(lambda: [call.service.extent(each) for each in streams])
     result: dict[str, Any] = {
-        "logStreams": [described_stream(*each) for each in zip(streams, extents, strict=True)]
+        "logStreams": [described_stream(each, call.service.extent(each)) for each in streams]
     }
     if more:
         result["nextToken"] = "{}/{}".format(*page[-1][0])

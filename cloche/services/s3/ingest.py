@@ -7,9 +7,9 @@ import base64
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
+from cloche.core import executors
 from cloche.core.errors import AwsError
 from cloche.operation import Body, FormFile, Http
 from cloche.services.s3.blobs import BlobWriter
@@ -188,12 +188,12 @@ async def ingest(s3: S3, body: Body, claim: Claim, extra: Sequence[str] = ()) ->
             if waiting >= BATCH:
                 if pending is not None:
                     await pending
-                pending = asyncio.ensure_future(s3.run(partial(intake.take, pieces)))
+                pending = asyncio.ensure_future(executors.S3_WRITE.run(intake.take, pieces))
                 pieces, waiting = [], 0
         if pending is not None:
             await pending
-        finish = partial(intake.finish, pieces, length, body.trailers)
-        pending = asyncio.ensure_future(s3.run(finish))
+        finish = executors.S3_WRITE.run(intake.finish, pieces, length, body.trailers)
+        pending = asyncio.ensure_future(finish)
         ingested: Ingested = await asyncio.shield(pending)
         return ingested
     except BaseException:

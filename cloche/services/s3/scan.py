@@ -22,6 +22,9 @@ class Keyed(Protocol):
 
 R = TypeVar("R", bound=Keyed)
 Fetch = Callable[[str, str | None, int, bool], list[R]]  # start, end, limit, inclusive
+# Start, end, limit: the first key of each common prefix, up to the first key that has none (the
+# last, then), as many as the limit at the most; None: this can't be asked.
+FirstKeys = Callable[[str, str | None, int], list[str] | None]
 Place = tuple[str, bool]  # from this key on (True), or after it
 
 
@@ -34,9 +37,14 @@ class Entries(Generic[R]):
     last: str = ""
     truncated: bool = False
 
+    @property
+    def size(self) -> int:
+        """How many entries the page has."""
+        return len(self.rows) + len(self.prefixes)
+
     def full(self, limit: int) -> bool:
         """Tell whether the page has all entries that it may have."""
-        return len(self.rows) + len(self.prefixes) >= limit
+        return self.size >= limit
 
 
 def scan(
@@ -46,10 +54,12 @@ def scan(
     after: str,
     limit: int,
     resumed: Sequence[R] = (),
+    first_keys: FirstKeys | None = None,
 ) -> Entries[R]:
     """Return up to `limit` entries after a key: rows, and prefixes up to the next delimiter.
 
-    The rows of a common prefix are not read: the scan goes on at the first key behind it.
+    The rows of a common prefix are not read: the scan goes on at the first key behind it. Where
+    `first_keys` is given, it finds the common prefixes that follow one another.
     `resumed` are rows of the key `after` itself that the page before did not show.
     """
     found: Entries[R] = Entries()
@@ -74,6 +84,10 @@ def scan(
         place = add(found, rows, prefix, delimiter, limit)
         if place is not None and place[1]:
             batch = BEHIND
+            left = limit - found.size + 1
+            keys = first_keys(place[0], end, left) if first_keys is not None else None
+            if keys is not None:
+                place = add_prefixes(found, keys, prefix, delimiter, limit)
         elif len(rows) < batch:
             break
         else:
@@ -98,6 +112,24 @@ def add(found: Entries[R], rows: list[R], prefix: str, delimiter: str, limit: in
         found.rows.append(row)
         found.last = row.key
     return (rows[-1].key, False) if rows else None
+
+
+def add_prefixes(
+    found: Entries[R], keys: list[str], prefix: str, delimiter: str, limit: int
+) -> Place | None:
+    """Add the common prefixes of their first keys to a page; return where to read on, None when
+    there is nothing more. That is from the first key that has no common prefix.
+    """
+    for key in keys:
+        if found.full(limit):
+            found.truncated = True
+            return None
+        rolled = common(key, prefix, delimiter)
+        if rolled is None:
+            return key, True
+        found.prefixes.append(rolled)
+        found.last = rolled
+    return None
 
 
 def behind(prefix: str) -> Place | None:

@@ -12,12 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TypeVar
 
 from sqlalchemy.engine import Connection
 
+from cloche.core import executors
 from cloche.core.clock import from_ms, to_ms
 from cloche.core.errors import AwsError
+from cloche.core.executors import Executor
 from cloche.records import objects as rows
 from cloche.records.objects import BucketRow, ObjectRow
 from cloche.records.prefix import successor
@@ -27,11 +28,10 @@ from cloche.services.s3.document import Document, Texts, dump
 from cloche.services.s3.errors import no_such_bucket, no_such_key
 from cloche.services.s3.verify import Verified
 
-T = TypeVar("T")
 logger = logging.getLogger("cloche.s3")
 PAGE = 1000  # objects read from the index at a time
 DEFAULT_TYPE = "binary/octet-stream"
-THREADS = 16
+SHORT_BYTES = 1 << 20  # to be read and hashed: more is long work
 
 Guard = Callable[[ObjectRow | None], None]
 
@@ -96,8 +96,8 @@ class S3:
         self.store = store
         self.blobs: BlobStore = LocalBlobs(blobs) if isinstance(blobs, Path) else blobs
         self.verified = Verified()
-        self.pool = ThreadPoolExecutor(THREADS, thread_name_prefix="s3")
-        self.swept = self.pool.submit(self._sweep)
+        self.sweeper = ThreadPoolExecutor(1, "s3-sweep")
+        self.swept = self.sweeper.submit(self._sweep)
 
     def _sweep(self) -> None:
         """Clear away what a killed server left behind, while this one serves already."""
@@ -108,8 +108,8 @@ class S3:
             logger.error("%d objects have lost their content, %s first", len(lost), min(lost))
 
     def close(self) -> None:
-        """Wait for what is being written or removed."""
-        self.pool.shutdown()
+        """Wait for the sweep."""
+        self.sweeper.shutdown()
 
     # ------------------------------------------------------------------ for other services
 
@@ -140,7 +140,7 @@ class S3:
         def write() -> tuple[str, str, int]:
             return self._ingest(iter([data]))
 
-        return await self._put(bucket, key, write, content_type)
+        return await self._put(bucket, key, executors.S3_WRITE, write, content_type)
 
     async def put_file(
         self,
@@ -160,7 +160,7 @@ class S3:
             with open(path, "rb", closefd=not isinstance(path, int)) as file:
                 return self._ingest(iter(lambda: file.read(PIECE), b""))
 
-        return await self._put(bucket, key, write, content_type, kms_key)
+        return await self._put(bucket, key, executors.FILES, write, content_type, kms_key)
 
     def link(self, found: StoredObject, destination: Path) -> StoredObject:
         """Put the object's content at `destination`, as a hard link where that can be.
@@ -186,10 +186,6 @@ class S3:
                 return found
 
     # ------------------------------------------------------------------ for the operations
-
-    async def run(self, work: Callable[[], T]) -> T:
-        """Run what blocks on a thread."""
-        return await asyncio.get_running_loop().run_in_executor(self.pool, work)
 
     def open(self, bucket: str, key: str) -> tuple[ObjectRow, int]:
         """Return an object's row and a descriptor of its content; AwsError NoSuchKey.
@@ -260,7 +256,7 @@ class S3:
     def remove(self, blobs: Sequence[str]) -> None:
         """Remove blobs that no row names any more, without waiting for it."""
         if blobs:
-            self.pool.submit(self.blobs.delete, *blobs)
+            executors.S3_WRITE.submit(self.blobs.delete, *blobs)
 
     # ------------------------------------------------------------------ inside
 
@@ -284,13 +280,14 @@ class S3:
         self,
         bucket: str,
         key: str,
+        on: Executor,
         write: Callable[[], tuple[str, str, int]],
         content_type: str | None,
         kms_key: str | None = None,
     ) -> StoredObject:
         if not self.bucket_exists(bucket):
             raise no_such_bucket(bucket)
-        blob, etag, size = await self.run(write)
+        blob, etag, size = await on.run(write)
         encryption = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key} if kms_key else {}
         document = Document(
             headers={"ContentType": content_type or DEFAULT_TYPE}, encryption=dict(encryption)
@@ -313,3 +310,8 @@ class S3:
             return found or new, found is None
 
         return await self.store.write(change)
+
+
+def for_bytes(size: int) -> Executor:
+    """Return where so many bytes are read and written: a long copy delays no short write."""
+    return executors.S3_WRITE if size <= SHORT_BYTES else executors.FILES

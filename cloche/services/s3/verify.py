@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cloche.core import executors
 from cloche.records.objects import part_sizes
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Verified:
         None: nobody knows, for the look did not get to its end.
         """
         async with self.lock:
-            left = await asyncio.to_thread(self.left, listed)
+            left = await executors.FILES.run(self.left, listed)
             if not left:
                 return []
             command = (sys.executable, "-m", "cloche.core.content", str(listed))

@@ -19,6 +19,7 @@ import boto3
 import uvloop
 from botocore.config import Config as BotoConfig
 
+from cloche.core import executors
 from cloche.core.clock import SystemClock
 from cloche.core.config import Config, Home
 from cloche.core.identity import Credential, Principal
@@ -102,12 +103,10 @@ class Served:
         """Return the files of all blobs, once what is being removed is gone."""
 
         async def settled() -> None:
-            # The pool's threads take work in order: one job a thread passes all that waits.
-            pool = self.running.s3.pool
-            barrier = threading.Barrier(pool._max_workers)
-            loop = asyncio.get_running_loop()
-            jobs = [loop.run_in_executor(pool, barrier.wait) for _ in range(pool._max_workers)]
-            await asyncio.gather(*jobs)
+            # The threads take work in order: one job a thread passes all that waits.
+            threads = executors.S3_WRITE.threads
+            barrier = threading.Barrier(threads)
+            await asyncio.gather(*(executors.S3_WRITE.run(barrier.wait) for _ in range(threads)))
 
         asyncio.run_coroutine_threadsafe(settled(), self.loop).result(20)
         return set((self.folder / "blobs").glob("??/*"))

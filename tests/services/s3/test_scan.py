@@ -1,9 +1,19 @@
 """What a page of a list with a delimiter reads: about as many rows as it shows."""
 
 import random
+from collections.abc import Iterator
+from functools import partial
+from itertools import count
+from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy.engine import Connection
 
+from cloche.records import objects
+from cloche.records.objects import ObjectRow, Place
+from cloche.records.store import Store
 from cloche.services.s3.scan import Entries, common, scan
 
 
@@ -59,3 +69,78 @@ def test_pages_show_what_there_is() -> None:
                 break
             after = page.last
         assert shown == expected
+
+
+# ---------------------------------------------------------------------- the first keys of prefixes
+
+NUMBERS = count()
+TEXT = st.text(alphabet="ab/\0\U0010ffff\ud7ff", max_size=5)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    store = Store.open(Path(tmp_path_factory.mktemp("records")) / "cloche.db")
+    yield store
+    store.close()
+
+
+def put(store: Store, keys: list[str]) -> str:
+    """Put objects into a bucket of their own; return its name."""
+    bucket = f"bucket-{next(NUMBERS)}"
+
+    def change(connection: Connection) -> None:
+        for key in keys:
+            objects.put_object(connection, ObjectRow(bucket, key, 1, "", 0, key, "{}"))
+
+    store.write_now(change)
+    return bucket
+
+
+class Table:
+    """The records themselves; counts the statements of each kind."""
+
+    def __init__(self, store: Store, bucket: str, prefix: str, delimiter: str) -> None:
+        self.store, self.bucket = store, bucket
+        self.prefix, self.delimiter = prefix, delimiter
+        self.rows = self.hops = 0
+
+    def fetch(self, start: str, end: str | None, limit: int, inclusive: bool) -> list[ObjectRow]:
+        self.rows += 1
+        return objects.objects(self.store.read(), self.bucket, start, end, limit, inclusive)
+
+    def first_keys(self, start: str, end: str | None, limit: int) -> list[str] | None:
+        self.hops += 1
+        place = Place(self.bucket, start, end, limit)
+        return objects.first_keys(self.store.read(), place, self.prefix, self.delimiter)
+
+
+def test_common_prefixes_are_found_by_one_statement(store: Store) -> None:
+    bucket = put(store, [f"in/f{f:02d}/k{k:02d}" for f in range(90) for k in range(20)])
+    table = Table(store, bucket, "in/", "/")
+    find = partial(scan, table.fetch, "in/", "/", first_keys=table.first_keys)
+    page = find("", 50)
+    assert page.prefixes == [f"in/f{f:02d}/" for f in range(50)] and page.truncated
+    rest = find(page.last, 50)
+    assert rest.prefixes == [f"in/f{f:02d}/" for f in range(50, 90)] and not rest.truncated
+    assert (table.rows, table.hops) == (2, 2)
+
+
+@given(
+    keys=st.sets(TEXT.filter(bool), max_size=30),
+    prefix=TEXT,
+    delimiter=st.sampled_from(["/", "b", "ab", "\0", "a\U0010ffff", "\U0010ffff"]),
+    limit=st.integers(1, 7),
+)
+def test_they_are_those_that_rows_one_by_one_show(
+    store: Store, keys: set[str], prefix: str, delimiter: str, limit: int
+) -> None:
+    table = Table(store, put(store, sorted(keys)), prefix, delimiter)
+    after = ""
+    for _ in range(len(keys) + 1):
+        rows = scan(table.fetch, prefix, delimiter, after, limit)
+        assert rows == scan(
+            table.fetch, prefix, delimiter, after, limit, first_keys=table.first_keys
+        )
+        if not rows.truncated:
+            break
+        after = rows.last

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
+from cloche.core import executors
 from cloche.core.clock import from_ms
 from cloche.core.errors import AwsError, unsupported
 from cloche.operation import Call, Result, operation
@@ -25,7 +26,7 @@ FIRST_REGION = "us-east-1"  # which has rules of its own
 ALL_BUCKETS = 10_000
 
 
-@operation(resource="*")
+@operation(resource="*", on=executors.S3_READ)
 def list_buckets(
     call: Call[S3],
     *,

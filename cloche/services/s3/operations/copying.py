@@ -31,7 +31,7 @@ from cloche.services.s3.requests import (
     stored_headers,
     tags_of_header,
 )
-from cloche.services.s3.storage import S3
+from cloche.services.s3.storage import S3, for_bytes
 
 RANGE = re.compile(r"bytes=([0-9]{1,18})-([0-9]{1,18})")
 TO_ITSELF = (
@@ -179,12 +179,13 @@ async def copied(
     known = load(source.document)
     wanted = algorithm or next(iter(known.checksums), DEFAULT)
     s3 = call.service
+    on = for_bytes(source.size)
     etag, checksums = source.etag, known.checksums
     try:
         if known.parts or wanted not in checksums:
             path = s3.blobs.path(source.blob)
-            etag, checksums = await s3.run(lambda: digests(path, source.size, wanted))
-        blob = await s3.run(lambda: s3.blobs.copy(source.blob))
+            etag, checksums = await on.run(digests, path, source.size, wanted)
+        blob = await on.run(s3.blobs.copy, source.blob)
     except FileNotFoundError:  # replaced or deleted meanwhile
         newer = s3.row(source.bucket, source.key)
         return await copied(call, newer, target, document, algorithm)
@@ -247,8 +248,8 @@ async def upload_part_copy(
     announced = load(upload.document)
     algorithm = announced.checksum_algorithm or DEFAULT
     try:
-        new = await call.service.run(
-            lambda: ingest_piece(call.service, source.blob, offset, length, algorithm)
+        new = await for_bytes(length).run(
+            ingest_piece, call.service, source.blob, offset, length, algorithm
         )
     except FileNotFoundError as error:
         # The object was replaced since the conditions were checked: the client may try again.

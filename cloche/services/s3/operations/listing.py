@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 from collections.abc import Mapping
 from functools import partial
 from urllib.parse import quote
 
+from cloche.core import executors
 from cloche.core.clock import from_ms
 from cloche.operation import Call, Result, operation
 from cloche.records import objects as rows
@@ -57,7 +57,7 @@ def entry(row: ObjectRow, write: partial[str], owner: Owner | None) -> dict[str,
     return shown
 
 
-async def scan_objects(
+def scan_objects(
     call: Call[S3], bucket: str, prefix: str, delimiter: str, after: str, limit: int
 ) -> Entries[ObjectRow]:
     """Return one page of a bucket's objects."""
@@ -65,7 +65,11 @@ async def scan_objects(
     def fetch(start: str, end: str | None, limit: int, inclusive: bool) -> list[ObjectRow]:
         return rows.objects(call.store.read(), bucket, start, end, limit, inclusive)
 
-    return await asyncio.to_thread(scan, fetch, prefix, delimiter, after, limit)
+    def first_keys(start: str, end: str | None, limit: int) -> list[str] | None:
+        place = rows.Place(bucket, start, end, limit)
+        return rows.first_keys(call.store.read(), place, prefix, delimiter)
+
+    return scan(fetch, prefix, delimiter, after, limit, first_keys=first_keys)
 
 
 def fetch_uploads(
@@ -97,8 +101,8 @@ def given(members: Mapping[str, object | None]) -> dict[str, object]:
     return {name: value for name, value in members.items() if value is not None}
 
 
-@operation(resource="{Bucket}")
-async def list_objects(
+@operation(resource="{Bucket}", on=executors.S3_READ)
+def list_objects(
     call: Call[S3],
     *,
     Bucket: str,
@@ -112,7 +116,7 @@ async def list_objects(
     """Return the objects after `Marker`; NextMarker only where there is a delimiter."""
     bucket = bucket_of(call, Bucket, ExpectedBucketOwner)
     limit, write = checked_limit("max-keys", MaxKeys), encoder(EncodingType)
-    found = await scan_objects(call, Bucket, Prefix or "", Delimiter or "", Marker or "", limit)
+    found = scan_objects(call, Bucket, Prefix or "", Delimiter or "", Marker or "", limit)
     return {
         "Name": Bucket,
         "Prefix": write(Prefix or ""),
@@ -129,8 +133,8 @@ async def list_objects(
     }
 
 
-@operation(resource="{Bucket}")
-async def list_objects_v2(
+@operation(resource="{Bucket}", on=executors.S3_READ)
+def list_objects_v2(
     call: Call[S3],
     *,
     Bucket: str,
@@ -147,7 +151,7 @@ async def list_objects_v2(
     bucket = bucket_of(call, Bucket, ExpectedBucketOwner)
     limit, write = checked_limit("max-keys", MaxKeys), encoder(EncodingType)
     after = StartAfter or "" if ContinuationToken is None else place(ContinuationToken)
-    found = await scan_objects(call, Bucket, Prefix or "", Delimiter or "", after, limit)
+    found = scan_objects(call, Bucket, Prefix or "", Delimiter or "", after, limit)
     return {
         "Name": Bucket,
         "Prefix": write(Prefix or ""),
@@ -183,8 +187,8 @@ def place(token: str) -> str:
     return last
 
 
-@operation(resource="{Bucket}")
-async def list_multipart_uploads(
+@operation(resource="{Bucket}", on=executors.S3_READ)
+def list_multipart_uploads(
     call: Call[S3],
     *,
     Bucket: str,
@@ -201,14 +205,10 @@ async def list_multipart_uploads(
     limit, write = checked_limit("max-uploads", MaxUploads), encoder(EncodingType)
     prefix, key, id = Prefix or "", KeyMarker or "", UploadIdMarker or ""
     fetch = partial(fetch_uploads, call.store, Bucket)
-
-    def page() -> Entries[UploadRow]:
-        # Further uploads of the key that the page before ended with.
-        same = fetch(key, key + "\0", ALL, True) if key and id else []
-        resumed = [row for row in same if row.id > id]
-        return scan(fetch, prefix, Delimiter or "", key, limit, resumed)
-
-    found = await asyncio.to_thread(page)
+    # Further uploads of the key that the page before ended with.
+    same = fetch(key, key + "\0", ALL, True) if key and id else []
+    resumed = [row for row in same if row.id > id]
+    found = scan(fetch, prefix, Delimiter or "", key, limit, resumed)
     last = found.rows[-1] if found.rows else None
     ends_in_prefix = last is None or (found.prefixes and found.prefixes[-1] > last.key)
     result: dict[str, object] = {

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
 from sqlalchemy.engine import Connection
 
+from cloche.core import executors
 from cloche.core.clock import from_ms, to_ms
 from cloche.core.errors import AwsError
 from cloche.core.ids import blob_id
@@ -236,20 +238,18 @@ async def complete_multipart_upload(
     upload = rows.find_upload(call.store.read(), Bucket, Key, UploadId)
     if upload is None:
         return completed(call, done_before(call, Bucket, Key, UploadId))
-    announced = load(upload.document)
-    there = {part.number: part for part in rows.parts(call.store.read(), UploadId)}
-    chosen = assembly.choose((MultipartUpload or {}).get("Parts", ()), there, announced)
-    document = assembly.assemble(announced, chosen, UploadId)
-    assembly.check_claims(document, chosen, sums, ChecksumType, MpuObjectSize)
+    claims = partial(assembly.check_claims, sums=sums, kind=ChecksumType, size=MpuObjectSize)
+    asked = (MultipartUpload or {}).get("Parts", ())
+    chosen, document = await executors.RECORDS.run(assembled, call, upload, asked, claims)
     pieces = [(part.blob, part.size) for part in chosen]
     try:
-        blob = await call.service.run(lambda: call.service.blobs.join(pieces))
+        blob = await executors.FILES.run(call.service.blobs.join, pieces)
     except FileNotFoundError:  # aborted, or completed by another call, meanwhile
         return completed(call, done_before(call, Bucket, Key, UploadId))
     digests = b"".join(bytes.fromhex(part.etag) for part in chosen)
     etag = f"{hashlib.md5(digests, usedforsecurity=False).hexdigest()}-{len(chosen)}"
     size = sum(part.size for part in chosen)
-    row = ObjectRow(Bucket, Key, size, etag, to_ms(call.now), blob, dump(document))
+    row = ObjectRow(Bucket, Key, size, etag, to_ms(call.now), blob, document)
 
     def end(connection: Connection) -> list[str]:
         if rows.find_upload(connection, Bucket, Key, UploadId) is None:
@@ -266,6 +266,21 @@ async def complete_multipart_upload(
             raise
         row = done_before(call, Bucket, Key, UploadId)
     return completed(call, row)
+
+
+def assembled(
+    call: Call[S3],
+    upload: UploadRow,
+    asked: Sequence[Mapping[str, Any]],
+    check: Callable[[Document, Sequence[PartRow]], None],
+) -> tuple[list[PartRow], str]:
+    """Return the parts that make the object, and its document. Blocks: there may be 10,000."""
+    announced = load(upload.document)
+    there = {part.number: part for part in rows.parts(call.store.read(), upload.id)}
+    chosen = assembly.choose(asked, there, announced)
+    document = assembly.assemble(announced, chosen, upload.id)
+    check(document, chosen)
+    return chosen, dump(document)
 
 
 def done_before(call: Call[S3], bucket: str, key: str, upload: str) -> ObjectRow:
@@ -310,7 +325,7 @@ async def abort_multipart_upload(
     call.service.remove(await call.store.write(change))
 
 
-@operation(resource="{Bucket}/{Key}")
+@operation(resource="{Bucket}/{Key}", on=executors.S3_READ)
 def list_parts(
     call: Call[S3],
     *,

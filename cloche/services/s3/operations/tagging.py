@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from sqlalchemy.engine import Connection
 
+from cloche.core import executors
 from cloche.core.clock import from_ms
 from cloche.operation import Call, Result, operation
 from cloche.records import objects as rows
@@ -102,7 +103,7 @@ def get_object_acl(
     return access_list(bucket.account)
 
 
-@operation(resource="{Bucket}/{Key}")
+@operation(resource="{Bucket}/{Key}", on=executors.S3_READ)
 def get_object_attributes(
     call: Call[S3],
     *,

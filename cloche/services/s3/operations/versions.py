@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from cloche.core import executors
 from cloche.operation import Call, Result, operation
 from cloche.services.s3.errors import invalid_argument
 from cloche.services.s3.operations.listing import (
@@ -19,8 +20,8 @@ from cloche.services.s3.storage import S3
 ONLY = "null"  # the version of an object that was never given one
 
 
-@operation(resource="{Bucket}")
-async def list_object_versions(
+@operation(resource="{Bucket}", on=executors.S3_READ)
+def list_object_versions(
     call: Call[S3],
     *,
     Bucket: str,
@@ -39,7 +40,7 @@ async def list_object_versions(
     prefix, delimiter, key = Prefix or "", Delimiter or "", KeyMarker or ""
     if VersionIdMarker is not None:
         check_marker(VersionIdMarker, key)
-    found = await scan_objects(call, Bucket, prefix, delimiter, key, limit)
+    found = scan_objects(call, Bucket, prefix, delimiter, key, limit)
     owner = owner_of(bucket.account)
     result: dict[str, object] = {
         "Name": Bucket,
