@@ -68,7 +68,6 @@ class Platform:
         self.clock: Clock = clock or SystemClock()
         self.lock = homes.Lock(config.home)
         self.lag = Lag()
-        self.ended: BaseException | None = None
         self.closing = contextlib.AsyncExitStack()
 
     async def start(self, log: str | None = None) -> None:
@@ -104,7 +103,7 @@ class Platform:
                 "pass_foreign_keys": self.config.pass_foreign_keys,
                 "gpu_instances": self.config.gpu_instances,
             },
-            "failure": None if self.ended is None else repr(self.ended),
+            "failing_loops": self.reconciler.failures(),
         }
         return local_json(200, content)
 
@@ -143,7 +142,6 @@ class Platform:
         # Answers need no sandbox; jobs wait until it is known what isolation there is.
         await asyncio.wrap_future(self.engine.trial)
         self.reconciling = asyncio.create_task(self.reconciler.run(), name="reconciler")
-        self.reconciling.add_done_callback(self._reconciler_ended)
         closing.push_async_callback(self._end_reconciler)
         self.started = self.clock.now()
         homes.write_choices(config)
@@ -245,6 +243,7 @@ class Platform:
         self.gateway.local.add(CREDENTIALS_PATH, self.doors.credentials, access="gang")
         loops = [loop for service in services for loop in service.loops]
         self.reconciler = Reconciler(store, loops)
+        self.gateway.local.failures = self.reconciler.failures
 
     def _build_outside(self) -> s3.Inputs:
         """Make what reads the real S3: for clients, and (returned) for jobs and endpoints."""
@@ -301,11 +300,6 @@ class Platform:
         self.closing.push_async_callback(self.proxy.close)
         await self.proxy.listen(proxy_socket)
         await self.listener.listen(gateway_socket)
-
-    def _reconciler_ended(self, task: "asyncio.Task[None]") -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self.ended = error
-            logger.critical("the reconciler ended", exc_info=error)
 
     async def _end_trial(self) -> None:
         """Leave nothing at work in the home folder, where the start failed meanwhile."""

@@ -92,8 +92,8 @@ class Client:
 def answers(client: Client) -> bool:
     """Return whether the server serves."""
     try:
-        return bool(client.get("/_cloche/health", timeout_s=5.0)["status"] == "ok")
-    except (OSError, ValueError, KeyError):
+        return "status" in client.get("/_cloche/health", timeout_s=5.0)
+    except (OSError, ValueError):
         return False
 
 

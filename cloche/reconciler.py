@@ -1,43 +1,44 @@
-"""Runs every loop: load -> decide -> act -> guarded apply; with backoff.
+"""Drives the loops: an event names a resource, its loop's step is run, and again when it asks.
 
-A loop looks after one kind of resource. The reconciler calls `step` for each resource the loop
-has work for: at once when its record changes, and again after the seconds that the last `step`
-asked for. A step that raises is tried again, later each time; what it raised is logged. Steps of
-one resource never overlap; steps of different resources run side by side.
-
-What is done for one change does not grow with the number of resources: a change names its
-resource, and times are kept in a heap. All are listed at the start, and rarely after that: a
-safety net.
+Each loop has a work queue and a task of its own: what goes wrong in one stops no other. A key is
+queued when its record changed (other than by the step under way), when the loop or a record of
+another kind asks for it, when the time that its last step asked for has come, and later each time
+when its step, or the reading of its record, failed. Nothing is listed for that: all is listed at
+the start, and once in a while as a net for what no event told of.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import heapq
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-from cloche.records.store import Conflict, Resource, Store
+from cloche.records.store import AUTHOR, Changed, Conflict, Resource, Store
+from cloche.work_queue import NEVER, WorkQueue, backoff_s
+
+R = TypeVar("R")
+T = TypeVar("T")
 
 logger = logging.getLogger("cloche.reconciler")
-FIRST_RETRY_S, LAST_RETRY_S = 0.5, 60.0
-LIST_S = 60.0  # between two lists of everything
-AT_ONCE = 32  # resources that are looked at before others have their turn
-NEVER = float("inf")
+ALL = "all"  # what a list reads, among ARNs
+LIST_S = 600.0  # between two lists of everything
+AT_ONCE = 32  # steps that are started before others have their turn
+END_WITHIN_S = 10.0  # that steps may take to end when they are cancelled
 
 
 class Loop(Protocol):
-    """Makes the wishes of one kind of resource true.
+    """Makes the desired state of one kind of resource true."""
 
-    A loop that has a reason of its own to look at a resource again has `woken`, a list of
-    functions to call with its ARN.
-    """
-
-    kind: str
+    kind: str  # its own: a change wakes it
+    # The other kinds whose changes wake it, each with what tells of a change the ARN of the loop's
+    # own resource that is to be looked at; None: of none.
+    watches: Mapping[str, Callable[[Changed], str | None]]
+    # Functions by which the loop has a resource looked at, by its ARN, for a reason of its own.
+    woken: list[Callable[[str], None]]
 
     def load(self) -> Sequence[Resource]:
         """Return the resources that are not settled."""
@@ -46,25 +47,165 @@ class Loop(Protocol):
         """Tell whether `load` returns a resource that is as this one."""
 
     async def step(self, resource: Resource) -> float | None:
-        """Do what is next for one resource; return seconds until the next look.
-
-        None: not until the record changes.
+        """Do what is next for one resource; return seconds until the next look, which hold
+        whatever the step itself wrote. None: not until the record changes.
         """
 
 
 @dataclass
-class Watched:
-    """Where one resource stands with its loop."""
+class Driver:
+    """Drives one loop until cancelled."""
 
-    resource: Resource
-    task: asyncio.Task[float | None] | None = None
-    version: int = 0  # as of the last step
-    due: float = NEVER  # event loop time of the next step; NEVER: when the record changes
-    failures: int = 0
-    woken: bool = False  # it is to be stepped, whatever its last step said
+    store: Store
+    loop: Loop
+    reads: ThreadPoolExecutor
+    queue: WorkQueue[str] = field(default_factory=WorkQueue)  # of ARNs
+    known: dict[str, int] = field(default_factory=dict)  # what is not settled: its version
+    running: dict[str, asyncio.Task[float | None]] = field(default_factory=dict)
+    unread: dict[str, str] = field(default_factory=dict)  # ARN or ALL: why it can't be read
+    something: asyncio.Event = field(default_factory=asyncio.Event)
+    ending: bool = False
 
+    @property
+    def trouble(self) -> str | None:
+        """Return why the loop can't go on at the moment; None: it can."""
+        why = next(iter(self.unread.values()), None)
+        return None if why is None else f"records can't be read, which is tried again: {why}"
 
-Key = tuple[str, str]  # kind and ARN
+    async def run(self) -> None:
+        """Run until cancelled; steps under way are cancelled too and resumed after a restart."""
+        events = asyncio.get_running_loop()
+        self.loop.woken.append(told_in(events, self.add))
+        listing = asyncio.create_task(self._list())
+        listing.add_done_callback(lambda _: self.something.set())
+        try:
+            while not listing.done():
+                self.something.clear()
+                for arn in self.queue.take(events.time(), AT_ONCE):
+                    self._start(arn)
+                pause_s = max(0.0, self.queue.next_time() - events.time())
+                # Not wait_for: before Python 3.12 it loses a cancellation that meets its result.
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(None if pause_s == NEVER else pause_s):
+                        await self.something.wait()
+            listing.result()
+        finally:
+            self.ending = True
+            tasks = (listing, *self.running.values())
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks, timeout=END_WITHIN_S)
+
+    def add(self, arn: str) -> None:
+        """Have a resource looked at."""
+        self.queue.add(arn)
+        self.something.set()
+
+    def changed(self, change: Changed) -> None:
+        """Take note of a change of any resource."""
+        kind = change.resource.kind
+        if kind == self.loop.kind:
+            self._own_changed(change)
+        elif (about := self.loop.watches.get(kind)) is not None:
+            arn = about(change)
+            if arn is not None and not self._by_its_step(change, arn):
+                self.add(arn)
+
+    def _own_changed(self, change: Changed) -> None:
+        resource, arn = change.resource, change.resource.arn
+        if change.new is None or not self.loop.unsettled(resource):
+            self.known.pop(arn, None)
+            self.unread.pop(arn, None)
+            self.queue.remove(arn)
+        elif self._by_its_step(change, arn):
+            self.known[arn] = resource.version
+        else:
+            self.add(arn)
+
+    def _by_its_step(self, change: Changed, arn: str) -> bool:
+        return change.author is not None and change.author is self.running.get(arn)
+
+    # ------------------------------------------------------------------ what is not settled
+
+    async def _list(self) -> None:
+        """List all at the start and once in a while; while that fails, later each time."""
+        failures = 0
+        while True:
+            try:
+                found = await self._read(ALL, self.loop.load)
+            except BaseException as error:
+                if meant(error):
+                    raise
+                failures += 1
+                pause_s = backoff_s(failures)
+                text = "the list for the loop %s failed, again in %.1f s"
+                logger.error(text, self.loop.kind, pause_s, exc_info=error)
+            else:
+                failures, pause_s = 0, LIST_S
+                self._listed(found)
+            await asyncio.sleep(pause_s)
+
+    def _listed(self, found: Sequence[Resource]) -> None:
+        """Have everything looked at that no event told of.
+
+        The list is no look: it may be out of date when it is here.
+        """
+        for resource in found:
+            if (
+                self.known.get(resource.arn, 0) < resource.version
+                and resource.arn not in self.queue
+            ):
+                self.add(resource.arn)
+        alive = {resource.arn for resource in found}
+        for arn in self.known:
+            if arn not in alive and arn not in self.queue:
+                self.add(arn)
+
+    async def _read(self, what: str, read: Callable[..., R], *arguments: str) -> R:
+        """Return what is read; while that fails the loop is in trouble."""
+        events = asyncio.get_running_loop()
+        try:
+            found = await events.run_in_executor(self.reads, read, *arguments)
+        except BaseException as error:
+            if not meant(error):
+                self.unread[what] = told(error)
+            raise
+        self.unread.pop(what, None)
+        return found
+
+    # ------------------------------------------------------------------ steps
+
+    def _start(self, arn: str) -> None:
+        task = self.running[arn] = asyncio.create_task(self._run(arn))
+        task.add_done_callback(lambda _: self._ended(arn, task))
+
+    async def _run(self, arn: str) -> float | None:
+        """Run one step, if there is something to be done."""
+        AUTHOR.set(asyncio.current_task())
+        resource = await self._read(arn, self.store.find, arn)
+        if resource is None or not self.loop.unsettled(resource):
+            self.known.pop(arn, None)
+            return None
+        self.known[arn] = resource.version
+        return await self.loop.step(resource)
+
+    def _ended(self, arn: str, task: asyncio.Task[float | None]) -> None:
+        """Queue a resource again, if its step asks for it or failed."""
+        del self.running[arn]
+        self.queue.done(arn)
+        self.something.set()
+        now = asyncio.get_running_loop().time()
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if isinstance(error, Conflict):
+            self.queue.add(arn)  # somebody wrote in between: look again
+        elif error is None:
+            self.queue.worked(arn)
+            pause_s = task.result()
+            if pause_s is not None and arn in self.known:
+                self.queue.add_at(arn, now + pause_s)
+        elif not self.ending:
+            pause_s = self.queue.retry(arn, now)
+            logger.error("%s: step failed, again in %.1f s", arn, pause_s, exc_info=error)
 
 
 @dataclass
@@ -73,118 +214,62 @@ class Reconciler:
 
     store: Store
     loops: Sequence[Loop]
-    watched: dict[Key, Watched] = field(default_factory=dict)
-    changed: dict[Key, bool] = field(default_factory=dict)  # to be read; True: and stepped
-    times: list[tuple[float, Key]] = field(default_factory=list)  # a heap; some are out of date
-    by_kind: Mapping[str, Loop] = field(default_factory=dict)
+    drivers: dict[str, Driver] = field(default_factory=dict)  # by kind
+    ended: dict[str, str] = field(default_factory=dict)  # by kind: what ended a loop
 
     async def run(self) -> None:
-        """Run until cancelled; steps under way are cancelled too and resumed after a restart."""
+        """Run until cancelled; a loop that ends by itself is told of, and the others go on."""
         events = asyncio.get_running_loop()
-        wake = asyncio.Event()
-        self.by_kind = {loop.kind: loop for loop in self.loops}
-
-        def note(kind: str, arn: str, step: bool = False) -> None:
-            if kind in self.by_kind:
-                self.changed[kind, arn] = step or self.changed.get((kind, arn), False)
-                wake.set()
-
-        def tell(kind: str, arn: str, step: bool = False) -> None:
-            events.call_soon_threadsafe(note, kind, arn, step)
-
-        self.store.on_written(tell)
-        for loop in self.loops:
-            woken: list[Callable[[str], None]] = getattr(loop, "woken", [])
-            woken.append(partial(tell, loop.kind, step=True))
-        listed = -NEVER
+        reads = ThreadPoolExecutor(1, "reconciler")
+        self.drivers = {loop.kind: Driver(self.store, loop, reads) for loop in self.loops}
+        self.store.on_change(told_in(events, self._changed))
         try:
-            while True:
-                wake.clear()
-                if events.time() - listed >= LIST_S:
-                    await self._list()
-                    listed = events.time()
-                self._turn(events.time(), wake)
-                pause = 0.0 if self.changed else self._pause(events.time(), listed + LIST_S)
-                # Not wait_for: before Python 3.12 it loses a cancellation that meets its result.
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(pause):
-                        await wake.wait()
+            await asyncio.gather(*(self._drive(driver) for driver in self.drivers.values()))
         finally:
-            for watched in self.watched.values():
-                if watched.task is not None:
-                    watched.task.cancel()
+            reads.shutdown(wait=False)
 
-    async def _list(self) -> None:
-        """Have everything looked at that is not settled, or is watched and may be settled by now.
+    def failures(self) -> dict[str, str]:
+        """Return, by kind, why a loop can't go on; of those that can nothing."""
+        troubled: dict[str, str | None] = {
+            kind: driver.trouble for kind, driver in self.drivers.items()
+        }
+        return {kind: why for kind, why in (troubled | self.ended).items() if why}
 
-        The list is no look: it may be out of date when it is here.
-        """
-        for loop in self.loops:
-            found = await asyncio.to_thread(loop.load)
-            for resource in found:
-                watched = self.watched.get((loop.kind, resource.arn))
-                if watched is None or watched.version != resource.version:
-                    self.changed.setdefault((loop.kind, resource.arn), False)
-            alive = {resource.arn for resource in found}
-            for kind, arn in self.watched:
-                if kind == loop.kind and arn not in alive:
-                    self.changed.setdefault((kind, arn), False)
+    async def _drive(self, driver: Driver) -> None:
+        try:
+            await driver.run()
+        except BaseException as error:
+            if meant(error):
+                raise
+            self.ended[driver.loop.kind] = f"it ended: {told(error)}"
+            logger.critical("the loop %s ended", driver.loop.kind, exc_info=error)
 
-    def _turn(self, now: float, wake: asyncio.Event) -> None:
-        """Look at some of what changed and of what is due."""
-        while self.times and self.times[0][0] <= now:
-            due, key = heapq.heappop(self.times)
-            if key in self.watched and self.watched[key].due == due:
-                self.changed.setdefault(key, False)
-        for key in list(self.changed)[:AT_ONCE]:
-            if self.changed.pop(key) and key in self.watched:
-                self.watched[key].woken = True
-            self._look(key, self.store.find(key[1]), now, wake)
+    def _changed(self, change: Changed) -> None:
+        for kind, driver in self.drivers.items():
+            try:
+                driver.changed(change)
+            except Exception:
+                logger.exception("%s: what the loop %s makes of it", change.resource.arn, kind)
+                if change.resource.kind == kind:
+                    driver.add(change.resource.arn)  # its step will say so too, and is retried
 
-    def _look(self, key: Key, resource: Resource | None, now: float, wake: asyncio.Event) -> None:
-        """Take note of a resource as it is now; start its step, if that is due."""
-        loop, watched = self.by_kind[key[0]], self.watched.get(key)
-        if watched is not None and watched.task is not None and watched.task.done():
-            self._settle(watched, now)
-        if resource is None or not loop.unsettled(resource):
-            if watched is not None and watched.task is None:
-                del self.watched[key]
-            return
-        if watched is None:
-            watched = self.watched[key] = Watched(resource)
-        if watched.task is not None:
-            return
-        if resource.version != watched.version or watched.due <= now or watched.woken:
-            watched.resource, watched.version = resource, resource.version
-            watched.due, watched.woken = NEVER, False
-            watched.task = asyncio.create_task(loop.step(resource))
-            watched.task.add_done_callback(lambda _task: self._ended(key, wake))
-        elif watched.due != NEVER:
-            heapq.heappush(self.times, (watched.due, key))
 
-    def _ended(self, key: Key, wake: asyncio.Event) -> None:
-        self.changed.setdefault(key, False)
-        wake.set()
+def told_in(events: asyncio.AbstractEventLoop, tell: Callable[[T], None]) -> Callable[[T], None]:
+    """Return what calls a function soon, in its event loop, from any thread."""
 
-    def _pause(self, now: float, latest: float) -> float:
-        """Return seconds until the next step, or list, is due."""
-        first = self.times[0][0] if self.times else NEVER
-        return max(0.0, min(first, latest) - now)
+    def soon(news: T) -> None:
+        events.call_soon_threadsafe(tell, news)
 
-    def _settle(self, watched: Watched, now: float) -> None:
-        task, watched.task = watched.task, None
-        assert task is not None
-        error = task.exception()
-        if error is None:
-            pause = task.result()
-            watched.failures = 0
-            watched.due = NEVER if pause is None else now + pause
-        elif isinstance(error, Conflict):
-            watched.due = now  # somebody wrote in between: look again
-        else:
-            watched.failures += 1
-            pause = min(LAST_RETRY_S, FIRST_RETRY_S * 2 ** (watched.failures - 1))
-            watched.due = now + pause
-            logger.error(
-                "%s: step failed, again in %.1f s", watched.resource.arn, pause, exc_info=error
-            )
+    return soon
+
+
+def meant(error: BaseException) -> bool:
+    """Tell whether an error is the cancellation of the task that runs, not one from inside it."""
+    task = asyncio.current_task()
+    cancelled = isinstance(error, asyncio.CancelledError)
+    return cancelled and task is not None and task.cancelling() > 0
+
+
+def told(error: BaseException) -> str:
+    """Return an error in a line."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:512]

@@ -38,9 +38,6 @@ def rows(
     capacity = reported["capacity"]
     up_for = datetime.now(UTC) - homes.started_at(client.server)
     states = ", ".join(f"{number} {state}" for state, number in sorted(endpoints.items()))
-    failure = [
-        ("failure", f"{reported['failure']}: run cloche down, cloche up; see the server's log")
-    ]
     return [
         ("address", f"{client.server.address} (HTTPS proxy: {client.server.proxy})"),
         ("up for", f"{timedelta(seconds=int(up_for.total_seconds()))} (pid {client.server.pid})"),
@@ -54,7 +51,7 @@ def rows(
         *options(reported["options"]),
         ("home", f"{reported['home']} ({size(disk_used(client.home.path))} on disk)"),
         *([("log", client.server.log)] if client.server.log else []),
-        *(failure if reported["failure"] else []),
+        *failing(reported["failing_loops"]),
     ]
 
 
@@ -86,6 +83,12 @@ def options(reported: dict[str, Any]) -> list[tuple[str, str]]:
         *([("real S3", f"public buckets besides the known ones: {added}")] if added else []),
         *([("real S3", foreign)] if reported["pass_foreign_keys"] else []),
     ]
+
+
+def failing(loops: dict[str, str]) -> list[tuple[str, str]]:
+    """Return the lines about loops that can't go on: what they look after stays as it is."""
+    advice = "if it stays so, run cloche down, cloche up; see the server's log"
+    return [("failing", f"the loop {kind}: {why}; {advice}") for kind, why in loops.items()]
 
 
 def warm(held_mib: list[float]) -> list[tuple[str, str]]:

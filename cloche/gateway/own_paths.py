@@ -1,8 +1,8 @@
 """The platform's own paths (`/_cloche/…`): who may ask for them, and what answers.
 
-`health` says to anybody that the server is up, and nothing else. What is left is for the owner,
-who knows the token in `credentials.json`, for who signs with a key of the account, or for a gang
-at its own door.
+`health` says to anybody that the server is up, and which of its loops can't go on. What is left is
+for the owner, who knows the token in `credentials.json`, for who signs with a key of the account,
+or for a gang at its own door.
 """
 
 from __future__ import annotations
@@ -69,13 +69,21 @@ class OwnPaths:
         self.names = frozenset((config.host.lower(), *config.host_names))
         self.token: str | None = None
         self.routes: dict[str, Route] = {}
-        self.add(HEALTH_PATH, health, access="anyone")
+        self.failures: Callable[[], Mapping[str, str]] = dict  # of loops that can't go on
+        self.add(HEALTH_PATH, self.health, access="anyone")
 
     def add(
         self, path: str, handler: LocalHandler, *, access: Access, method: str | None = None
     ) -> None:
         """Have a path answered."""
         self.routes[path] = Route(handler, access, method)
+
+    async def health(self, _request: LocalRequest) -> Response:
+        """Answer that the platform serves; if so, that loops can't go on and which, not why."""
+        if failing := sorted(self.failures()):
+            told = {"status": "failing", "version": VERSION, "failing_loops": failing}
+            return local_json(200, told)
+        return local_json(200, {"status": "ok", "version": VERSION})
 
     async def answer(self, request: Request, raw: RawBody, gang: str | None) -> Response:
         """Return the answer; whatever goes wrong is one too."""
@@ -144,11 +152,6 @@ class OwnPaths:
         if principal.account != self.account:
             raise AwsError("AccessDenied", f"{request.path} is another account's", 403)
         return principal
-
-
-async def health(_request: LocalRequest) -> Response:
-    """Answer that the platform serves, and no more than that."""
-    return local_json(200, {"status": "ok", "version": VERSION})
 
 
 def local_json(status: int, value: Mapping[str, object]) -> Response:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from dataclasses import replace
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -53,8 +54,10 @@ from cloche.records.secrets import SECRETS, Secrets
 from cloche.records.writer import Write, Writer
 
 __all__ = [
+    "AUTHOR",
     "AlreadyExists",
     "Change",
+    "Changed",
     "Conflict",
     "Document",
     "Event",
@@ -74,6 +77,25 @@ __all__ = [
 
 T = TypeVar("T")
 
+# On whose behalf records are written: told with what changed, so that who wrote knows its own.
+AUTHOR: ContextVar[object] = ContextVar("author", default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """What was written of one resource: without `old` it is new, without `new` it is gone."""
+
+    old: Resource | None
+    new: Resource | None
+    author: object
+
+    @property
+    def resource(self) -> Resource:
+        """Return the resource as it is, or was."""
+        found = self.new or self.old
+        assert found is not None
+        return found
+
 
 class Store:
     """The database. Reads may be made on any thread; writes are awaited (or `write_now`).
@@ -85,8 +107,7 @@ class Store:
         self.clock = clock or SystemClock()
         self.engine = connect(url)
         self.readers = Readers(self.engine)
-        self.listeners: list[Callable[[str], None]] = []
-        self.written: list[Callable[[str, str], None]] = []
+        self.listeners: list[Callable[[Changed], None]] = []
         self.writer = Writer(self.engine)
         self.secrets = secrets
 
@@ -130,11 +151,11 @@ class Store:
         """
         return await self._write(change)
 
-    async def _write(self, change: Callable[[Connection], T], *of: Resource) -> T:
-        """As `write`; then tell that resources changed, also when the caller was cancelled."""
+    async def _write(self, change: Callable[[Connection], T], *changes: Change) -> T:
+        """As `write`; then tell what changed, also when the caller was cancelled."""
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        notify = partial(self._changed, of) if of else None
+        notify = partial(self._tell, changes, AUTHOR.get()) if changes else None
         self.writer.put(Write(change, future, loop, notify))
         return await future
 
@@ -144,13 +165,9 @@ class Store:
         self.writer.put(Write(change, future, None))
         return future.result()
 
-    def on_change(self, listener: Callable[[str], None]) -> None:
-        """Call `listener(kind)` after a resource of that kind changed, in its writer's loop."""
+    def on_change(self, listener: Callable[[Changed], None]) -> None:
+        """Call `listener` after a resource changed, in its writer's event loop."""
         self.listeners.append(listener)
-
-    def on_written(self, listener: Callable[[str, str], None]) -> None:
-        """As `on_change`, for each resource: `listener(kind, arn)`."""
-        self.written.append(listener)
 
     # ------------------------------------------------------------------ resources
 
@@ -188,7 +205,7 @@ class Store:
 
     async def insert(self, new: Resource, message: str = "") -> Resource:
         """Add a resource and its first event; AlreadyExists when the name is taken."""
-        await self._write(lambda c: insert_in(c, new, message), new)
+        await self._write(lambda c: insert_in(c, new, message), Change(new=new))
         return new
 
     async def update(
@@ -213,8 +230,7 @@ class Store:
             for change in changes:
                 change_in(connection, change)
 
-        of = {one.arn: one for c in changes for one in (c.old, c.new) if one is not None}
-        await self._write(change_all, *of.values())
+        await self._write(change_all, *changes)
         return new
 
     def newer(
@@ -237,12 +253,9 @@ class Store:
 
     async def delete(self, old: Resource) -> None:
         """Remove a resource and its events, if `old` is still the newest; Conflict when not."""
-        await self._write(lambda c: delete_in(c, old), old)
+        await self._write(lambda c: delete_in(c, old), Change(old=old))
 
-    def _changed(self, of: Sequence[Resource]) -> None:
-        for kind in sorted({one.kind for one in of}):
+    def _tell(self, changes: Sequence[Change], author: object) -> None:
+        for change in changes:
             for listener in self.listeners:
-                listener(kind)
-        for one in of:
-            for tell in self.written:
-                tell(one.kind, one.arn)
+                listener(Changed(change.old, change.new, author))

@@ -12,8 +12,10 @@ from sqlalchemy.engine import Connection
 
 from cloche.core.clock import ManualClock
 from cloche.records.store import (
+    AUTHOR,
     AlreadyExists,
     Change,
+    Changed,
     Conflict,
     Listing,
     Resource,
@@ -50,7 +52,7 @@ def job(clock: ManualClock, name: str, **others: object) -> Resource:
 
 
 async def test_insert_get_update_delete(store: Store, clock: ManualClock) -> None:
-    changed: list[str] = []
+    changed: list[Changed] = []
     store.on_change(changed.append)
     first = await store.insert(job(clock, "a"), "made")
     assert store.get("job", "1", "r", "a") == first
@@ -67,7 +69,11 @@ async def test_insert_get_update_delete(store: Store, clock: ManualClock) -> Non
     assert store.get("job", "1", "r", "a") is None
     assert store.find("arn:a") is None
     assert store.events("arn:a") == []
-    assert changed == ["job"] * 3
+    assert changed == [
+        Changed(None, first, None),
+        Changed(first, second, None),
+        Changed(second, None, None),
+    ]
 
 
 async def test_a_name_is_taken_once(store: Store, clock: ManualClock) -> None:
@@ -106,14 +112,14 @@ async def test_a_change_that_raises_undoes_itself_alone(store: Store, clock: Man
 
 
 async def test_one_who_gave_up_waiting_harms_nobody(store: Store, clock: ManualClock) -> None:
-    changed: list[str] = []
+    changed: list[Changed] = []
     store.on_change(changed.append)
     gone = asyncio.ensure_future(store.insert(job(clock, "a")))
     await asyncio.sleep(0)
     gone.cancel()
     await store.insert(job(clock, "b"))
     assert store.get("job", "1", "r", "a") is not None
-    assert changed == ["job", "job"]  # loops hear of it all the same
+    assert [each.resource.name for each in changed] == ["a", "b"]  # loops hear of it all the same
 
 
 def test_a_closed_store_says_so(tmp_path: Path) -> None:
@@ -177,11 +183,29 @@ async def test_changes_that_go_together_are_all_made_or_none(
             await store.update(first, status="Stopped", also=also)
         assert [one.status for one in store.each("job")] == ["InProgress"] * 2
         assert store.find(other.arn) == other
-    changed: list[str] = []
+    changed: list[Changed] = []
     store.on_change(changed.append)
     updated = await store.update(first, status="Stopped", also=[gone, made])
     assert store.each("job") == [updated, made.new]
-    assert store.events(other.arn) == [] and changed == ["job"]
+    assert store.events(other.arn) == []
+    told = [(each.old, each.new) for each in changed]
+    assert told == [(first, updated), (other, None), (None, made.new)]
+
+
+async def test_a_change_tells_on_whose_behalf_it_was_written(
+    store: Store, clock: ManualClock
+) -> None:
+    changed: list[Changed] = []
+    store.on_change(changed.append)
+
+    async def write(name: str) -> None:
+        AUTHOR.set(f"author of {name}")
+        await store.insert(job(clock, name))
+
+    await asyncio.gather(*(asyncio.create_task(write(name)) for name in "ab"))
+    await store.insert(job(clock, "c"))
+    told = {each.resource.name: each.author for each in changed}
+    assert told == {"a": "author of a", "b": "author of b", "c": None}
 
 
 async def test_filters(store: Store, clock: ManualClock) -> None:

@@ -19,7 +19,7 @@ from cloche.core.beneath import remove as remove_tree
 from cloche.core.clock import to_ms
 from cloche.core.errors import AwsError
 from cloche.engine import EngineError, InsufficientCapacity, Seen
-from cloche.records.store import Resource
+from cloche.records.store import Changed, Resource
 from cloche.services.sagemaker import failure_log, no_effect
 from cloche.services.sagemaker.serving.decide import (
     ABSENT,
@@ -92,6 +92,7 @@ class EndpointLoop:
         self.memory = Memory()
         self.pings = Pings()
         self.woken: list[Callable[[str], None]] = []
+        self.watches: Mapping[str, Callable[[Changed], str | None]] = {}
         sagemaker.router.noted = self.wake
 
     def wake(self, arn: str) -> None:
@@ -134,6 +135,8 @@ class EndpointLoop:
             self._tell(found, plan, look)
         await self._tidy(found, plan.state, folders)
         await self.metrics.report(found)
+        if plan.status != found.status:
+            return 0.0
         if plan.pause_s is None:
             return None
         return min(plan.pause_s, self.metrics.pause_s(found))

@@ -18,7 +18,7 @@ from cloche.core.clock import to_ms
 from cloche.core.errors import AwsError
 from cloche.engine import InsufficientCapacity, Seen
 from cloche.records.errors import Conflict, StorageFull
-from cloche.records.store import Change, Resource
+from cloche.records.store import Change, Changed, Resource
 from cloche.services.sagemaker.software.instance import open_doors
 from cloche.services.sagemaker.software.layers import Asker, Installing, Layer
 from cloche.services.sagemaker.training import (
@@ -87,6 +87,7 @@ class TrainingJobs:
 
     sagemaker: SageMaker
     kind: str = TRAINING_JOB
+    watches: Mapping[str, Callable[[Changed], str | None]] = field(default_factory=dict)
     remembered: dict[str, Remembered] = field(default_factory=dict)
     woken: list[Callable[[str], None]] = field(default_factory=list)
 
@@ -174,8 +175,10 @@ class TrainingJobs:
             progress, built = await image_wait.awaited(job, sagemaker, lambda: self.logs(job))
             if progress is not job.progress:
                 await self.write(job, progress)
-            if progress is not job.progress or not built:
+            if not built:
                 return RETRY_S
+            if progress is not job.progress:
+                return 0.0
             layer = await self.layer(job)
             if isinstance(layer, Installing):
                 return await self.wait(job, job.secondary, "Installing requirements.txt")

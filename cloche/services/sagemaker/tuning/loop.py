@@ -7,20 +7,21 @@ server that dies in between creates the very same training job again, once.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from cloche.core.clock import to_ms
-from cloche.records.store import AlreadyExists, Resource
+from cloche.records.store import AlreadyExists, Changed, Resource
 from cloche.services.sagemaker import failure_log
 from cloche.services.sagemaker.training.record import TRAINING_JOB
 from cloche.services.sagemaker.training.request import with_defaults
 from cloche.services.sagemaker.training.submission import new_training_job, stop_training_job
-from cloche.services.sagemaker.tuning.decide import Plan, decide
+from cloche.services.sagemaker.tuning.decide import Plan, decide, rules_of
 from cloche.services.sagemaker.tuning.record import (
     TUNING_JOB,
     UNSETTLED_TUNING,
+    Search,
     TrialRecord,
     TuningJob,
     TuningJobStatus,
@@ -34,7 +35,7 @@ from cloche.services.sagemaker.tuning.trials import Seen, look
 if TYPE_CHECKING:
     from cloche.services.sagemaker import SageMaker
 
-LOOK_S = 0.5  # between two looks at the trials that run
+LOOK_S = 0.5  # between two looks at what the trials that run report, where that may end them
 
 
 @dataclass
@@ -43,6 +44,11 @@ class TuningJobs:
 
     sagemaker: SageMaker
     kind: str = TUNING_JOB
+    watches: Mapping[str, Callable[[Changed], str | None]] = field(default_factory=dict)
+    woken: list[Callable[[str], None]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.watches = {TRAINING_JOB: search_of}
 
     def load(self) -> Sequence[Resource]:
         """Return the tuning jobs that have not ended."""
@@ -162,5 +168,26 @@ class TuningJobs:
             await store.update(job.resource, document=search.document(), **changes)
             if changes.get("status") == "Failed":
                 failure_log.failed(job.resource, search.reason)
-            return 0.0 if proposals else LOOK_S
-        return LOOK_S
+            if proposals:
+                return 0.0
+        return self.pause_s(job, search)
+
+    def pause_s(self, job: TuningJob, search: Search) -> float | None:
+        """Return seconds until the next look; None: not until a trial comes to a new status."""
+        rules = rules_of(job.config)
+        if search.ending is not None:
+            return None
+        if rules.early_stopping or rules.hyperband is not None:
+            return LOOK_S
+        if rules.max_runtime_s is None:
+            return None
+        age_s = (self.sagemaker.store.clock.now() - job.resource.created).total_seconds()
+        return max(0.0, rules.max_runtime_s - age_s)
+
+
+def search_of(change: Changed) -> str | None:
+    """Return the ARN of the tuning job whose trial a training job is that came to a new status."""
+    if change.old is not None and change.new is not None and change.old.status == change.new.status:
+        return None
+    tuning_job: str | None = change.resource.wish.get("TuningJobArn")
+    return tuning_job

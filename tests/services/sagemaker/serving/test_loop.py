@@ -97,9 +97,9 @@ def test_a_death_is_told_not_polled(serving: Serving) -> None:
     serving.deploy("mortal", serving.model("mortal"))
     [before] = serving.gangs("mortal")
     app = serving.platform.app
-    watched = app.reconciler.watched[ENDPOINT, f"{ARN}:endpoint/mortal"]
+    queue, arn = app.reconciler.drivers[ENDPOINT].queue, f"{ARN}:endpoint/mortal"
     # It is left alone for long: nothing looks at it meanwhile.
-    serving.until(lambda: watched.due - serving.platform.loop.time(), lambda s: 12 < s < 60)
+    serving.until(lambda: queue.time_of(arn) - serving.platform.loop.time(), lambda s: 12 < s < 60)
     state = json.loads((app.engine.folder(before) / "state.json").read_text())
     os.kill(state["processes"]["model"]["pid"], signal.SIGKILL)
     started = time.monotonic()

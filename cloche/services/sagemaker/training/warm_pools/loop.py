@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from cloche.core.beneath import remove as remove_tree
-from cloche.records.store import Resource
+from cloche.records.store import Changed, Resource
 from cloche.services.sagemaker.training.record import WARM_POOL, WarmPoolStatus
 from cloche.services.sagemaker.training.warm_pools import record
 from cloche.services.sagemaker.training.warm_pools.decide import Remove, Terminate, Wait, plan
@@ -25,6 +25,8 @@ class WarmPools:
 
     sagemaker: SageMaker
     kind: str = WARM_POOL
+    watches: Mapping[str, Callable[[Changed], str | None]] = field(default_factory=dict)
+    woken: list[Callable[[str], None]] = field(default_factory=list)
 
     def load(self) -> Sequence[Resource]:
         """Return the pools that wait for a job, or for their end."""
@@ -46,6 +48,7 @@ class WarmPools:
                 return seconds
             case Terminate():
                 await record.terminate(store, resource, job, now)
+                return 0.0
             case Remove():
                 kept = record.folder(resource.name, self.sagemaker.config)
                 await asyncio.to_thread(remove_tree, kept)
