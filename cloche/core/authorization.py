@@ -5,7 +5,7 @@ an `Authorizer` (the IAM service).
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, Protocol
 
@@ -79,7 +79,7 @@ class Question:
     principal: Principal
     action: str  # "s3:GetObject"
     resource: str = "*"
-    context: Context = NOTHING
+    context: Context = field(default_factory=Context)
 
 
 @dataclass(frozen=True, slots=True)

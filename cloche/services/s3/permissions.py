@@ -113,8 +113,14 @@ LIST = on_bucket("s3:ListBucket", *LIST_KEYS)
 READ = on_version("s3:GetObject", "s3:GetObjectVersion", EXISTING_TAGS)
 READ_TAGS = on_version("s3:GetObjectTagging", "s3:GetObjectVersionTagging", EXISTING_TAGS)
 COPY_TAGS = on_object("s3:PutObjectTagging", EXISTING_TAGS)
-DELETE = on_version("s3:DeleteObject", "s3:DeleteObjectVersion", IF_MATCH)
-DELETE_EACH = on_version("s3:DeleteObject", "s3:DeleteObjectVersion", key("s3:if-match", "ETag"))
+DELETE = (
+    on_object("s3:DeleteObject", IF_MATCH, unless="VersionId"),
+    on_object("s3:DeleteObjectVersion", VERSION, when="VersionId"),
+)
+DELETE_EACH = (  # of the objects of one DeleteObjects
+    on_object("s3:DeleteObject", key("s3:if-match", "ETag"), unless="VersionId"),
+    on_object("s3:DeleteObjectVersion", VERSION, when="VersionId"),
+)
 
 
 @contextmanager

@@ -89,23 +89,22 @@ def network_keys(*folders: str) -> tuple[Keys, ...]:
     )
 
 
-def creation(operation: str, resource: str, *keys: Keys) -> tuple[Permission, ...]:
+def creation(action: str, resource: str, *keys: Keys) -> tuple[Permission, ...]:
     """Return what making a resource asks: tags that it gets at once are one more question."""
-    tagging = constant("sagemaker:TaggingAction", operation)
+    tagging = constant("sagemaker:TaggingAction", action.partition(":")[2])
     return (
-        Permission(f"sagemaker:{operation}", resource, keys=(REQUEST_TAGS, *keys)),
+        Permission(action, resource, keys=(REQUEST_TAGS, *keys)),
         Permission("sagemaker:AddTags", resource, keys=(REQUEST_TAGS, tagging), when="Tags"),
     )
 
 
-def on(action: str, *resources: str | Find, keys: Iterable[Keys] = ()) -> Permission:
+def on_resource(action: str, *resources: str | Find, keys: Iterable[Keys] = ()) -> Permission:
     """Return a permission on resources that are there already."""
-    return Permission(f"sagemaker:{action}", *resources, keys=(RESOURCE_TAGS, *keys))
+    return Permission(action, *resources, keys=(RESOURCE_TAGS, *keys))
 
 
 RESOURCE_TAGS = Keys(
     "aws:ResourceTag/${TagKey}", "sagemaker:ResourceTag/${TagKey}", values=resource_tags, later=True
 )
-INSTANCE_TYPES = "sagemaker:InstanceTypes"
 REMOTE_DEBUG = key("sagemaker:EnableRemoteDebug", "RemoteDebugConfig.EnableRemoteDebug")
 KEEP_ALIVE = key("sagemaker:KeepAlivePeriod", "ResourceConfig.KeepAlivePeriodInSeconds")
