@@ -27,7 +27,9 @@ from cloche.core.identity import Credential, Principal
 from cloche.gateway import Gateway
 from cloche.gateway.shapes import api
 from cloche.operation import Handler, Operation, Service
+from cloche.permissions import Permission
 from cloche.records.store import Store
+from cloche.services.iam import IssuedKeys
 
 ROUNDS = 5
 ACCOUNT = "111122223333"
@@ -134,7 +136,8 @@ def make_gateway(folder: Path) -> Gateway:
             action = api(name).action(operation)
             assert action is not None
             names = action.input.by_name if action.input is not None else {}
-            operations[operation] = Operation(handler, "*", frozenset(names))
+            needed = (Permission(f"{name}:{operation}"),)
+            operations[operation] = Operation(handler, needed, frozenset(names))
         services[name] = Service(name, operations, None)
     return Gateway(
         services,
@@ -142,6 +145,7 @@ def make_gateway(folder: Path) -> Gateway:
         store=Store.open(folder / "cloche.db"),
         clock=SystemClock(),
         config=Config(home=Home(folder), account=ACCOUNT),
+        authorizer=IssuedKeys(),
     )
 
 

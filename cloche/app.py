@@ -14,6 +14,7 @@ from importlib.metadata import version
 from cloche.core import executors, ids
 from cloche.core import home as homes
 from cloche.core.atomic import write_json
+from cloche.core.authorization import Authorizer
 from cloche.core.clock import Clock, SystemClock
 from cloche.core.config import Config
 from cloche.core.lag import Lag
@@ -62,9 +63,15 @@ class Platform:
     """One platform in one home folder: `start`, then `stop`; in an asyncio loop."""
 
     def __init__(
-        self, config: Config, *, clock: Clock | None = None, root: RootKeys | None = None
+        self,
+        config: Config,
+        *,
+        clock: Clock | None = None,
+        root: RootKeys | None = None,
+        authorizer: Authorizer | None = None,
     ) -> None:
         self.config, self.root = config, root or RootKeys()
+        self.authorizer: Authorizer = authorizer or iam.IssuedKeys()
         self.clock: Clock = clock or SystemClock()
         self.lock = homes.Lock(config.home)
         self.lag = Lag()
@@ -196,7 +203,7 @@ class Platform:
         self.closing.callback(self.s3.close)
         self.logs = logs.Logs(store, config.home.logs)
         self.cloudwatch = cloudwatch.CloudWatch(store)
-        self.identity = iam.Identity(store, clock)
+        self.identity = iam.Identity(store, clock, self.authorizer)
         self.engine = LocalEngine(config.home.runs, port=config.port)
         self.closing.push_async_callback(self._end_trial)
         self.upstream = upstream_of()
@@ -237,6 +244,7 @@ class Platform:
             store=store,
             clock=clock,
             config=config,
+            authorizer=self.authorizer,
             passing=self.passing,
         )
         self.gateway.local.add(STATUS_PATH, self.status, access="known", method="GET")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cache
@@ -14,6 +14,7 @@ from botocore import xform_name
 from botocore.loaders import Loader
 from botocore.model import ServiceModel, StructureShape
 
+from cloche.core.authorization import NOTHING, Actor, Context, Decision
 from cloche.core.executors import Executor
 from cloche.core.identity import Principal
 from cloche.records.store import Store
@@ -69,13 +70,25 @@ class Call(Generic[S]):
     operation: str  # "DescribeEndpoint"
     account: str
     region: str
-    principal: Principal
+    actor: Actor
     now: datetime
     request_id: str
     service: S  # the service's own object: store, engine, neighbours
     store: Store
     http: Http
     gang: str | None = None  # the job or replica that calls from inside its sandbox
+
+    @property
+    def principal(self) -> Principal:
+        """The caller."""
+        return self.actor.principal
+
+    def authorize(self, action: str, resource: str, context: Context = NOTHING) -> Decision:
+        """Return what allows the caller to do one thing more; AccessDenied when nothing does.
+
+        For what the operation's `permissions` can't say, since only the handler finds it out.
+        """
+        return self.actor.authorize(action, resource, context)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,18 +117,42 @@ Result = Mapping[str, Any] | Reply | None
 Handler = Callable[..., Result | Awaitable[Result]]
 
 
+Asked = tuple[str, str, Context]  # action, resource, condition keys
+
+
+class Needed(Protocol):
+    """What is asked before an operation runs (`permissions.Permission`)."""
+
+    def asked(self, call: Call[Any], parameters: Mapping[str, Any]) -> Iterable[Asked]:
+        """Yield what is asked of a call with these parameters."""
+
+
 @dataclass(frozen=True, slots=True)
 class Operation:
     """A handler, what IAM is asked about before it runs, and the parameters it takes."""
 
     handler: Handler
-    resource: str  # ARN tail with {Parameter} places, or "*"
+    permissions: tuple[Needed, ...]
     parameters: frozenset[str] = frozenset()
     on: Executor | None = None  # where the handler runs; None: on the event loop
+    further: tuple[Needed, ...] = ()  # what the handler asks itself
+
+    def authorize(self, call: Call[Any], parameters: Mapping[str, Any]) -> None:
+        """Ask all that is needed; AccessDenied at the first that is not allowed."""
+        for needed in self.permissions:
+            for action, resource, context in needed.asked(call, parameters):
+                call.authorize(action, resource, context)
 
 
-def operation(*, resource: str = "*", on: Executor | None = None) -> Callable[[Handler], Handler]:
-    """Mark a function as an API operation on `resource` (an ARN tail, for IAM).
+def operation(
+    *,
+    permissions: Iterable[Needed],
+    further: Iterable[Needed] = (),
+    on: Executor | None = None,
+) -> Callable[[Handler], Handler]:
+    """Mark a function as an API operation that these permissions are needed for, all of them.
+
+    `further` are those that the handler asks by itself (`Permission.authorize`).
 
     The function takes `call` and, by keyword only, the parameters it supports under the names
     that botocore's model gives them. A parameter that the API has and the function has not is
@@ -126,7 +163,8 @@ def operation(*, resource: str = "*", on: Executor | None = None) -> Callable[[H
     def mark(handler: Handler) -> Handler:
         if on is not None and inspect.iscoroutinefunction(handler):
             raise TypeError(f"{handler.__name__} is async: it runs on the event loop")
-        handler.__operation__ = Operation(handler, resource, on=on)  # type: ignore[attr-defined]
+        made = Operation(handler, tuple(permissions), on=on, further=tuple(further))
+        handler.__operation__ = made  # type: ignore[attr-defined]
         return handler
 
     return mark

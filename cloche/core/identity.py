@@ -7,9 +7,12 @@ from typing import Literal, Protocol
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
-    """The caller. `arn` is what GetCallerIdentity answers, `role_arn` the role behind a session."""
+    """The caller. `arn` is what GetCallerIdentity answers, `role_arn` the role behind a session.
 
-    kind: Literal["root", "user", "assumed-role"]
+    A service that asks for itself has its name as `arn`: `sagemaker.amazonaws.com`.
+    """
+
+    kind: Literal["root", "user", "assumed-role", "service"]
     account: str
     arn: str
     user_id: str

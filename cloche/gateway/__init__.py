@@ -1,8 +1,7 @@
-"""HTTP bytes <-> Call: identify, authorize, parse, handle, serialize."""
+"""HTTP bytes <-> Call: identify, parse, validate, authorize, handle, serialize."""
 
 from cloche.gateway.asgi import Asgi, Gateway
-from cloche.gateway.exchange import Authorize
 from cloche.gateway.message import Response
 from cloche.gateway.own_paths import LocalRequest
 
-__all__ = ["Asgi", "Authorize", "Gateway", "LocalRequest", "Response"]
+__all__ = ["Asgi", "Gateway", "LocalRequest", "Response"]

@@ -8,19 +8,20 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from cloche.core import numbers
+from cloche.core.authorization import Authorizer
 from cloche.core.clock import Clock
 from cloche.core.config import Config
 from cloche.core.identity import Credentials
 from cloche.gateway.body import Disconnected, RawBody, Receive
 from cloche.gateway.browser import guard
-from cloche.gateway.exchange import Authorize, Exchange, Parts
+from cloche.gateway.exchange import Exchange, Parts
 from cloche.gateway.message import Request, Response
 from cloche.gateway.own_paths import OwnPaths
 from cloche.gateway.passing import Passing
 from cloche.gateway.routing import Directory
 from cloche.gateway.send import Send, discard, send_response
 from cloche.gateway.shapes import api
-from cloche.operation import Call, Operation, Service
+from cloche.operation import Service
 from cloche.records.store import Store
 
 logger = logging.getLogger("cloche.gateway")
@@ -31,12 +32,9 @@ LONGEST_BODY = 1 << 62
 MAX_SKIPPED_BYTES = 8 * 1024 * 1024  # read and dropped, so that a refusal leaves the connection
 
 
-def anyone_known(call: Call[Any], operation: Operation, parameters: Mapping[str, Any]) -> None:
-    """Let every credential that the platform issued do anything in its account."""
-
-
 class Gateway:
-    """Serves AWS's APIs for `services` (by botocore's names) to whoever `credentials` knows.
+    """Serves AWS's APIs for `services` (by botocore's names) to whoever `credentials` knows, as far
+    as `authorizer` allows.
 
     `local` answers the platform's own paths, `/_cloche/…`.
     """
@@ -49,13 +47,15 @@ class Gateway:
         store: Store,
         clock: Clock,
         config: Config,
-        authorize: Authorize = anyone_known,
+        authorizer: Authorizer,
         passing: Passing | None = None,
     ) -> None:
         self.config = config
         apis = {name: api(name) for name in services}
         directory = Directory(apis)
-        self.parts = Parts(services, apis, directory, credentials, store, clock, authorize, passing)
+        self.parts = Parts(
+            services, apis, directory, credentials, store, clock, authorizer, passing
+        )
         self.local = OwnPaths(config, credentials, clock)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

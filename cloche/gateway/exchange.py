@@ -1,4 +1,4 @@
-"""One request on its way: identify, parse, authorize, validate, handle, serialize."""
+"""One request on its way: identify, parse, validate, authorize, handle, serialize."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from urllib.parse import unquote, unquote_to_bytes
 
 import cloche.gateway.json as json_protocol
 from cloche.core import executors
+from cloche.core.authorization import Actor, Authorizer, Refused
 from cloche.core.clock import Clock
 from cloche.core.errors import AwsError
 from cloche.core.identity import Credentials
@@ -31,6 +32,7 @@ from cloche.gateway.limits import BODY_BYTES, FORM_BYTES, LONG_BYTES, UNSIGNED_B
 from cloche.gateway.message import Request, Response
 from cloche.gateway.passing import READS, Passing
 from cloche.gateway.protocol import Answer, Protocol
+from cloche.gateway.request_keys import request_keys
 from cloche.gateway.routing import CBOR, CBOR_PATH, Directory, Meaning, elsewhere
 from cloche.gateway.shapes import Action, Api
 from cloche.gateway.signature import read_claim, service_claimed
@@ -40,7 +42,6 @@ from cloche.records.store import Store
 P = ParamSpec("P")
 T = TypeVar("T")
 logger = logging.getLogger("cloche.gateway")
-Authorize = Callable[[Call[Any], Operation, Mapping[str, Any]], None]
 FORM = "application/x-www-form-urlencoded"
 
 PROTOCOLS: Mapping[str, Protocol] = {
@@ -78,7 +79,7 @@ class Parts:
     credentials: Credentials
     store: Store
     clock: Clock
-    authorize: Authorize
+    authorizer: Authorizer
     passing: Passing | None = None  # what goes on to the real S3
 
 
@@ -228,18 +229,18 @@ class Exchange:
         body: Body,
     ) -> Response:
         """Return the response of an operation that its caller has proven to have asked for."""
-        parts, s3 = self.parts, target.family is S3
+        s3 = target.family is S3
         action, operation = target.api.action(name), target.service.operations.get(name)
         if action is None or operation is None:
             raise unsupported_action(name, target)
         length = len(self.request.body)
         parameters = await apart(length, target.protocol.parse, action, self.request, labels)
-        call = self.describe(target, signer, request_id, name, body)
-        parts.authorize(call, operation, parameters)
         check_supported(action, operation, parameters)
         if action.input is not None and not s3:
             code = validation_code(target.api, target.meaning.protocol)
             await apart(length, validate.check, action.input, parameters, code)
+        call = self.describe(target, signer, request_id, name, body)
+        operation.authorize(call, parameters)
 
         def respond(result: Any) -> Response:
             if not isinstance(result, Reply):
@@ -258,13 +259,14 @@ class Exchange:
         self, target: Target, signer: Signer, request_id: str, name: str, body: Body
     ) -> Call[Any]:
         """Return the call for the handler."""
-        request, principal = self.request, signer.credential.principal
+        request, principal, now = self.request, signer.credential.principal, self.parts.clock.now()
+        keys = request_keys(name, request, signer, target.family, now)
         return Call(
             operation=name,
             account=principal.account,
             region=signer.claim.region,
-            principal=principal,
-            now=self.parts.clock.now(),
+            actor=Actor(principal, self.parts.authorizer, lambda: now, keys),
+            now=now,
             request_id=request_id,
             service=target.service.api,
             store=self.parts.store,
@@ -371,6 +373,8 @@ def check_uri(request: Request) -> None:
 
 def worded(error: AwsError, target: Target) -> AwsError:
     """Return an error as the service words it: its own code for parameters, S3's resource."""
+    if isinstance(error, Refused):
+        error = target.family.refuse_denied(error)
     code, status, fields = error.code, error.status, error.fields
     if code == "ValidationException":
         code = validation_code(target.api, target.meaning.protocol)

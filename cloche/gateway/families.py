@@ -9,6 +9,7 @@ the codes.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from cloche.core.authorization import Refused
 from cloche.core.errors import AwsError
 from cloche.gateway.shapes import Api
 
@@ -44,6 +45,9 @@ class Family:
     incomplete: str
     incomplete_status: int = 400
     validation: str
+    denied: str
+    denied_status: int = 403
+    denied_text: str = "{}"
     unknown_action: str
     internal: str = "InternalFailure"
     internal_text: str = UNAVAILABLE
@@ -79,6 +83,10 @@ class Family:
             fields=fields if self is S3 else {},
         )
 
+    def refuse_denied(self, refused: Refused) -> AwsError:
+        """Return the refusal of what the caller may not do."""
+        return AwsError(self.denied, self.denied_text.format(refused.message), self.denied_status)
+
     def refuse_incomplete(self, text: str) -> AwsError:
         """Return the refusal of authentication that lacks a part."""
         return AwsError(self.incomplete, text, self.incomplete_status)
@@ -95,6 +103,8 @@ JSON = Family(
     token_status=400,
     incomplete="IncompleteSignatureException",
     validation="ValidationException",
+    denied="AccessDeniedException",
+    denied_status=400,
     unknown_action="UnknownOperationException",
 )
 REST_JSON = Family(
@@ -109,6 +119,7 @@ REST_JSON = Family(
     incomplete="IncompleteSignatureException",
     incomplete_status=403,
     validation="ValidationException",
+    denied="AccessDeniedException",
     unknown_action="UnknownOperationException",
 )
 QUERY = Family(
@@ -122,6 +133,7 @@ QUERY = Family(
     token_status=403,
     incomplete="IncompleteSignature",
     validation="ValidationError",
+    denied="AccessDenied",
     unknown_action="InvalidAction",
 )
 EC2 = Family(
@@ -139,6 +151,8 @@ EC2 = Family(
     token_status=400,
     incomplete="AuthFailure",
     validation="InvalidParameterValue",
+    denied="UnauthorizedOperation",
+    denied_text="You are not authorized to perform this operation. {}",
     unknown_action="InvalidAction",
 )
 S3 = Family(
@@ -156,6 +170,7 @@ S3 = Family(
     token_status=400,
     incomplete="AuthorizationHeaderMalformed",
     validation="NotImplemented",
+    denied="AccessDenied",
     unknown_action="NotImplemented",
     internal="InternalError",
     internal_text="We encountered an internal error. Please try again.",

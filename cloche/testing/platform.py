@@ -18,6 +18,7 @@ from cloche.app import RootKeys
 from cloche.cli.client import Client
 from cloche.cli.environment import Identity, environment
 from cloche.core import home as homes
+from cloche.core.authorization import Authorizer
 from cloche.core.clock import Clock
 from cloche.core.config import Config, Home
 from cloche.environments import background
@@ -110,11 +111,17 @@ class Platform:
 
 @contextmanager
 def start(
-    home: Path, *, clock: Clock | None = None, root: RootKeys | None = None, **config: Any
+    home: Path,
+    *,
+    clock: Clock | None = None,
+    root: RootKeys | None = None,
+    authorizer: Authorizer | None = None,
+    **config: Any,
 ) -> Iterator[Platform]:
     """Run a platform in `home` until the block ends. `config` are fields of core.config.Config."""
     settings = {"account": ACCOUNT, "port": free_port(), "s3_address": NOWHERE, **config}
-    platform = Platform(App(Config(home=Home(home), **settings), clock=clock, root=root))
+    settled = Config(home=Home(home), **settings)
+    platform = Platform(App(settled, clock=clock, root=root, authorizer=authorizer))
     try:
         yield platform
     finally:

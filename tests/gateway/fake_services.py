@@ -21,7 +21,9 @@ from cloche.core.identity import Credential, Principal
 from cloche.gateway import Gateway
 from cloche.gateway.shapes import api
 from cloche.operation import Handler, Operation, Service
+from cloche.permissions import Permission
 from cloche.records.store import Store
+from cloche.services.iam import IssuedKeys
 
 ACCOUNT = "111122223333"
 ROOT = Principal(kind="root", account=ACCOUNT, arn=f"arn:aws:iam::{ACCOUNT}:root", user_id=ACCOUNT)
@@ -54,7 +56,8 @@ def service(name: str, handlers: Mapping[str, Handler], target: Any = None) -> S
             : handler.__code__.co_argcount + handler.__code__.co_kwonlyargcount
         ]
         parameters = frozenset(names if handler.__code__.co_flags & 8 else set(taken) & set(names))
-        operations[action_name] = Operation(handler, "*", parameters)
+        needed = (Permission(f"{name}:{action_name}"),)
+        operations[action_name] = Operation(handler, needed, parameters)
     return Service(name=name, operations=operations, api=target)
 
 
@@ -110,7 +113,7 @@ def serving(
         store=store,
         clock=clock,
         config=Config(home=Home(folder), port=port, account=ACCOUNT),
-        **options,
+        **{"authorizer": IssuedKeys(), **options},
     )
     server = uvicorn.Server(
         uvicorn.Config(

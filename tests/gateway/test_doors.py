@@ -20,6 +20,7 @@ from cloche.gateway.doors import CREDENTIALS_PATH, Doorkeeper
 from cloche.gateway.egress import Fenced, Upstream
 from cloche.gateway.own_paths import LocalRequest
 from cloche.records.secrets import Secrets
+from cloche.services.iam import IssuedKeys
 
 ROLE = "arn:aws:iam::123456789012:role/service-role/Mine"
 WHERE = {"account": "123456789012", "region": "us-east-1", "role_arn": ROLE}
@@ -90,6 +91,7 @@ class Setting:
             store=None,  # type: ignore[arg-type]
             clock=self.clock,
             config=config,
+            authorizer=IssuedKeys(),
         )
         self.doors = Doorkeeper(
             engine=self.engine,  # type: ignore[arg-type]

@@ -12,11 +12,13 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
+from botocore import xform_name
 from botocore.exceptions import ClientError
-from fake_services import KEY, SESSION, Served, service, serving
+from fake_services import KEY, ROOT, SESSION, Served, service, serving
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from raw_http import Answer, send, signed
+from recorder import Recorder
 
 from cloche.core.errors import AwsError, unsupported
 from cloche.gateway import LocalRequest, Response
@@ -26,6 +28,7 @@ from cloche.gateway.shapes import api
 from cloche.operation import Reply
 
 SEEN: dict[str, Any] = {}
+DENIED = "AccessDeniedException"
 
 
 def describe_endpoint(call: Any, *, EndpointName: str) -> dict[str, Any]:
@@ -519,18 +522,53 @@ async def test_gang_is_in_the_call(served: Served) -> None:
     assert SEEN["call"].gang == "job-1"
 
 
-def test_authorization_is_asked(tmp_path: Path) -> None:
-    asked: list[Any] = []
+@pytest.mark.parametrize(
+    ("name", "action", "parameters", "code", "status"),
+    [
+        ("sagemaker", "DescribeEndpoint", {"EndpointName": "x"}, DENIED, 400),
+        ("sagemaker-runtime", "InvokeEndpoint", {"EndpointName": "x", "Body": b""}, DENIED, 403),
+        ("sts", "GetCallerIdentity", {}, "AccessDenied", 403),
+        ("s3", "GetObject", {"Bucket": "b", "Key": "k"}, "AccessDenied", 403),
+        ("ec2", "DescribeVpcs", {}, "UnauthorizedOperation", 403),
+    ],
+)
+def test_authorization_is_asked(
+    tmp_path: Path, name: str, action: str, parameters: dict[str, Any], code: str, status: int
+) -> None:
+    ran: list[str] = []
+    nobody = Recorder(denied={f"{name}:{action}"})
 
-    def nobody(call: Any, operation: Any, parameters: Any) -> None:
-        asked.append((call.operation, operation.resource, dict(parameters)))
-        raise AwsError("AccessDeniedException", "User: x is not authorized", 403)
+    def handler(call: Any, **given: Any) -> dict[str, Any]:
+        ran.append(action)
+        return {}
 
+    with serving(tmp_path, service(name, {action: handler}), authorizer=nobody) as served:
+        method = getattr(served.client(name), xform_name(action))
+        with pytest.raises(ClientError, match="is not authorized") as refused:
+            method(**parameters)
+        nobody.denied.clear()
+        method(**parameters)  # control
+    error = refused.value.response
+    text = (
+        f"User: {ROOT.arn} is not authorized to perform: {name}:{action}"
+        f"{'' if name == 's3' else ' on resource: *'}"
+        f" because no identity-based policy allows the {name}:{action} action"
+    )
+    if name == "ec2":
+        text = f"You are not authorized to perform this operation. {text}"
+    assert (error["Error"]["Code"], error["Error"]["Message"]) == (code, text)
+    assert error["ResponseMetadata"]["HTTPStatusCode"] == status
+    assert ran == [action]
+    assert nobody.take() == [(f"{name}:{action}", "*")] * 2
+
+
+def test_what_is_wrong_is_said_before_anybody_is_asked(tmp_path: Path) -> None:
+    nobody = Recorder(denied={"sagemaker:DescribeEndpoint"})
     one = service("sagemaker", {"DescribeEndpoint": describe_endpoint})
-    refused = pytest.raises(ClientError, match="is not authorized")
-    with serving(tmp_path, one, authorize=nobody) as served, refused:
-        served.client("sagemaker").describe_endpoint(EndpointName="x")
-    assert asked == [("DescribeEndpoint", "*", {"EndpointName": "x"})]
+    wrong = pytest.raises(ClientError, match="failed to satisfy constraint")
+    with serving(tmp_path, one, authorizer=nobody) as served, wrong:
+        served.client("sagemaker").describe_endpoint(EndpointName="-")
+    assert nobody.take() == []
 
 
 JSON = st.recursive(

@@ -10,6 +10,7 @@ from typing import Any
 from cloche.core import executors
 from cloche.core.errors import AwsError, unsupported
 from cloche.operation import Call, operation
+from cloche.permissions import Permission
 from cloche.records.metrics import Datapoint, Metric, combine
 from cloche.services.cloudwatch.metrics import CloudWatch, metric, moment, percentile
 from cloche.services.cloudwatch.write import invalid
@@ -30,7 +31,7 @@ NUMBER = re.compile(r"[0-9]{1,18}")
 OTHER_STATISTIC = re.compile(r"(tm|tc|ts|wm|pr|iqm)", re.IGNORECASE)
 
 
-@operation(on=executors.RECORDS)
+@operation(permissions=[Permission("cloudwatch:GetMetricStatistics")], on=executors.RECORDS)
 def get_metric_statistics(
     call: Call[CloudWatch],
     *,
@@ -101,7 +102,7 @@ def shown(
     return result | ({"ExtendedStatistics": known} if known else {})
 
 
-@operation(on=executors.RECORDS)
+@operation(permissions=[Permission("cloudwatch:GetMetricData")], on=executors.RECORDS)
 def get_metric_data(
     call: Call[CloudWatch],
     *,
@@ -193,7 +194,7 @@ def page_start(token: str | None) -> int:
     return int(token)
 
 
-@operation(on=executors.RECORDS)
+@operation(permissions=[Permission("cloudwatch:ListMetrics")], on=executors.RECORDS)
 def list_metrics(
     call: Call[CloudWatch],
     *,

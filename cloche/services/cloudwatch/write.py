@@ -7,6 +7,7 @@ from typing import Any
 
 from cloche.core.errors import AwsError
 from cloche.operation import Call, operation
+from cloche.permissions import Permission, key
 from cloche.records.metrics import Datapoint, Metric, of_values
 from cloche.services.cloudwatch.metrics import CloudWatch, metric
 
@@ -20,7 +21,11 @@ def invalid(message: str) -> AwsError:
     return AwsError("InvalidParameterValue", message)
 
 
-@operation()
+@operation(
+    permissions=[
+        Permission("cloudwatch:PutMetricData", keys=(key("cloudwatch:namespace", "Namespace"),))
+    ]
+)
 async def put_metric_data(
     call: Call[CloudWatch], *, Namespace: str, MetricData: list[dict[str, Any]] | None = None
 ) -> None:

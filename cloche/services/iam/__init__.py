@@ -2,10 +2,10 @@
 
 from cloche.operation import Service, collect, service_model
 from cloche.services.iam import operations
+from cloche.services.iam.authorizer import IssuedKeys
 from cloche.services.iam.identity import Bootstrap, Identity, Role
-from cloche.services.iam.trust import Request, allows
 
-__all__ = ["Bootstrap", "Identity", "Request", "Role", "allows", "service"]
+__all__ = ["Bootstrap", "Identity", "IssuedKeys", "Role", "service"]
 
 
 def service(identity: Identity) -> Service:

@@ -14,12 +14,14 @@ from typing import Any
 
 from cloche.core import executors
 from cloche.core.arn import parse_arn
+from cloche.core.authorization import Actor, Authorizer, Question
 from cloche.core.clock import Clock, from_ms, to_ms
 from cloche.core.identity import Credential, Principal
 from cloche.core.ids import secret_access_key, session_token, unique_id
 from cloche.records.resource import Resource
 from cloche.records.store import Store
 from cloche.services.iam import policies
+from cloche.services.iam.trust import trusts
 
 REGION = ""
 ROOT = "<root>"  # no IAM user can be called that
@@ -67,6 +69,21 @@ class Role:
         """The trust policy, as it was sent."""
         return self.record.document["AssumeRolePolicyDocument"]  # type: ignore[no-any-return]
 
+    def trusts(self, question: Question) -> bool:
+        """Tell whether its trust policy lets the caller in."""
+        return trusts(self.arn, self.trust, question)
+
+    def session(self, name: str) -> Principal:
+        """Return who has a session of this name."""
+        account = self.record.account
+        return Principal(
+            kind="assumed-role",
+            account=account,
+            arn=f"arn:aws:sts::{account}:assumed-role/{self.name}/{name}",
+            user_id=f"{self.id}:{name}",
+            role_arn=self.arn,
+        )
+
     @property
     def max_session_s(self) -> int:
         """How long a session of this role may last, seconds."""
@@ -89,8 +106,9 @@ class Bootstrap:
 class Identity:
     """Knows every key that the platform issued (implements core.identity.Credentials)."""
 
-    def __init__(self, store: Store, clock: Clock) -> None:
+    def __init__(self, store: Store, clock: Clock, authorizer: Authorizer) -> None:
         self.store, self.clock = store, clock
+        self.authorizer = authorizer
         self.known: dict[str, Credential] = {}
         self.swept: datetime | None = None
 
@@ -153,15 +171,17 @@ class Identity:
         role = self.role_by_arn(role_arn)
         if role is None:
             raise KeyError(role_arn)
-        account = role.record.account
-        principal = Principal(
-            kind="assumed-role",
-            account=account,
-            arn=f"arn:aws:sts::{account}:assumed-role/{role.name}/{session_name}",
-            user_id=f"{role.id}:{session_name}",
-            role_arn=role.arn,
-        )
-        return await self.issue(principal, role.id, duration_s, now)
+        return await self.issue(role.session(session_name), role.id, duration_s, now)
+
+    def acting_as(self, role_arn: str, session_name: str) -> Actor:
+        """Return who asks when the platform works for a session of a role; KeyError when there is
+        no such role.
+        """
+        role = self.role_by_arn(role_arn)
+        if role is None:
+            raise KeyError(role_arn)
+        keys = {"aws:securetransport": "true", "aws:viaawsservice": "false"}
+        return Actor(role.session(session_name), self.authorizer, self.clock.now, keys)
 
     async def issue(
         self, principal: Principal, owner: str, duration_s: int, now: datetime

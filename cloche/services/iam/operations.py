@@ -6,21 +6,31 @@ from typing import Any, TypeVar, overload
 from urllib.parse import quote
 
 from cloche.core import executors
+from cloche.core.authorization import Context, Question
 from cloche.core.errors import AwsError, unsupported
 from cloche.core.numbers import integer
 from cloche.operation import Call, operation
+from cloche.permissions import Permission, arns_at
 from cloche.records.errors import AlreadyExists, Conflict
 from cloche.services.iam import policies, trust
-from cloche.services.iam.evaluate import Asked, evaluate
+from cloche.services.iam.evaluate import Compiled, compiled, evaluate
 from cloche.services.iam.identity import Identity, Role
+from cloche.services.iam.permissions import (
+    CREATE_ROLE,
+    POLICY,
+    on_role,
+    role_folder,
+    user_arns,
+)
 
 T = TypeVar("T")
 ACTION = re.compile(r"[A-Za-z0-9-]+:[A-Za-z0-9]+")
 PAGE = 100  # entries of a list where MaxItems does not say
+SIMULATED = "simulated"  # the session that a simulated request is said to come from
 ATTACHED = 10  # managed policies that a role may have (IAM quotas)
 
 
-@operation(resource="role/{RoleName}")
+@operation(permissions=CREATE_ROLE)
 async def create_role(
     call: Call[Identity],
     *,
@@ -51,14 +61,14 @@ async def create_role(
     return {"Role": described(role)}
 
 
-@operation(resource="role/{RoleName}")
+@operation(permissions=[on_role("iam:GetRole")])
 def get_role(call: Call[Identity], *, RoleName: str) -> dict[str, Any]:
     """Return a role with its trust policy and tags."""
     role = find_role(call, RoleName)
     return {"Role": described(role)}
 
 
-@operation(resource="role/*", on=executors.RECORDS)
+@operation(permissions=[Permission("iam:ListRoles", role_folder)], on=executors.RECORDS)
 def list_roles(
     call: Call[Identity],
     *,
@@ -75,7 +85,7 @@ def list_roles(
     return {"Roles": listed, **page}
 
 
-@operation(resource="role/{RoleName}")
+@operation(permissions=[on_role("iam:DeleteRole")])
 async def delete_role(call: Call[Identity], *, RoleName: str) -> None:
     """Remove a role that has no policies attached; its sessions end."""
     role = find_role(call, RoleName)
@@ -88,7 +98,7 @@ async def delete_role(call: Call[Identity], *, RoleName: str) -> None:
         raise modified_meanwhile() from error
 
 
-@operation(resource="role/{RoleName}")
+@operation(permissions=[on_role("iam:AttachRolePolicy", POLICY)])
 async def attach_role_policy(call: Call[Identity], *, RoleName: str, PolicyArn: str) -> None:
     """Record that a managed policy is attached; attaching it again changes nothing."""
     role = find_role(call, RoleName)
@@ -101,7 +111,7 @@ async def attach_role_policy(call: Call[Identity], *, RoleName: str, PolicyArn: 
     await set_policies(call, role, [*role.policies, arn])
 
 
-@operation(resource="role/{RoleName}")
+@operation(permissions=[on_role("iam:DetachRolePolicy", POLICY)])
 async def detach_role_policy(call: Call[Identity], *, RoleName: str, PolicyArn: str) -> None:
     """Record that a managed policy is no longer attached."""
     role = find_role(call, RoleName)
@@ -110,7 +120,7 @@ async def detach_role_policy(call: Call[Identity], *, RoleName: str, PolicyArn: 
     await set_policies(call, role, [arn for arn in role.policies if arn != PolicyArn])
 
 
-@operation(resource="role/{RoleName}")
+@operation(permissions=[on_role("iam:ListAttachedRolePolicies")])
 def list_attached_role_policies(
     call: Call[Identity],
     *,
@@ -127,7 +137,7 @@ def list_attached_role_policies(
     return {"AttachedPolicies": listed, **page}
 
 
-@operation(resource="user/{UserName}")
+@operation(permissions=[Permission("iam:GetUser", user_arns)])
 def get_user(call: Call[Identity], *, UserName: str | None = None) -> dict[str, Any]:
     """Return the caller where that is root, the only user there is."""
     if UserName is not None:
@@ -140,7 +150,7 @@ def get_user(call: Call[Identity], *, UserName: str | None = None) -> dict[str, 
     return {"User": {"UserId": call.account, "Arn": root.arn, "CreateDate": root.created}}
 
 
-@operation()
+@operation(permissions=[Permission("iam:ListAccountAliases")])
 def list_account_aliases(
     call: Call[Identity], *, Marker: str | None = None, MaxItems: int = PAGE
 ) -> dict[str, Any]:
@@ -148,7 +158,7 @@ def list_account_aliases(
     return {"AccountAliases": [], "IsTruncated": False}
 
 
-@operation(resource="role/*")
+@operation(permissions=[Permission("iam:SimulatePrincipalPolicy", arns_at("PolicySourceArn"))])
 def simulate_principal_policy(
     call: Call[Identity],
     *,
@@ -164,14 +174,20 @@ def simulate_principal_policy(
     if role is None or role.record.account != call.account:
         name = PolicySourceArn.rsplit("/", 1)[-1]
         raise AwsError("NoSuchEntity", f"The role with name {name} cannot be found.", 404)
-    attached = {policies.name_of(arn): policies.document(arn) for arn in role.policies}
-    context = dict(context_entry(entry) for entry in ContextEntries)
+    attached = [
+        statement
+        for arn in role.policies
+        for statement in compiled(policies.name_of(arn), policies.document(arn))
+    ]
+    who = role.session(SIMULATED)
+    context = Context(dict(context_entry(entry) for entry in ContextEntries))
     resources = len(ResourceArns)
     pairs = range(len(ActionNames) * resources)  # by number: there may be millions
     page = paged(pairs, Numbered(pairs), Marker, MaxItems)
     results = [
         simulated(
-            Asked(ActionNames[n // resources], ResourceArns[n % resources], context), attached
+            Question(who, ActionNames[n // resources], ResourceArns[n % resources], context),
+            attached,
         )
         for n in page.pop("items")
     ]
@@ -214,17 +230,18 @@ def context_entry(entry: dict[str, Any]) -> tuple[str, str]:
     return name.lower(), values[0]
 
 
-def simulated(asked: Asked, attached: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def simulated(asked: Question, attached: Sequence[Compiled]) -> dict[str, Any]:
     """Return one result of a simulation, as the API shows it."""
     if not ACTION.fullmatch(asked.action):
         raise AwsError("InvalidInput", f"Invalid Action Name: {asked.action}")
     found = evaluate(attached, asked)
+    decided = dict.fromkeys(statement.policy for statement in found.by)
     return {
         "EvalActionName": asked.action,
         "EvalResourceName": asked.resource,
         "EvalDecision": found.verdict,
         "MatchedStatements": [
-            {"SourcePolicyId": name, "SourcePolicyType": "aws-managed"} for name in found.policies
+            {"SourcePolicyId": name, "SourcePolicyType": "aws-managed"} for name in decided
         ],
         "MissingContextValues": list(found.missing),
     }

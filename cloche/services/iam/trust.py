@@ -1,13 +1,10 @@
 """Trust policies: checked when a role is made, asked when somebody wants to assume it."""
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
-from typing import Any
 
+from cloche.core.authorization import Question
 from cloche.core.errors import AwsError, unsupported
-from cloche.core.identity import Principal
+from cloche.services.iam.evaluate import compiled, evaluate, listed
 
 VERSIONS = ("2012-10-17", "2008-10-17")
 PRINCIPAL_KINDS = ("AWS", "Service", "Federated", "CanonicalUser")
@@ -21,20 +18,6 @@ OPERATORS = (
     "ArnEquals",
     "ArnLike",
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """What a trust policy is asked: may this caller do this, in this context?
-
-    `service` is the service principal (`sagemaker.amazonaws.com`) when a service asks for itself.
-    `context` has the condition keys, in lower case: `sts:externalid`.
-    """
-
-    action: str
-    principal: Principal | None = None
-    service: str | None = None
-    context: Mapping[str, str]
 
 
 def malformed(message: str) -> AwsError:
@@ -54,7 +37,7 @@ def check(text: str) -> None:
         raise malformed("Syntax errors in policy.")
     if "Statement" not in policy:
         raise malformed("Missing required field Statement")
-    for statement in statements(policy):
+    for statement in listed(policy["Statement"]):
         check_statement(statement)
 
 
@@ -121,73 +104,6 @@ def check_condition(condition: object) -> None:
             raise malformed("Syntax errors in policy.")
 
 
-def allows(text: str, request: Request) -> bool:
-    """Tell whether a trust policy lets the caller in: some Allow matches, and no Deny."""
-    effects = {
-        statement["Effect"]
-        for statement in statements(json.loads(text))
-        if matches(statement, request)
-    }
-    return effects == {"Allow"}
-
-
-def matches(statement: Mapping[str, Any], request: Request) -> bool:
-    """Tell whether a statement speaks of this caller, action and context."""
-    actions = [action.lower() for action in listed(statement["Action"])]
-    return (
-        any(fnmatchcase(request.action.lower(), action) for action in actions)
-        and names(statement["Principal"], request)
-        and all(
-            holds(operator, key, listed(values), request.context)
-            for operator, keys in statement.get("Condition", {}).items()
-            for key, values in keys.items()
-        )
-    )
-
-
-def names(principal: object, request: Request) -> bool:
-    """Tell whether the Principal element names the caller.
-
-    An account, or its root, stands for everybody in it; `"*"` for every AWS caller.
-    """
-    if principal == "*":
-        return True
-    assert isinstance(principal, dict)
-    if request.service is not None:
-        return request.service in listed(principal.get("Service", []))
-    caller = request.principal
-    if caller is None:
-        return False
-    itself = {
-        "*",
-        caller.account,
-        f"arn:aws:iam::{caller.account}:root",
-        caller.arn,
-        caller.role_arn,
-    }
-    return any(name in itself for name in listed(principal.get("AWS", [])))
-
-
-def holds(operator: str, key: str, values: list[Any], context: Mapping[str, str]) -> bool:
-    """Tell whether one condition holds; a negated one also holds when the key is not there."""
-    actual = context.get(key.lower())
-    negated = "Not" in operator
-    if actual is None:
-        return negated
-    if operator == "StringEqualsIgnoreCase":
-        found = any(actual.lower() == str(value).lower() for value in values)
-    elif operator in ("StringEquals", "StringNotEquals"):
-        found = any(actual == value for value in values)
-    else:
-        found = any(fnmatchcase(actual, str(value).replace("[", "[[]")) for value in values)
-    return found != negated
-
-
-def statements(policy: Mapping[str, Any]) -> Iterator[Any]:
-    """Yield the statements of a policy, which may be one or a list."""
-    yield from listed(policy["Statement"])
-
-
-def listed(value: Any) -> list[Any]:
-    """Return what may be one or a list as a list."""
-    return value if isinstance(value, list) else [value]
+def trusts(role_arn: str, text: str, question: Question) -> bool:
+    """Tell whether a role's trust policy lets the caller in: some Allow speaks of it, no Deny."""
+    return evaluate(compiled(role_arn, json.loads(text), "role trust policy"), question).allowed

@@ -17,11 +17,13 @@ from cloche.core import atomic, executors
 from cloche.core.clock import to_ms
 from cloche.core.errors import unsupported
 from cloche.operation import Call, operation
+from cloche.permissions import Permission
 from cloche.records.resource import Resource
 from cloche.services.logs.files import LogFile, LogRecord, Placed, format_record
 from cloche.services.logs.logs import CLIENT, Logs, stream_name
 from cloche.services.logs.lookup import find_group, find_stream, invalid
 from cloche.services.logs.pattern import Pattern, parse_pattern
+from cloche.services.logs.permissions import STREAM, group_arns, stream_arns
 
 EVENTS, PAGE_BYTES, EVENT_BYTES = 10_000, 1_048_576, 26  # each event counts 26 bytes more
 LARGEST = 1_048_576  # bytes of one event, as of one batch
@@ -34,7 +36,7 @@ Key = tuple[int, str, int]  # a record's time, stream and offset
 FILTER_TOKEN = re.compile(r"([fb])/([0-9]{1,18})/([0-9]{1,18})/(.*)", re.DOTALL)
 
 
-@operation(resource="log-group:{logGroupName}:log-stream:{logStreamName}", on=executors.LOGS)
+@operation(permissions=[Permission("logs:GetLogEvents", stream_arns)], on=executors.LOGS)
 def get_log_events(
     call: Call[Logs],
     *,
@@ -126,7 +128,7 @@ class Search:
     after: tuple[int, str, int] | None  # time, stream and offset of the record before
 
 
-@operation(resource="log-group:{logGroupName}", on=executors.LOG_SEARCH)
+@operation(permissions=[Permission("logs:FilterLogEvents", group_arns)], on=executors.LOG_SEARCH)
 def filter_log_events(
     call: Call[Logs],
     *,
@@ -308,7 +310,7 @@ def filtered(key: tuple[int, str, int], record: LogRecord) -> dict[str, Any]:
 # ---------------------------------------------------------------------- PutLogEvents
 
 
-@operation(resource="log-group:{logGroupName}:log-stream:{logStreamName}")
+@operation(permissions=[Permission("logs:PutLogEvents", STREAM)])
 async def put_log_events(
     call: Call[Logs],
     *,

@@ -7,16 +7,18 @@ from cloche.core import executors
 from cloche.core.clock import to_ms
 from cloche.core.errors import AwsError, unsupported
 from cloche.operation import Call, operation
+from cloche.permissions import Permission
 from cloche.records.errors import AlreadyExists, Conflict
 from cloche.records.resource import Resource
 from cloche.services.logs.logs import Extent, Logs, stream_name
 from cloche.services.logs.lookup import find_group, find_stream, invalid
+from cloche.services.logs.permissions import ALL_GROUPS, GROUP, STREAM, group_arns
 
 PAGE = 50
 TOKEN = re.compile(r"([0-9]{1,18})/(.*)", re.DOTALL)
 
 
-@operation(resource="log-group:{logGroupName}")
+@operation(permissions=[Permission("logs:CreateLogGroup", GROUP)])
 async def create_log_group(
     call: Call[Logs], *, logGroupName: str, logGroupClass: str = "STANDARD"
 ) -> None:
@@ -30,7 +32,7 @@ async def create_log_group(
         raise AwsError("ResourceAlreadyExistsException", message) from error
 
 
-@operation(resource="log-group:{logGroupName}")
+@operation(permissions=[Permission("logs:DeleteLogGroup", GROUP)])
 async def delete_log_group(call: Call[Logs], *, logGroupName: str) -> None:
     """Remove a group with all its streams."""
     group = find_group(call, logGroupName, None)
@@ -40,7 +42,7 @@ async def delete_log_group(call: Call[Logs], *, logGroupName: str) -> None:
         raise aborted() from error
 
 
-@operation(resource="log-group:{logGroupName}:log-stream:{logStreamName}")
+@operation(permissions=[Permission("logs:CreateLogStream", STREAM)])
 async def create_log_stream(call: Call[Logs], *, logGroupName: str, logStreamName: str) -> None:
     """Make a stream."""
     group = find_group(call, logGroupName, None)
@@ -51,7 +53,7 @@ async def create_log_stream(call: Call[Logs], *, logGroupName: str, logStreamNam
         raise AwsError("ResourceAlreadyExistsException", message) from error
 
 
-@operation(resource="log-group:{logGroupName}:log-stream:{logStreamName}")
+@operation(permissions=[Permission("logs:DeleteLogStream", STREAM)])
 async def delete_log_stream(call: Call[Logs], *, logGroupName: str, logStreamName: str) -> None:
     """Remove a stream with its events."""
     stream = find_stream(call, find_group(call, logGroupName, None), logStreamName)
@@ -69,7 +71,7 @@ def aborted() -> AwsError:
     )
 
 
-@operation(resource="log-group:*", on=executors.LOGS)
+@operation(permissions=[Permission("logs:DescribeLogGroups", ALL_GROUPS)], on=executors.LOGS)
 def describe_log_groups(
     call: Call[Logs],
     *,
@@ -110,7 +112,7 @@ def described_group(group: Resource, stored: int) -> dict[str, Any]:
     }
 
 
-@operation(resource="log-group:{logGroupName}", on=executors.LOGS)
+@operation(permissions=[Permission("logs:DescribeLogStreams", group_arns)], on=executors.LOGS)
 def describe_log_streams(
     call: Call[Logs],
     *,

@@ -13,6 +13,7 @@ from cloche.operation import Service, collect, service_model
 from cloche.records.store import Store
 from cloche.services.sagemaker import tag_operations
 from cloche.services.sagemaker.holders import holders
+from cloche.services.sagemaker.permissions import RESOURCE_TAGS
 from cloche.services.sagemaker.serving.invoke import invoke
 from cloche.services.sagemaker.serving.loop import EndpointLoop
 from cloche.services.sagemaker.serving.operations import endpoint, endpoint_config, model
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from cloche.services.s3 import S3, Inputs
 
 __all__ = [
+    "RESOURCE_TAGS",
     "Answered",
     "Failed",
     "Invocation",

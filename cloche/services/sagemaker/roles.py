@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from cloche.core.authorization import Context, Question
 from cloche.core.errors import AwsError
-from cloche.services.iam import Request, allows
+from cloche.core.identity import Principal
 
 if TYPE_CHECKING:
     from cloche.services.sagemaker import SageMaker
@@ -16,10 +17,10 @@ SERVICE = "sagemaker.amazonaws.com"
 def check_role(role_arn: str, sagemaker: SageMaker, account: str) -> None:
     """Raise AWS's error unless SageMaker may assume this role of the account."""
     role = sagemaker.identity.role_by_arn(role_arn)
-    asked = Request(
-        action="sts:AssumeRole", service=SERVICE, context={"aws:sourceaccount": account}
-    )
-    if role is None or role.record.account != account or not allows(role.trust, asked):
+    itself = Principal(kind="service", account=account, arn=SERVICE, user_id="")
+    context = Context({"aws:sourceaccount": account})
+    question = Question(itself, "sts:AssumeRole", role_arn, context)
+    if role is None or role.record.account != account or not role.trusts(question):
         raise AwsError(
             "ValidationException",
             f"Could not assume role {role_arn}. Please ensure that the role exists and allows "

@@ -8,16 +8,21 @@ from typing import TYPE_CHECKING
 from cloche.core.arn import parse_arn
 from cloche.core.errors import AwsError
 from cloche.operation import Call, operation
+from cloche.permissions import REQUEST_TAGS, arns_at, list_key
 from cloche.records.store import Conflict, Resource
+from cloche.services.sagemaker.permissions import on_resource
 from cloche.services.sagemaker.tags import added, removed, tag_list, tags_of
 
 if TYPE_CHECKING:
     from cloche.services.sagemaker import SageMaker
 
 PAGE = 50  # ListTags' default and largest page is the limit of tags a resource may have
+TAG_KEYS = list_key("aws:TagKeys", "TagKeys")
 
 
-@operation()
+@operation(
+    permissions=[on_resource("sagemaker:AddTags", arns_at("ResourceArn"), keys=(REQUEST_TAGS,))]
+)
 async def add_tags(
     call: Call[SageMaker], *, ResourceArn: str, Tags: Sequence[Mapping[str, str]]
 ) -> dict[str, object]:
@@ -26,7 +31,9 @@ async def add_tags(
     return {"Tags": tag_list(new)}
 
 
-@operation()
+@operation(
+    permissions=[on_resource("sagemaker:DeleteTags", arns_at("ResourceArn"), keys=(TAG_KEYS,))]
+)
 async def delete_tags(
     call: Call[SageMaker], *, ResourceArn: str, TagKeys: Sequence[str]
 ) -> dict[str, object]:
@@ -35,7 +42,7 @@ async def delete_tags(
     return {}
 
 
-@operation()
+@operation(permissions=[on_resource("sagemaker:ListTags", arns_at("ResourceArn"))])
 def list_tags(
     call: Call[SageMaker],
     *,

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from cloche.core.errors import AwsError
 from cloche.operation import Call, operation
+from cloche.permissions import Permission
 from cloche.services.sagemaker import (
+    RESOURCE_TAGS,
     Answered,
     Failed,
     Invocation,
@@ -40,7 +42,11 @@ FAILURES: Mapping[str, tuple[int, str]] = {
 }
 
 
-@operation(resource="endpoint/{EndpointName}")
+@operation(
+    permissions=[
+        Permission("sagemaker:InvokeEndpoint", "endpoint/{EndpointName}", keys=(RESOURCE_TAGS,))
+    ]
+)
 async def invoke_endpoint(
     call: Call[SageMaker],
     *,

@@ -5,20 +5,25 @@ from typing import Any
 from cloche.core.errors import AwsError
 from cloche.core.identity import Credential
 from cloche.operation import Call, operation
-from cloche.services.iam import Identity, Request, Role, allows
+from cloche.permissions import NOBODY_IS_ASKED, Permission, arns_at, context, key
+from cloche.services.iam import Identity, Role
 
 CHAINED_S = 3600  # a session that was got with another session lasts an hour at the most
+ASSUME_KEYS = (
+    key("sts:RoleSessionName", "RoleSessionName"),
+    key("sts:ExternalId", "ExternalId"),
+)
 TOKEN_S, ROOT_TOKEN_S = 43200, 3600  # GetSessionToken's default; root's is an hour at the most
 
 
-@operation()
+@operation(permissions=NOBODY_IS_ASKED)
 def get_caller_identity(call: Call[Identity]) -> dict[str, Any]:
     """Return who signed the request."""
     who = call.principal
     return {"UserId": who.user_id, "Account": who.account, "Arn": who.arn}
 
 
-@operation(resource="{RoleArn}")
+@operation(permissions=[Permission("sts:AssumeRole", arns_at("RoleArn"), keys=ASSUME_KEYS)])
 async def assume_role(
     call: Call[Identity],
     *,
@@ -29,13 +34,14 @@ async def assume_role(
 ) -> dict[str, Any]:
     """Return keys of a new session of a role whose trust policy names the caller.
 
-    That the caller's own policies must allow it too is a matter of policies, which are not yet
-    enforced. AccessDenied tells nobody whether the role exists, as on AWS.
+    AccessDenied tells nobody whether the role exists, as on AWS.
     """
     if call.principal.kind == "root":
         raise AwsError("AccessDenied", "Roles may not be assumed by root accounts.", 403)
     role = call.service.role_by_arn(RoleArn)
-    if role is None or not trusted(call, role, RoleSessionName, ExternalId):
+    given = {"RoleSessionName": RoleSessionName, "ExternalId": ExternalId}
+    asked = call.actor.question("sts:AssumeRole", RoleArn, context(call, given, ASSUME_KEYS))
+    if role is None or not role.trusts(asked):
         message = (
             f"User: {call.principal.arn} is not authorized to perform: sts:AssumeRole "
             f"on resource: {RoleArn}"
@@ -52,7 +58,7 @@ async def assume_role(
     }
 
 
-@operation()
+@operation(permissions=NOBODY_IS_ASKED)
 async def get_session_token(
     call: Call[Identity], *, DurationSeconds: int = TOKEN_S
 ) -> dict[str, Any]:
@@ -63,20 +69,6 @@ async def get_session_token(
     duration_s = min(DurationSeconds, ROOT_TOKEN_S)
     session = await call.service.issue(call.principal, call.account, duration_s, call.now)
     return {"Credentials": keys(session)}
-
-
-def trusted(call: Call[Identity], role: Role, session_name: str, external_id: str | None) -> bool:
-    """Tell whether the role's trust policy lets the caller in."""
-    who = call.principal
-    context = {
-        "aws:principalarn": who.role_arn or who.arn,
-        "aws:principalaccount": who.account,
-        "aws:userid": who.user_id,
-        "sts:rolesessionname": session_name,
-    }
-    if external_id is not None:
-        context["sts:externalid"] = external_id
-    return allows(role.trust, Request(action="sts:AssumeRole", principal=who, context=context))
 
 
 def check_duration(call: Call[Identity], role: Role, duration_s: int) -> None:

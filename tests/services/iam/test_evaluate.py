@@ -5,13 +5,30 @@ from typing import Any
 
 import pytest
 
+from cloche.core.authorization import Context, Decision, Question, Values
 from cloche.core.errors import AwsError
+from cloche.core.identity import Principal
 from cloche.services.iam import policies
-from cloche.services.iam.evaluate import Asked, Decision, evaluate, like
+from cloche.services.iam.evaluate import compiled, evaluate, like
+
+ACCOUNT = "123456789012"
+ROLE = f"arn:aws:iam::{ACCOUNT}:role/r"
+SESSION = Principal(
+    kind="assumed-role",
+    account=ACCOUNT,
+    arn=f"arn:aws:sts::{ACCOUNT}:assumed-role/r/s",
+    user_id="AROA:s",
+    role_arn=ROLE,
+)
 
 
-def said(asked: Asked, *statements: dict[str, Any]) -> Decision:
-    return evaluate({"p": {"Version": "2012-10-17", "Statement": list(statements)}}, asked)
+def asked(action: str, resource: str = "*", context: dict[str, Values] | None = None) -> Question:
+    return Question(SESSION, action, resource, Context(context or {}))
+
+
+def said(question: Question, *statements: dict[str, Any]) -> Decision:
+    policy = {"Version": "2012-10-17", "Statement": list(statements)}
+    return evaluate(compiled("p", policy), question)
 
 
 def statement(effect: str = "Allow", **more: Any) -> dict[str, Any]:
@@ -48,21 +65,21 @@ ALICE = "arn:aws:s3:::b/alice/x"
 )
 def test_a_deny_wins_and_silence_is_a_deny(statements: list[dict[str, Any]], verdict: str) -> None:
     context = {"aws:username": "alice", "aws:securetransport": "true"}
-    assert said(Asked("s3:GetObject", ALICE, context), *statements).verdict == verdict
+    assert said(asked("s3:GetObject", ALICE, context), *statements).verdict == verdict
 
 
 def test_keys_that_the_context_lacks_are_named() -> None:
     condition = {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
-    found = said(Asked("s3:GetObject"), statement(Condition=condition))
+    found = said(asked("s3:GetObject"), statement(Condition=condition))
     assert (found.verdict, found.missing) == ("implicitDeny", ("iam:PassedToService",))
 
 
 def test_a_condition_that_is_not_evaluated_is_refused_by_name() -> None:
     condition = {"IpAddress": {"aws:SourceIp": "10.0.0.0/8"}}
     with pytest.raises(AwsError, match="the condition operator IpAddress"):
-        said(Asked("s3:GetObject"), statement(Condition=condition))
+        said(asked("s3:GetObject"), statement(Condition=condition))
     # It does not matter where the statement is about something else.
-    assert said(Asked("s3:PutObject"), statement(Condition=condition)).verdict == "implicitDeny"
+    assert said(asked("s3:PutObject"), statement(Condition=condition)).verdict == "implicitDeny"
 
 
 @pytest.mark.parametrize(
@@ -79,7 +96,7 @@ def test_a_condition_that_is_not_evaluated_is_refused_by_name() -> None:
 )
 def test_what_sagemaker_full_access_says(action: str, resource: str, verdict: str) -> None:
     document = policies.document(policies.SAGEMAKER_FULL_ACCESS)
-    assert evaluate({"full": document}, Asked(action, resource)).verdict == verdict
+    assert evaluate(compiled("full", document), asked(action, resource)).verdict == verdict
 
 
 def test_a_policy_without_a_document_is_refused_by_name() -> None:
@@ -112,3 +129,74 @@ def test_wildcards_take_no_longer_with_every_star() -> None:
 )
 def test_wildcards(pattern: str, text: str, fits: bool) -> None:
     assert like(pattern, text) is fits
+
+
+def test_the_decision_names_the_statements() -> None:
+    decision = said(
+        asked("s3:GetObject", ALICE),
+        statement(Sid="All"),
+        statement("Deny", Action="s3:Put*"),
+        statement("Deny", Resource="arn:aws:s3:::b/*"),
+    )
+    assert [(by.policy, by.kind, by.place, by.sid) for by in decision.by] == [
+        ("p", "identity-based policy", 2, None)
+    ]
+    assert said(asked("s3:GetObject", ALICE), statement(Sid="All")).by[0].sid == "All"
+
+
+def test_conditions_have_variables_and_lists() -> None:
+    own = statement(Condition={"StringEquals": {"s3:prefix": "${aws:username}"}})
+    context: dict[str, Values] = {"aws:username": "alice", "s3:prefix": "alice"}
+    assert said(asked("s3:GetObject", ALICE, context), own).allowed
+    assert not said(asked("s3:GetObject", ALICE, {**context, "s3:prefix": "bob"}), own).allowed
+    assert not said(asked("s3:GetObject", ALICE, {"s3:prefix": "${aws:username}"}), own).allowed
+    small = statement(Condition={"StringEquals": {"sagemaker:InstanceTypes": "ml.m5.large"}})
+    types: dict[str, Values] = {"sagemaker:instancetypes": ("ml.c5.large", "ml.m5.large")}
+    assert said(asked("s3:GetObject", ALICE, types), small).allowed
+
+
+ROOT = Principal(kind="root", account=ACCOUNT, arn=f"arn:aws:iam::{ACCOUNT}:root", user_id=ACCOUNT)
+SERVICE = Principal(kind="service", account=ACCOUNT, arn="sagemaker.amazonaws.com", user_id="")
+
+
+@pytest.mark.parametrize(
+    ("principal", "caller", "allowed"),
+    [
+        ("*", SESSION, True),
+        ("*", SERVICE, True),
+        ({"AWS": "*"}, SESSION, True),
+        ({"AWS": "*"}, SERVICE, False),
+        ({"AWS": [ROLE]}, SESSION, True),
+        ({"AWS": ROLE}, ROOT, False),
+        ({"AWS": ACCOUNT}, SESSION, True),
+        ({"AWS": ROOT.arn}, SESSION, True),
+        ({"AWS": "111122223333"}, SESSION, False),
+        ({"Service": ["lambda.amazonaws.com", SERVICE.arn]}, SERVICE, True),
+        ({"Service": SERVICE.arn}, SESSION, False),
+        ({"Service": "lambda.amazonaws.com"}, SERVICE, False),
+    ],
+)
+def test_whom_a_trust_policy_names(principal: Any, caller: Principal, allowed: bool) -> None:
+    one = {"Effect": "Allow", "Principal": principal, "Action": "sts:AssumeRole"}
+    policy = compiled(ROLE, {"Statement": one}, "role trust policy")
+    assert evaluate(policy, Question(caller, "sts:AssumeRole", ROLE)).allowed == allowed
+    assert not evaluate(policy, Question(caller, "sts:TagSession", ROLE)).allowed
+
+
+def test_what_costs_a_look_up_is_looked_up_once_and_only_when_asked() -> None:
+    looked: list[str] = []
+
+    def tags() -> dict[str, Values]:
+        looked.append("tags")
+        return {"aws:resourcetag/team": "vision"}
+
+    def question() -> Question:
+        return Question(SESSION, "s3:GetObject", ALICE, Context({}, {"aws:resourcetag/": tags}))
+
+    assert said(question(), statement()).allowed and looked == []
+    for name, allowed in (("Team", True), ("Other", False)):
+        looked.clear()
+        condition = {"StringEquals": {f"aws:ResourceTag/{name}": "vision"}}
+        conditional = statement(Condition=condition)
+        assert said(question(), conditional, conditional).allowed == allowed
+        assert looked == ["tags"]

@@ -11,7 +11,7 @@ import pytest
 from cloche.core.clock import ManualClock
 from cloche.core.identity import Credential
 from cloche.records.store import Store
-from cloche.services.iam import Identity
+from cloche.services.iam import Identity, IssuedKeys
 
 ACCOUNT, REGION = "123456789012", "us-east-1"
 
@@ -23,7 +23,7 @@ class Place:
     store: Store
 
     def identity(self) -> Identity:
-        return Identity(self.store, self.clock)
+        return Identity(self.store, self.clock, IssuedKeys())
 
     def restarted(self) -> Identity:
         self.store.close()

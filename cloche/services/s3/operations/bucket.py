@@ -12,8 +12,10 @@ from cloche.core import executors
 from cloche.core.clock import from_ms
 from cloche.core.errors import AwsError, unsupported
 from cloche.operation import Call, Result, operation
+from cloche.permissions import Permission, key
 from cloche.records import objects as rows
 from cloche.services.s3.errors import invalid_argument, no_such_bucket
+from cloche.services.s3.permissions import ACL, LIST, on_bucket
 from cloche.services.s3.requests import bucket_of, check_acl, owner_of
 from cloche.services.s3.storage import S3
 
@@ -24,9 +26,22 @@ PREFIXES = ("xn--", "sthree-", "amzn-s3-demo-")
 SUFFIXES = ("-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3")
 FIRST_REGION = "us-east-1"  # which has rules of its own
 ALL_BUCKETS = 10_000
+LOCKS = "ObjectLockEnabledForBucket"
+CREATE = (
+    on_bucket(
+        "s3:CreateBucket",
+        ACL,
+        key("s3:locationconstraint", "CreateBucketConfiguration.LocationConstraint"),
+        key("s3:x-amz-object-ownership", "ObjectOwnership"),
+    ),
+    on_bucket("s3:PutBucketAcl", ACL, when="ACL"),
+    on_bucket("s3:PutBucketOwnershipControls", when="ObjectOwnership"),
+    on_bucket("s3:PutBucketObjectLockConfiguration", when=LOCKS),
+    on_bucket("s3:PutBucketVersioning", when=LOCKS),
+)
 
 
-@operation(resource="*", on=executors.S3_READ)
+@operation(permissions=[Permission("s3:ListAllMyBuckets")], on=executors.S3_READ)
 def list_buckets(
     call: Call[S3],
     *,
@@ -69,7 +84,7 @@ def list_buckets(
     return result
 
 
-@operation(resource="{Bucket}")
+@operation(permissions=CREATE)
 async def create_bucket(
     call: Call[S3],
     *,
@@ -140,13 +155,13 @@ def region_of(endpoint: str, configuration: Mapping[str, Any]) -> str:
     raise AwsError("IllegalLocationConstraintException", text, 400)
 
 
-@operation(resource="{Bucket}")
+@operation(permissions=[LIST])
 def head_bucket(call: Call[S3], *, Bucket: str, ExpectedBucketOwner: str | None = None) -> Result:
     """Say where a bucket lies; 404 and 403 as other operations, without a text."""
     return {"BucketRegion": bucket_of(call, Bucket, ExpectedBucketOwner).region}
 
 
-@operation(resource="{Bucket}")
+@operation(permissions=[on_bucket("s3:DeleteBucket")])
 async def delete_bucket(
     call: Call[S3], *, Bucket: str, ExpectedBucketOwner: str | None = None
 ) -> None:
@@ -169,7 +184,7 @@ async def delete_bucket(
     call.service.remove(await call.store.write(change))
 
 
-@operation(resource="{Bucket}")
+@operation(permissions=[on_bucket("s3:GetBucketLocation")])
 def get_bucket_location(
     call: Call[S3], *, Bucket: str, ExpectedBucketOwner: str | None = None
 ) -> Result:
@@ -178,7 +193,7 @@ def get_bucket_location(
     return {} if region == FIRST_REGION else {"LocationConstraint": region}
 
 
-@operation(resource="{Bucket}")
+@operation(permissions=[on_bucket("s3:GetBucketAcl")])
 def get_bucket_acl(
     call: Call[S3], *, Bucket: str, ExpectedBucketOwner: str | None = None
 ) -> Result:

@@ -16,6 +16,7 @@ from cloche.operation import Call, Reply, Result, operation
 from cloche.records import objects as rows
 from cloche.services.s3.encryption import ENCRYPTION, checked_rule, rule_of
 from cloche.services.s3.errors import no_such_bucket
+from cloche.services.s3.permissions import on_bucket
 from cloche.services.s3.requests import Tag, bucket_of, tags_of_set
 from cloche.services.s3.storage import S3
 
@@ -40,7 +41,7 @@ def absent(call: Call[S3], bucket: str, owner: str | None, code: str, text: str)
 # ------------------------------------------------------------------ tags
 
 
-@operation(resource="{Bucket}")
+@operation(permissions=[on_bucket("s3:GetBucketTagging")])
 def get_bucket_tagging(
     call: Call[S3], *, Bucket: str, ExpectedBucketOwner: str | None = None
 ) -> Result:
@@ -54,7 +55,7 @@ def get_bucket_tagging(
     return {"TagSet": [{"Key": key, "Value": tags[key]} for key in sorted(tags)]}
 
 
-@operation(resource="{Bucket}")
+@operation(permissions=[on_bucket("s3:PutBucketTagging")])
 async def put_bucket_tagging(
     call: Call[S3],
     *,
@@ -71,7 +72,7 @@ async def put_bucket_tagging(
     return Reply({}, 204)
 
 
-@operation(resource="{Bucket}")
+@operation(permissions=[on_bucket("s3:PutBucketTagging")])
 async def delete_bucket_tagging(
     call: Call[S3], *, Bucket: str, ExpectedBucketOwner: str | None = None
 ) -> None:
@@ -94,7 +95,7 @@ async def set_one(call: Call[S3], bucket: str, kind: str, document: str | None) 
 # ------------------------------------------------------------------ what every bucket has
 
 
-@operation(resource="{Bucket}")
+@operation(permissions=[on_bucket("s3:GetBucketVersioning")])
 def get_bucket_versioning(
     call: Call[S3], *, Bucket: str, ExpectedBucketOwner: str | None = None
 ) -> Result:
@@ -102,7 +103,7 @@ def get_bucket_versioning(
     return default(call, Bucket, ExpectedBucketOwner, {})
 
 
-@operation(resource="{Bucket}")
+@operation(permissions=[on_bucket("s3:GetEncryptionConfiguration")])
 def get_bucket_encryption(
     call: Call[S3], *, Bucket: str, ExpectedBucketOwner: str | None = None
 ) -> Result:
@@ -112,7 +113,7 @@ def get_bucket_encryption(
     return {"ServerSideEncryptionConfiguration": {"Rules": [rule]}}
 
 
-@operation(resource="{Bucket}")
+@operation(permissions=[on_bucket("s3:PutEncryptionConfiguration")])
 async def put_bucket_encryption(
     call: Call[S3],
     *,
@@ -128,7 +129,7 @@ async def put_bucket_encryption(
     await set_one(call, Bucket, ENCRYPTION, json.dumps(rule))
 
 
-@operation(resource="{Bucket}")
+@operation(permissions=[on_bucket("s3:PutEncryptionConfiguration")])
 async def delete_bucket_encryption(
     call: Call[S3], *, Bucket: str, ExpectedBucketOwner: str | None = None
 ) -> None:
@@ -137,7 +138,7 @@ async def delete_bucket_encryption(
     await set_one(call, Bucket, ENCRYPTION, None)
 
 
-@operation(resource="{Bucket}")
+@operation(permissions=[on_bucket("s3:GetBucketPublicAccessBlock")])
 def get_public_access_block(
     call: Call[S3], *, Bucket: str, ExpectedBucketOwner: str | None = None
 ) -> Result:
@@ -150,7 +151,7 @@ def get_public_access_block(
     )
 
 
-@operation(resource="{Bucket}")
+@operation(permissions=[on_bucket("s3:GetBucketOwnershipControls")])
 def get_bucket_ownership_controls(
     call: Call[S3], *, Bucket: str, ExpectedBucketOwner: str | None = None
 ) -> Result:
@@ -163,7 +164,7 @@ def get_bucket_ownership_controls(
     )
 
 
-@operation(resource="{Bucket}")
+@operation(permissions=[on_bucket("s3:GetBucketNotification")])
 def get_bucket_notification_configuration(
     call: Call[S3], *, Bucket: str, ExpectedBucketOwner: str | None = None
 ) -> Result:
@@ -171,7 +172,7 @@ def get_bucket_notification_configuration(
     return default(call, Bucket, ExpectedBucketOwner, {})
 
 
-@operation(resource="{Bucket}")
+@operation(permissions=[on_bucket("s3:GetBucketLogging")])
 def get_bucket_logging(
     call: Call[S3], *, Bucket: str, ExpectedBucketOwner: str | None = None
 ) -> Result:
@@ -179,7 +180,7 @@ def get_bucket_logging(
     return default(call, Bucket, ExpectedBucketOwner, {})
 
 
-@operation(resource="{Bucket}")
+@operation(permissions=[on_bucket("s3:GetBucketRequestPayment")])
 def get_bucket_request_payment(
     call: Call[S3], *, Bucket: str, ExpectedBucketOwner: str | None = None
 ) -> Result:
@@ -187,7 +188,7 @@ def get_bucket_request_payment(
     return default(call, Bucket, ExpectedBucketOwner, {"Payer": "BucketOwner"})
 
 
-@operation(resource="{Bucket}")
+@operation(permissions=[on_bucket("s3:GetAccelerateConfiguration")])
 def get_bucket_accelerate_configuration(
     call: Call[S3], *, Bucket: str, ExpectedBucketOwner: str | None = None
 ) -> Result:
@@ -195,7 +196,7 @@ def get_bucket_accelerate_configuration(
     return default(call, Bucket, ExpectedBucketOwner, {})
 
 
-@operation(resource="{Bucket}")
+@operation(permissions=[on_bucket("s3:GetBucketPolicy")])
 def get_bucket_policy(
     call: Call[S3], *, Bucket: str, ExpectedBucketOwner: str | None = None
 ) -> Result:
@@ -203,7 +204,7 @@ def get_bucket_policy(
     return absent(call, Bucket, ExpectedBucketOwner, *NO_POLICY)
 
 
-@operation(resource="{Bucket}")
+@operation(permissions=[on_bucket("s3:GetBucketPolicyStatus")])
 def get_bucket_policy_status(
     call: Call[S3], *, Bucket: str, ExpectedBucketOwner: str | None = None
 ) -> Result:
@@ -211,7 +212,7 @@ def get_bucket_policy_status(
     return absent(call, Bucket, ExpectedBucketOwner, *NO_POLICY)
 
 
-@operation(resource="{Bucket}")
+@operation(permissions=[on_bucket("s3:GetBucketCORS")])
 def get_bucket_cors(
     call: Call[S3], *, Bucket: str, ExpectedBucketOwner: str | None = None
 ) -> Result:
@@ -220,7 +221,7 @@ def get_bucket_cors(
     return absent(call, Bucket, ExpectedBucketOwner, "NoSuchCORSConfiguration", text)
 
 
-@operation(resource="{Bucket}")
+@operation(permissions=[on_bucket("s3:GetLifecycleConfiguration")])
 def get_bucket_lifecycle_configuration(
     call: Call[S3], *, Bucket: str, ExpectedBucketOwner: str | None = None
 ) -> Result:
@@ -229,7 +230,7 @@ def get_bucket_lifecycle_configuration(
     return absent(call, Bucket, ExpectedBucketOwner, "NoSuchLifecycleConfiguration", text)
 
 
-@operation(resource="{Bucket}")
+@operation(permissions=[on_bucket("s3:GetBucketWebsite")])
 def get_bucket_website(
     call: Call[S3], *, Bucket: str, ExpectedBucketOwner: str | None = None
 ) -> Result:
@@ -238,7 +239,7 @@ def get_bucket_website(
     return absent(call, Bucket, ExpectedBucketOwner, "NoSuchWebsiteConfiguration", text)
 
 
-@operation(resource="{Bucket}")
+@operation(permissions=[on_bucket("s3:GetReplicationConfiguration")])
 def get_bucket_replication(
     call: Call[S3], *, Bucket: str, ExpectedBucketOwner: str | None = None
 ) -> Result:
@@ -247,7 +248,7 @@ def get_bucket_replication(
     return absent(call, Bucket, ExpectedBucketOwner, "ReplicationConfigurationNotFoundError", text)
 
 
-@operation(resource="{Bucket}")
+@operation(permissions=[on_bucket("s3:GetBucketObjectLockConfiguration")])
 def get_object_lock_configuration(
     call: Call[S3], *, Bucket: str, ExpectedBucketOwner: str | None = None
 ) -> Result:
@@ -256,7 +257,7 @@ def get_object_lock_configuration(
     return absent(call, Bucket, ExpectedBucketOwner, "ObjectLockConfigurationNotFoundError", text)
 
 
-@operation(resource="{Bucket}")
+@operation(permissions=[on_bucket("s3:GetAnalyticsConfiguration")])
 def list_bucket_analytics_configurations(
     call: Call[S3],
     *,
@@ -268,7 +269,7 @@ def list_bucket_analytics_configurations(
     return default(call, Bucket, ExpectedBucketOwner, {"IsTruncated": False})
 
 
-@operation(resource="{Bucket}")
+@operation(permissions=[on_bucket("s3:GetInventoryConfiguration")])
 def list_bucket_inventory_configurations(
     call: Call[S3],
     *,
@@ -280,7 +281,7 @@ def list_bucket_inventory_configurations(
     return default(call, Bucket, ExpectedBucketOwner, {"IsTruncated": False})
 
 
-@operation(resource="{Bucket}")
+@operation(permissions=[on_bucket("s3:GetMetricsConfiguration")])
 def list_bucket_metrics_configurations(
     call: Call[S3],
     *,
@@ -292,7 +293,7 @@ def list_bucket_metrics_configurations(
     return default(call, Bucket, ExpectedBucketOwner, {"IsTruncated": False})
 
 
-@operation(resource="{Bucket}")
+@operation(permissions=[on_bucket("s3:GetIntelligentTieringConfiguration")])
 def list_bucket_intelligent_tiering_configurations(
     call: Call[S3],
     *,

@@ -20,6 +20,13 @@ from cloche.services.s3.encryption import sealed
 from cloche.services.s3.errors import invalid_argument, invalid_request
 from cloche.services.s3.ingest import LARGEST, Claim, Digests, Ingested, Intake
 from cloche.services.s3.operations.multipart import check_part_number, keep_part, upload_of
+from cloche.services.s3.permissions import (
+    COPY_TAGS,
+    READ,
+    READ_TAGS,
+    missing_if_listed,
+    write,
+)
 from cloche.services.s3.requests import (
     bucket_of,
     check_acl,
@@ -41,7 +48,7 @@ TO_ITSELF = (
 )
 
 
-@operation(resource="{Bucket}/{Key}")
+@operation(permissions=write(creates=True), further=(*READ, *READ_TAGS, COPY_TAGS))
 async def copy_object(
     call: Call[S3],
     *,
@@ -108,6 +115,8 @@ async def copy_object(
         kept = metadata(Metadata)
     copied_tags = directive(TaggingDirective, "tagging") == "COPY"
     tags = load(source.document).tags if copied_tags else tags_of_header(Tagging)
+    if copied_tags and tags:
+        may_copy_tags(call, source, Bucket, Key)
     document = Document(
         headers=headers,
         metadata=kept,
@@ -131,8 +140,19 @@ async def copy_object(
 def source_of(call: Call[S3], text: str, expected_owner: str | None) -> ObjectRow:
     """Return the object to copy; AwsError NoSuchBucket, NoSuchKey, AccessDenied."""
     bucket, key = copy_source(text)
+    source = {"Bucket": bucket, "Key": key}
+    for needed in READ:
+        needed.authorize(call, source)
     bucket_of(call, bucket, expected_owner)
-    return call.service.row(bucket, key)
+    with missing_if_listed(call, bucket):
+        return call.service.row(bucket, key)
+
+
+def may_copy_tags(call: Call[S3], source: ObjectRow, bucket: str, key: str) -> None:
+    """Ask for the tags of an object that are copied with it; AccessDenied."""
+    for needed in READ_TAGS:
+        needed.authorize(call, {"Bucket": source.bucket, "Key": source.key})
+    COPY_TAGS.authorize(call, {"Bucket": bucket, "Key": key})
 
 
 def directive(value: str | None, of: str) -> str:
@@ -213,7 +233,7 @@ def pieces(path: Path, offset: int, length: int) -> Iterator[bytes]:
             yield piece
 
 
-@operation(resource="{Bucket}/{Key}")
+@operation(permissions=write(creates=False), further=READ)
 async def upload_part_copy(
     call: Call[S3],
     *,

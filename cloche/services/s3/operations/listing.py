@@ -15,6 +15,7 @@ from cloche.records.objects import ObjectRow, UploadRow
 from cloche.records.store import Store
 from cloche.services.s3.document import load
 from cloche.services.s3.errors import invalid_argument
+from cloche.services.s3.permissions import LIST, on_bucket
 from cloche.services.s3.requests import Owner, bucket_of, owner_of
 from cloche.services.s3.scan import Entries, scan
 from cloche.services.s3.storage import S3
@@ -101,7 +102,7 @@ def given(members: Mapping[str, object | None]) -> dict[str, object]:
     return {name: value for name, value in members.items() if value is not None}
 
 
-@operation(resource="{Bucket}", on=executors.S3_READ)
+@operation(permissions=[LIST], on=executors.S3_READ)
 def list_objects(
     call: Call[S3],
     *,
@@ -133,7 +134,7 @@ def list_objects(
     }
 
 
-@operation(resource="{Bucket}", on=executors.S3_READ)
+@operation(permissions=[LIST], on=executors.S3_READ)
 def list_objects_v2(
     call: Call[S3],
     *,
@@ -187,7 +188,7 @@ def place(token: str) -> str:
     return last
 
 
-@operation(resource="{Bucket}", on=executors.S3_READ)
+@operation(permissions=[on_bucket("s3:ListBucketMultipartUploads")], on=executors.S3_READ)
 def list_multipart_uploads(
     call: Call[S3],
     *,

@@ -33,6 +33,7 @@ from cloche.services.s3.errors import (
 )
 from cloche.services.s3.ingest import Claim, Ingested, claim, ingest
 from cloche.services.s3.operations.listing import checked_limit
+from cloche.services.s3.permissions import on_object, write
 from cloche.services.s3.requests import (
     bucket_of,
     check_acl,
@@ -47,7 +48,7 @@ from cloche.services.s3.requests import (
 from cloche.services.s3.storage import S3
 
 
-@operation(resource="{Bucket}/{Key}")
+@operation(permissions=write(creates=False))
 async def create_multipart_upload(
     call: Call[S3],
     *,
@@ -153,7 +154,7 @@ def check_part_number(number: int) -> None:
         raise invalid_argument(text, "partNumber", number)
 
 
-@operation(resource="{Bucket}/{Key}")
+@operation(permissions=write(creates=False))
 async def upload_part(
     call: Call[S3],
     *,
@@ -213,7 +214,7 @@ async def keep_part(call: Call[S3], upload: UploadRow, number: int, new: Ingeste
     return part
 
 
-@operation(resource="{Bucket}/{Key}")
+@operation(permissions=write(creates=True))
 async def complete_multipart_upload(
     call: Call[S3],
     *,
@@ -304,7 +305,7 @@ def completed(call: Call[S3], row: ObjectRow) -> Result:
     }
 
 
-@operation(resource="{Bucket}/{Key}")
+@operation(permissions=[on_object("s3:AbortMultipartUpload")])
 async def abort_multipart_upload(
     call: Call[S3],
     *,
@@ -325,7 +326,7 @@ async def abort_multipart_upload(
     call.service.remove(await call.store.write(change))
 
 
-@operation(resource="{Bucket}/{Key}", on=executors.S3_READ)
+@operation(permissions=[on_object("s3:ListMultipartUploadParts")], on=executors.S3_READ)
 def list_parts(
     call: Call[S3],
     *,

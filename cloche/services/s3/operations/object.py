@@ -9,6 +9,7 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
+from cloche.core.authorization import Refused
 from cloche.core.clock import to_ms
 from cloche.core.errors import AwsError, unsupported
 from cloche.operation import Body as Stream
@@ -22,6 +23,7 @@ from cloche.services.s3.document import Document, dump, load
 from cloche.services.s3.encryption import sealed
 from cloche.services.s3.errors import malformed_xml, precondition_failed
 from cloche.services.s3.ingest import claim, ingest
+from cloche.services.s3.permissions import DELETE, DELETE_EACH, READ, missing_if_listed, write
 from cloche.services.s3.requests import (
     bucket_of,
     check_acl,
@@ -38,7 +40,7 @@ from cloche.services.s3.storage import S3
 MOST_DELETES = 1000  # keys of one DeleteObjects
 
 
-@operation(resource="{Bucket}/{Key}")
+@operation(permissions=write(creates=True))
 async def put_object(
     call: Call[S3],
     *,
@@ -104,7 +106,7 @@ async def put_object(
     return {"ETag": f'"{new.md5}"', **members(new.checksums, "FULL_OBJECT"), **document.encryption}
 
 
-@operation(resource="{Bucket}/{Key}")
+@operation(permissions=READ)
 def get_object(
     call: Call[S3],
     *,
@@ -137,7 +139,8 @@ def get_object(
         content_type=ResponseContentType,
         expires=ResponseExpires,
     )
-    row, fd = call.service.open(Bucket, Key)
+    with missing_if_listed(call, Bucket):
+        row, fd = call.service.open(Bucket, Key)
     try:
         check_read(Conditions(IfMatch, IfNoneMatch, IfModifiedSince, IfUnmodifiedSince), row)
         document = load(row.document)
@@ -150,7 +153,7 @@ def get_object(
     return Reply({**reply.result, "Body": body}, reply.status, reply.headers)
 
 
-@operation(resource="{Bucket}/{Key}")
+@operation(permissions=READ)
 def head_object(
     call: Call[S3],
     *,
@@ -183,14 +186,15 @@ def head_object(
         content_type=ResponseContentType,
         expires=ResponseExpires,
     )
-    row = call.service.row(Bucket, Key)
+    with missing_if_listed(call, Bucket):
+        row = call.service.row(Bucket, Key)
     check_read(Conditions(IfMatch, IfNoneMatch, IfModifiedSince, IfUnmodifiedSince), row)
     document = load(row.document)
     piece = select(row, document, Range, PartNumber)
     return describe(row, document, piece, override, checksums=ChecksumMode == "ENABLED")
 
 
-@operation(resource="{Bucket}/{Key}")
+@operation(permissions=DELETE)
 async def delete_object(
     call: Call[S3],
     *,
@@ -214,7 +218,7 @@ async def delete_object(
     call.service.remove(await call.store.write(change))
 
 
-@operation(resource="{Bucket}/*")
+@operation(permissions=[], further=DELETE_EACH)
 async def delete_objects(
     call: Call[S3],
     *,
@@ -232,12 +236,14 @@ async def delete_objects(
         if any(name in one for one in asked):
             raise unsupported(f"Delete.Objects.{name}", "ETag is.")
 
+    refused = may_not_delete(call, Bucket, asked)
+
     def change(connection: Connection) -> tuple[list[str], list[dict[str, str]]]:
         gone: list[str] = []
         errors: list[dict[str, str]] = []
         for one in asked:
             there = rows.find_object(connection, Bucket, one["Key"])
-            error = refusal(one, there)
+            error = refused.get(one["Key"]) or refusal(one, there)
             if error is not None:
                 errors.append({"Key": one["Key"], "Code": error.code, "Message": error.message})
             elif there is not None:
@@ -251,6 +257,20 @@ async def delete_objects(
     deleted = [{"Key": one["Key"]} for one in asked if one["Key"] not in failed]
     result: dict[str, object] = {} if Delete.get("Quiet") else {"Deleted": deleted}
     return {**result, "Errors": errors} if errors else result
+
+
+def may_not_delete(
+    call: Call[S3], bucket: str, asked: list[Mapping[str, Any]]
+) -> Mapping[str, AwsError]:
+    """Return the keys that the caller may not delete, and why."""
+    refused: dict[str, AwsError] = {}
+    for one in asked:
+        try:
+            for needed in DELETE_EACH:
+                needed.authorize(call, {**one, "Bucket": bucket})
+        except Refused as error:
+            refused[one["Key"]] = error
+    return refused
 
 
 def refusal(asked: Mapping[str, Any], there: ObjectRow | None) -> AwsError | None:

@@ -15,6 +15,14 @@ from cloche.services.s3.checksums import members
 from cloche.services.s3.document import Document, dump, load
 from cloche.services.s3.errors import invalid_argument, no_such_key
 from cloche.services.s3.operations.bucket import access_list
+from cloche.services.s3.permissions import (
+    DOCUMENT_TAGS,
+    EXISTING_TAGS,
+    READ,
+    READ_TAGS,
+    missing_if_listed,
+    on_version,
+)
 from cloche.services.s3.requests import Tag, bucket_of, check_version, tags_of_set
 from cloche.services.s3.storage import S3
 
@@ -22,7 +30,7 @@ ATTRIBUTES = ("ETag", "Checksum", "ObjectParts", "StorageClass", "ObjectSize")
 MOST_PARTS = 1000
 
 
-@operation(resource="{Bucket}/{Key}")
+@operation(permissions=READ_TAGS)
 def get_object_tagging(
     call: Call[S3],
     *,
@@ -38,7 +46,11 @@ def get_object_tagging(
     return {"TagSet": [{"Key": key, "Value": tags[key]} for key in sorted(tags)]}
 
 
-@operation(resource="{Bucket}/{Key}")
+@operation(
+    permissions=on_version(
+        "s3:PutObjectTagging", "s3:PutObjectVersionTagging", DOCUMENT_TAGS, EXISTING_TAGS
+    )
+)
 async def put_object_tagging(
     call: Call[S3],
     *,
@@ -58,7 +70,9 @@ async def put_object_tagging(
     return {}
 
 
-@operation(resource="{Bucket}/{Key}")
+@operation(
+    permissions=on_version("s3:DeleteObjectTagging", "s3:DeleteObjectVersionTagging", EXISTING_TAGS)
+)
 async def delete_object_tagging(
     call: Call[S3],
     *,
@@ -87,7 +101,7 @@ async def change_document(
     await call.store.write(change)
 
 
-@operation(resource="{Bucket}/{Key}")
+@operation(permissions=on_version("s3:GetObjectAcl", "s3:GetObjectVersionAcl", EXISTING_TAGS))
 def get_object_acl(
     call: Call[S3],
     *,
@@ -103,7 +117,13 @@ def get_object_acl(
     return access_list(bucket.account)
 
 
-@operation(resource="{Bucket}/{Key}", on=executors.S3_READ)
+@operation(
+    permissions=(
+        *READ,
+        *on_version("s3:GetObjectAttributes", "s3:GetObjectVersionAttributes", EXISTING_TAGS),
+    ),
+    on=executors.S3_READ,
+)
 def get_object_attributes(
     call: Call[S3],
     *,
@@ -122,7 +142,8 @@ def get_object_attributes(
         if name not in ATTRIBUTES:
             text = "Invalid attribute name specified."
             raise invalid_argument(text, "x-amz-object-attributes", name)
-    row = call.service.row(Bucket, Key)
+    with missing_if_listed(call, Bucket):
+        row = call.service.row(Bucket, Key)
     document = load(row.document)
     known: dict[str, object] = {
         "ETag": row.etag,

@@ -14,13 +14,14 @@ from cloche.services.s3.operations.listing import (
     given,
     scan_objects,
 )
+from cloche.services.s3.permissions import LIST_KEYS, on_bucket
 from cloche.services.s3.requests import bucket_of, owner_of
 from cloche.services.s3.storage import S3
 
 ONLY = "null"  # the version of an object that was never given one
 
 
-@operation(resource="{Bucket}", on=executors.S3_READ)
+@operation(permissions=[on_bucket("s3:ListBucketVersions", *LIST_KEYS)], on=executors.S3_READ)
 def list_object_versions(
     call: Call[S3],
     *,

@@ -8,9 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from cloche.core.errors import AwsError
 from cloche.operation import Call, operation
+from cloche.permissions import PassRole, Permission, list_key
 from cloche.records.store import AlreadyExists, Conflict
 from cloche.services.sagemaker.named_resources import listed
 from cloche.services.sagemaker.names import Request, arn, moment
+from cloche.services.sagemaker.permissions import (
+    KEEP_ALIVE,
+    REMOTE_DEBUG,
+    creation,
+    job_keys,
+    on_resource,
+)
 from cloche.services.sagemaker.tags import checked
 from cloche.services.sagemaker.training import submission
 from cloche.services.sagemaker.training.attempts import billable_s, check_tags
@@ -52,9 +60,25 @@ ECHOED = (
     "RemoteDebugConfig",
     "InfraCheckConfig",
 )
+RESOURCE = "training-job/{TrainingJobName}"
+CREATE = (
+    *creation(
+        "sagemaker:CreateTrainingJob",
+        RESOURCE,
+        list_key(
+            "sagemaker:InstanceTypes",
+            "ResourceConfig.InstanceType",
+            "ResourceConfig.InstanceGroups.InstanceType",
+        ),
+        REMOTE_DEBUG,
+        KEEP_ALIVE,
+        *job_keys(""),
+    ),
+    PassRole("RoleArn"),
+)
 
 
-@operation(resource="training-job/{TrainingJobName}")
+@operation(permissions=CREATE)
 async def create_training_job(
     call: Call[SageMaker],
     *,
@@ -133,7 +157,7 @@ async def insert(
         ) from error
 
 
-@operation(resource="training-job/{TrainingJobName}")
+@operation(permissions=[on_resource("sagemaker:DescribeTrainingJob", RESOURCE)])
 def describe_training_job(call: Call[SageMaker], *, TrainingJobName: str) -> dict[str, Any]:
     """Return what was asked for and how far it is."""
     job = find(call, TrainingJobName)
@@ -184,7 +208,7 @@ def profiled(request: Request) -> bool:
     return config is not None and not config.get("DisableProfiler", False)
 
 
-@operation()
+@operation(permissions=[Permission("sagemaker:ListTrainingJobs")])
 def list_training_jobs(
     call: Call[SageMaker],
     *,
@@ -219,7 +243,7 @@ def list_training_jobs(
     )
 
 
-@operation(resource="training-job/{TrainingJobName}")
+@operation(permissions=[on_resource("sagemaker:StopTrainingJob", RESOURCE)])
 async def stop_training_job(call: Call[SageMaker], *, TrainingJobName: str) -> None:
     """Record that the job shall stop; its loop ends the processes and keeps the artifacts."""
     job = find(call, TrainingJobName)
@@ -231,7 +255,7 @@ async def stop_training_job(call: Call[SageMaker], *, TrainingJobName: str) -> N
     await submission.stop_training_job(call.store, job.resource, call.now)
 
 
-@operation(resource="training-job/{TrainingJobName}")
+@operation(permissions=[on_resource("sagemaker:DeleteTrainingJob", RESOURCE)])
 async def delete_training_job(call: Call[SageMaker], *, TrainingJobName: str) -> None:
     """Remove the record of a job that has ended; what it put to S3 stays."""
     while True:

@@ -10,6 +10,7 @@ from cloche.core.errors import AwsError, unsupported
 from cloche.operation import Call, operation
 from cloche.records.store import Change, Conflict, Resource
 from cloche.services.sagemaker.names import Request
+from cloche.services.sagemaker.permissions import KEEP_ALIVE, REMOTE_DEBUG, on_resource
 from cloche.services.sagemaker.training.debugger.rules import KINDS
 from cloche.services.sagemaker.training.operations import find
 from cloche.services.sagemaker.training.record import TrainingJob, TrainingJobStatus, WarmPoolStatus
@@ -25,9 +26,14 @@ if TYPE_CHECKING:
     from cloche.services.sagemaker import SageMaker
 
 CONFIG, RULES = "ProfilerConfig", "ProfilerRuleConfigurations"
+UPDATE = on_resource(
+    "sagemaker:UpdateTrainingJob",
+    "training-job/{TrainingJobName}",
+    keys=(REMOTE_DEBUG, KEEP_ALIVE),
+)
 
 
-@operation(resource="training-job/{TrainingJobName}")
+@operation(permissions=[UPDATE])
 async def update_training_job(
     call: Call[SageMaker],
     *,

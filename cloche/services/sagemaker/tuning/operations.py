@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 from cloche.core.errors import AwsError
 from cloche.core.numbers import natural
 from cloche.operation import Call, operation
+from cloche.permissions import PassRole, Permission, list_key
 from cloche.records.store import AlreadyExists, Conflict, Resource, Store
 from cloche.services.sagemaker.named_resources import listed
 from cloche.services.sagemaker.names import Request, arn, moment, wish
 from cloche.services.sagemaker.paging import DESCENDING
+from cloche.services.sagemaker.permissions import creation, job_keys, on_resource
 from cloche.services.sagemaker.tags import checked
 from cloche.services.sagemaker.training.attempts import check_tags
 from cloche.services.sagemaker.training.operations import present
@@ -50,9 +52,28 @@ if TYPE_CHECKING:
 
 RESOURCE = "hyper-parameter-tuning-job/{HyperParameterTuningJobName}"
 IDENTICAL = "IdenticalDataAndAlgorithm"
+DEFINITIONS = ("TrainingJobDefinition.", "TrainingJobDefinitions.")
+INSTANCES = (
+    "ResourceConfig.InstanceType",
+    "ResourceConfig.InstanceGroups.InstanceType",
+    "HyperParameterTuningResourceConfig.InstanceType",
+    "HyperParameterTuningResourceConfig.InstanceConfigs.InstanceType",
+)
+CREATE = (
+    *creation(
+        "sagemaker:CreateHyperParameterTuningJob",
+        RESOURCE,
+        list_key(
+            "sagemaker:InstanceTypes",
+            *(definition + place for definition in DEFINITIONS for place in INSTANCES),
+        ),
+        *job_keys(*DEFINITIONS),
+    ),
+    PassRole(*(f"{definition}RoleArn" for definition in DEFINITIONS)),
+)
 
 
-@operation(resource=RESOURCE)
+@operation(permissions=CREATE)
 async def create_hyper_parameter_tuning_job(
     call: Call[SageMaker],
     *,
@@ -120,7 +141,7 @@ def definitions_sent(one: Request | None, several: Sequence[Request]) -> Sequenc
     return several
 
 
-@operation(resource=RESOURCE)
+@operation(permissions=[on_resource("sagemaker:DescribeHyperParameterTuningJob", RESOURCE)])
 def describe_hyper_parameter_tuning_job(
     call: Call[SageMaker], *, HyperParameterTuningJobName: str
 ) -> dict[str, Any]:
@@ -182,7 +203,7 @@ def overall_best(call: Call[SageMaker], job: TuningJob, found: Seen | None) -> R
     return summary(owner, trial, of_job=True)
 
 
-@operation()
+@operation(permissions=[Permission("sagemaker:ListHyperParameterTuningJobs")])
 def list_hyper_parameter_tuning_jobs(
     call: Call[SageMaker],
     *,
@@ -232,7 +253,9 @@ def in_list(call: Call[SageMaker], resource: Resource) -> dict[str, Any]:
     )
 
 
-@operation(resource=RESOURCE)
+@operation(
+    permissions=[on_resource("sagemaker:ListTrainingJobsForHyperParameterTuningJob", RESOURCE)]
+)
 def list_training_jobs_for_hyper_parameter_tuning_job(
     call: Call[SageMaker],
     *,
@@ -271,7 +294,7 @@ def list_training_jobs_for_hyper_parameter_tuning_job(
     )
 
 
-@operation(resource=RESOURCE)
+@operation(permissions=[on_resource("sagemaker:StopHyperParameterTuningJob", RESOURCE)])
 async def stop_hyper_parameter_tuning_job(
     call: Call[SageMaker], *, HyperParameterTuningJobName: str
 ) -> None:
@@ -290,7 +313,7 @@ async def stop_hyper_parameter_tuning_job(
         return
 
 
-@operation(resource=RESOURCE)
+@operation(permissions=[on_resource("sagemaker:DeleteHyperParameterTuningJob", RESOURCE)])
 async def delete_hyper_parameter_tuning_job(
     call: Call[SageMaker], *, HyperParameterTuningJobName: str
 ) -> None:

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 from cloche.core.clock import from_ms
 from cloche.core.errors import AwsError, unsupported
 from cloche.operation import Call, operation
+from cloche.permissions import REQUEST_TAGS, Permission
 from cloche.records.store import Conflict, Document, Resource
 from cloche.services.sagemaker.named_resources import find, insert, listed
 from cloche.services.sagemaker.names import Request
 from cloche.services.sagemaker.no_effect import in_serving
+from cloche.services.sagemaker.permissions import creation, on_resource
 from cloche.services.sagemaker.serving.operations.model import artifacts
 from cloche.services.sagemaker.serving.quotas import check_serving
 from cloche.services.sagemaker.serving.record import (
@@ -33,9 +35,15 @@ if TYPE_CHECKING:
 
 E = EndpointStatus
 MAX_REASON = 1024  # characters of a FailureReason
+RESOURCE = "endpoint/{EndpointName}"
+CONFIG = "endpoint-config/{EndpointConfigName}"
+CREATE = (
+    *creation("sagemaker:CreateEndpoint", RESOURCE),
+    on_resource("sagemaker:CreateEndpoint", CONFIG, keys=(REQUEST_TAGS,)),
+)
 
 
-@operation(resource="endpoint/{EndpointName}")
+@operation(permissions=CREATE)
 async def create_endpoint(
     call: Call[SageMaker],
     *,
@@ -61,7 +69,7 @@ async def create_endpoint(
     return {"EndpointArn": where}
 
 
-@operation(resource="endpoint/{EndpointName}")
+@operation(permissions=[on_resource("sagemaker:DescribeEndpoint", RESOURCE)])
 def describe_endpoint(call: Call[SageMaker], *, EndpointName: str) -> dict[str, Any]:
     """Return what is served, what is on its way, and how far it is."""
     found = endpoint(find(call, ENDPOINT, EndpointName))
@@ -87,7 +95,7 @@ def describe_endpoint(call: Call[SageMaker], *, EndpointName: str) -> dict[str, 
     return answer
 
 
-@operation()
+@operation(permissions=[Permission("sagemaker:ListEndpoints")])
 def list_endpoints(
     call: Call[SageMaker],
     *,
@@ -119,7 +127,7 @@ def list_endpoints(
     )
 
 
-@operation(resource="endpoint/{EndpointName}")
+@operation(permissions=[on_resource("sagemaker:UpdateEndpoint", RESOURCE, CONFIG)])
 async def update_endpoint(
     call: Call[SageMaker],
     *,
@@ -146,7 +154,7 @@ async def update_endpoint(
             return {"EndpointArn": found.resource.arn}
 
 
-@operation(resource="endpoint/{EndpointName}")
+@operation(permissions=[on_resource("sagemaker:UpdateEndpointWeightsAndCapacities", RESOURCE)])
 async def update_endpoint_weights_and_capacities(
     call: Call[SageMaker],
     *,
@@ -179,7 +187,7 @@ async def update_endpoint_weights_and_capacities(
             return {"EndpointArn": found.resource.arn}
 
 
-@operation(resource="endpoint/{EndpointName}")
+@operation(permissions=[on_resource("sagemaker:DeleteEndpoint", RESOURCE)])
 async def delete_endpoint(call: Call[SageMaker], *, EndpointName: str) -> None:
     """Wish the endpoint away: its replicas finish what they are at, then the record goes."""
     while True:

@@ -8,9 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from cloche.core.errors import AwsError, unsupported
 from cloche.operation import Call, operation
+from cloche.permissions import Permission, list_key
 from cloche.records.store import Conflict, Resource
 from cloche.services.sagemaker.named_resources import find, insert, listed, refuse_others
 from cloche.services.sagemaker.names import Request
+from cloche.services.sagemaker.permissions import (
+    creation,
+    kms_keys,
+    model_arn,
+    network_keys,
+    on_resource,
+)
 from cloche.services.sagemaker.serving.record import ENDPOINT_CONFIG, MODEL
 from cloche.services.sagemaker.software.instance_types import stands_in
 
@@ -29,9 +37,18 @@ VARIANT = (
     "RoutingConfig",
     "InferenceAmiVersion",
 )
+CONFIG = "endpoint-config/{EndpointConfigName}"
+CREATE = creation(
+    "sagemaker:CreateEndpointConfig",
+    CONFIG,
+    list_key("sagemaker:InstanceTypes", "ProductionVariants.InstanceType"),
+    list_key("sagemaker:ModelArn", "ProductionVariants.ModelName", convert=model_arn),
+    *kms_keys("VolumeKmsKey", "KmsKeyId"),
+    *network_keys(""),
+)
 
 
-@operation(resource="endpoint-config/{EndpointConfigName}")
+@operation(permissions=CREATE)
 async def create_endpoint_config(
     call: Call[SageMaker],
     *,
@@ -69,7 +86,7 @@ async def create_endpoint_config(
     return {"EndpointConfigArn": where}
 
 
-@operation(resource="endpoint-config/{EndpointConfigName}")
+@operation(permissions=[on_resource("sagemaker:DescribeEndpointConfig", CONFIG)])
 def describe_endpoint_config(call: Call[SageMaker], *, EndpointConfigName: str) -> dict[str, Any]:
     """Return what CreateEndpointConfig was given."""
     resource = find(call, ENDPOINT_CONFIG, EndpointConfigName)
@@ -81,7 +98,7 @@ def describe_endpoint_config(call: Call[SageMaker], *, EndpointConfigName: str) 
     }
 
 
-@operation()
+@operation(permissions=[Permission("sagemaker:ListEndpointConfigs")])
 def list_endpoint_configs(
     call: Call[SageMaker],
     *,
@@ -108,7 +125,7 @@ def list_endpoint_configs(
     )
 
 
-@operation(resource="endpoint-config/{EndpointConfigName}")
+@operation(permissions=[on_resource("sagemaker:DeleteEndpointConfig", CONFIG)])
 async def delete_endpoint_config(call: Call[SageMaker], *, EndpointConfigName: str) -> None:
     """Remove the record; an endpoint that uses it goes on (it keeps a copy of its own)."""
     while True:

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from cloche.core.errors import AwsError, unsupported
 from cloche.operation import Call, operation
+from cloche.permissions import PassRole, Permission
 from cloche.records.store import Conflict, Resource
 from cloche.services.sagemaker.named_resources import find, insert, listed, refuse_others
 from cloche.services.sagemaker.names import Request
+from cloche.services.sagemaker.permissions import creation, network_keys, on_resource
 from cloche.services.sagemaker.roles import check_role
 from cloche.services.sagemaker.s3_objects import split_uri
 from cloche.services.sagemaker.serving.record import MODEL
@@ -25,9 +27,14 @@ CONTAINER = (
 )
 S3_SOURCE = ("S3Uri", "S3DataType", "CompressionType")
 KINDS = {("S3Object", "Gzip"), ("S3Prefix", "None")}  # (S3DataType, CompressionType) that work
+RESOURCE = "model/{ModelName}"
+CREATE = (
+    *creation("sagemaker:CreateModel", RESOURCE, *network_keys("")),
+    PassRole("ExecutionRoleArn"),
+)
 
 
-@operation(resource="model/{ModelName}")
+@operation(permissions=CREATE)
 async def create_model(
     call: Call[SageMaker],
     *,
@@ -69,7 +76,7 @@ async def create_model(
     return {"ModelArn": await insert(call, MODEL, ModelName, request, Tags)}
 
 
-@operation(resource="model/{ModelName}")
+@operation(permissions=[on_resource("sagemaker:DescribeModel", RESOURCE)])
 def describe_model(call: Call[SageMaker], *, ModelName: str) -> dict[str, Any]:
     """Return what CreateModel was given, `Mode` and a `ModelDataSource` filled in."""
     resource = find(call, MODEL, ModelName)
@@ -85,7 +92,7 @@ def describe_model(call: Call[SageMaker], *, ModelName: str) -> dict[str, Any]:
     }
 
 
-@operation()
+@operation(permissions=[Permission("sagemaker:ListModels")])
 def list_models(
     call: Call[SageMaker],
     *,
@@ -112,7 +119,7 @@ def list_models(
     )
 
 
-@operation(resource="model/{ModelName}")
+@operation(permissions=[on_resource("sagemaker:DeleteModel", RESOURCE)])
 async def delete_model(call: Call[SageMaker], *, ModelName: str) -> None:
     """Remove the record; endpoints that serve the model go on, and its artifacts stay in S3."""
     while True:

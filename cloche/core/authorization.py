@@ -1,0 +1,199 @@
+"""The one question of permissions: may this principal do this, on this resource, in this context?
+
+Who asks has an `Actor`: a caller of the API, or a role that the platform works for. Who answers is
+an `Authorizer` (the IAM service).
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal, Protocol
+
+from cloche.core.clock import to_ms
+from cloche.core.errors import AwsError
+from cloche.core.identity import Principal
+
+Values = str | tuple[str, ...]  # of a condition key: one, or a list
+Later = Callable[[], Mapping[str, Values]]
+Verdict = Literal["allowed", "explicitDeny", "implicitDeny"]
+PolicyKind = Literal[
+    "identity-based policy",
+    "permissions boundary",
+    "session policy",
+    "resource-based policy",
+    "role trust policy",
+]
+# https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html
+PRINCIPAL_TYPES = {
+    "root": "Account",
+    "user": "User",
+    "assumed-role": "AssumedRole",
+    "service": "Service",
+}
+
+
+TIME_KEYS = ("aws:currenttime", "aws:epochtime")
+
+
+class Context(Mapping[str, Values]):
+    """The condition keys of one question, in lower case, and their values.
+
+    later: what costs a look-up, by the key or by the folder of keys (`aws:resourcetag/`) that it
+    gives: asked once, and only when a policy asks for such a key.
+    """
+
+    __slots__ = ("known", "later")
+
+    def __init__(
+        self, known: Mapping[str, Values] = {}, later: Mapping[str, Later] | None = None
+    ) -> None:
+        self.known, self.later = dict(known), dict(later or {})
+
+    def __getitem__(self, key: str) -> Values:
+        if key not in self.known and self.later:
+            find = self.later.pop(key, None) or self.later.pop(f"{key.partition('/')[0]}/", None)
+            if find is not None:
+                self.known.update(find())
+        return self.known[key]
+
+    def __iter__(self) -> Iterator[str]:
+        while self.later:
+            self.known.update(self.later.popitem()[1]())
+        return iter(self.known)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def over(self, other: "Context") -> "Context":
+        """Return these keys, and those of another that are not among them."""
+        return Context({**other.known, **self.known}, {**other.later, **self.later})
+
+
+NOTHING = Context()
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """May `principal` do this action on this resource ("*": on any), in this context?"""
+
+    principal: Principal
+    action: str  # "s3:GetObject"
+    resource: str = "*"
+    context: Context = field(default_factory=Context)
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """Which statement of which policy: its place in it, from 0, and its Sid."""
+
+    policy: str  # the ARN or name
+    kind: PolicyKind
+    place: int
+    sid: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The answer to a question.
+
+    by: the statements that decided; none where nothing allows, and where none was asked.
+    missing: condition keys that statements on this action and resource name and the context lacks.
+    lacking: of an implicit deny, the kind of policy that should have allowed it.
+    """
+
+    verdict: Verdict
+    by: tuple[Statement, ...] = ()
+    missing: tuple[str, ...] = ()
+    lacking: PolicyKind = "identity-based policy"
+
+    @property
+    def allowed(self) -> bool:
+        """Whether it may be done."""
+        return self.verdict == "allowed"
+
+
+class Authorizer(Protocol):
+    """Answers questions from memory, from any thread (implemented by the IAM service)."""
+
+    def decide(self, question: Question) -> Decision:
+        """Return whether it may be done, and what decided that."""
+
+
+class Refused(AwsError):
+    """A question was answered with no; the gateway gives it the code of the service's family."""
+
+    def __init__(self, question: Question, decision: Decision) -> None:
+        super().__init__("AccessDenied", refusal(question, decision), 403)
+        self.question, self.decision = question, decision
+
+
+class Actor:
+    """Who asks, whom, and what is true of all that it asks (`keys`, in lower case)."""
+
+    __slots__ = ("authorizer", "keys", "now", "principal")
+
+    def __init__(
+        self,
+        principal: Principal,
+        authorizer: Authorizer,
+        now: Callable[[], datetime],
+        keys: Mapping[str, Values] = {},
+    ) -> None:
+        self.principal, self.authorizer, self.now = principal, authorizer, now
+        self.keys = {**principal_keys(principal), **keys}
+
+    def decide(self, action: str, resource: str, context: Context = NOTHING) -> Decision:
+        """Return whether it may do this, and what decided that."""
+        return self.authorizer.decide(self.question(action, resource, context))
+
+    def authorize(self, action: str, resource: str, context: Context = NOTHING) -> Decision:
+        """Return what allows it to do this; Refused when nothing does."""
+        question = self.question(action, resource, context)
+        decision = self.authorizer.decide(question)
+        if not decision.allowed:
+            raise Refused(question, decision)
+        return decision
+
+    def question(self, action: str, resource: str, context: Context = NOTHING) -> Question:
+        """Return the question, with what is true of all that it asks."""
+        general = Context(self.keys, dict.fromkeys(TIME_KEYS, self._time))
+        return Question(self.principal, action, resource, context.over(general))
+
+    def _time(self) -> Mapping[str, Values]:
+        now = self.now()
+        return dict(
+            zip(TIME_KEYS, (f"{now:%Y-%m-%dT%H:%M:%SZ}", str(to_ms(now) // 1000)), strict=True)
+        )
+
+
+def principal_keys(principal: Principal) -> dict[str, Values]:
+    """Return what the global condition keys say of a principal."""
+    keys: dict[str, Values] = {
+        "aws:principaltype": PRINCIPAL_TYPES[principal.kind],
+        "aws:principalaccount": principal.account,
+    }
+    if principal.kind == "service":
+        return {**keys, "aws:principalservicename": principal.arn}
+    keys["aws:principalarn"] = principal.role_arn or principal.arn
+    keys["aws:userid"] = principal.user_id
+    if principal.kind == "user":
+        keys["aws:username"] = principal.arn.rpartition("/")[2]
+    return keys
+
+
+def refusal(question: Question, decision: Decision) -> str:
+    """Return why a question was answered with no, in AWS's words.
+
+    https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html
+    """
+    action, resource = question.action, question.resource
+    where = f" on resource: {resource}"
+    if action.startswith("s3:"):
+        where = f' on resource: "{resource}"' if resource != "*" else ""
+    text = f"User: {question.principal.arn} is not authorized to perform: {action}{where}"
+    if decision.verdict == "implicitDeny":
+        return f"{text} because no {decision.lacking} allows the {action} action"
+    denying = decision.by[0]
+    article = {"identity-based policy": "an", "role trust policy": "the"}.get(denying.kind, "a")
+    policy = f": {denying.policy}" if denying.policy.startswith("arn:") else ""
+    return f"{text} with an explicit deny in {article} {denying.kind}{policy}"

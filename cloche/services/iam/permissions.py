@@ -1,0 +1,57 @@
+"""What IAM's own operations ask of IAM."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from cloche.core.authorization import Values
+from cloche.operation import Call
+from cloche.permissions import REQUEST_TAGS, Keys, Parameters, Permission, key, tag_keys
+from cloche.services.iam.identity import Identity
+
+
+def role_arns(call: Call[Identity], parameters: Parameters) -> list[str]:
+    """Return the ARN of a role that is named, with its path where there is one."""
+    name = parameters["RoleName"]
+    role = call.service.role(call.account, name)
+    return [role.arn if role is not None else f"arn:aws:iam::{call.account}:role/{name}"]
+
+
+def new_role_arns(call: Call[Any], parameters: Parameters) -> list[str]:
+    """Return the ARN that a new role gets."""
+    path = parameters.get("Path") or "/"
+    return [f"arn:aws:iam::{call.account}:role{path}{parameters['RoleName']}"]
+
+
+def role_folder(call: Call[Any], parameters: Parameters) -> list[str]:
+    """Return what AWS asks ListRoles about: the path that the roles are to be in."""
+    return [f"arn:aws:iam::{call.account}:role{parameters.get('PathPrefix') or '/'}"]
+
+
+def user_arns(call: Call[Any], parameters: Parameters) -> list[str]:
+    """Return the ARN of a user; of who calls, where none is named."""
+    name = parameters.get("UserName")
+    return [call.principal.arn if name is None else f"arn:aws:iam::{call.account}:user/{name}"]
+
+
+def role_tags(call: Call[Identity], _parameters: Parameters, arn: str) -> Mapping[str, Values]:
+    """Return the tags that a role has."""
+    role = call.service.role_by_arn(arn)
+    tags = role.record.document["Tags"] if role is not None else ()
+    return {**tag_keys(tags, "aws:resourcetag"), **tag_keys(tags, "iam:resourcetag")}
+
+
+ROLE_TAGS = Keys(
+    "aws:ResourceTag/${TagKey}", "iam:ResourceTag/${TagKey}", values=role_tags, later=True
+)
+POLICY = key("iam:PolicyARN", "PolicyArn")
+CREATE_ROLE = (
+    Permission("iam:CreateRole", new_role_arns, keys=(REQUEST_TAGS,)),
+    Permission("iam:TagRole", new_role_arns, keys=(REQUEST_TAGS,), when="Tags"),
+)
+
+
+def on_role(action: str, *keys: Keys) -> Permission:
+    """Return a permission on the role that the request names."""
+    return Permission(action, role_arns, keys=(ROLE_TAGS, *keys))
