@@ -138,8 +138,8 @@ async def test_a_step_that_failed_is_told_and_made_again(
     records.put("a")
     assert [await loop.next() for _ in range(3)] == [("a", 1)] * 3
     running.cancel()
-    told = [record.getMessage() for record in caplog.records]
-    assert told == ["a: step failed, again in 0.0 s"] * 2
+    messages = [record.getMessage() for record in caplog.records]
+    assert messages == ["a: step failed, again in 0.0 s"] * 2
 
 
 async def test_what_a_change_costs_does_not_grow_with_the_number_of_resources() -> None:
