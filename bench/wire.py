@@ -150,7 +150,7 @@ def make_gateway(folder: Path) -> Gateway:
 
 
 def make_client(service: str) -> Any:
-    """Return a boto3 client of the address that the gateway is told to have."""
+    """Return a boto3 client of the address that the gateway believes to have."""
     return boto3.client(
         service,
         endpoint_url="http://127.0.0.1:4599",
@@ -211,8 +211,8 @@ def serve(
     status = sent[0]["status"]
     if status != 200:
         raise RuntimeError(f"{status}: {sent[1]['body']!r}")
-    told = {k.decode(): v.decode() for k, v in sent[0]["headers"]}
-    return run, (status, told, sent[1]["body"])
+    headers = {k.decode(): v.decode() for k, v in sent[0]["headers"]}
+    return run, (status, headers, sent[1]["body"])
 
 
 def client_half(

@@ -74,11 +74,11 @@ class Progress:
             if now - self.heard < QUIET_S:
                 continue
             self.heard = now
-            told = [
+            running = [
                 f"{node.rpartition('/')[2]} ({now - since:.0f} s)"
                 for node, since in tuple(self.running.items())
             ]
-            self.reporter.write_line(self.before + "   … " + (", ".join(told) or "starting"))
+            self.reporter.write_line(self.before + "   … " + (", ".join(running) or "starting"))
             self.before = ""
             self.reporter.flush()
 

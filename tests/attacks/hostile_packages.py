@@ -110,7 +110,7 @@ class HostileIndex:
 
     @property
     def settings(self) -> dict[str, str]:
-        """What pip needs to be told."""
+        """What pip needs as settings."""
         return {
             "PIP_NO_INDEX": "1",
             "PIP_FIND_LINKS": f"http://{HOST}:{self.server.server_port}/",

@@ -467,7 +467,7 @@ def chunked(wire: Wire, chance: random.Random) -> Wire | None:
     if wire.operation not in ("PutObject", "UploadPart"):
         return None
     size = chance.choice(CHUNK_SIZES)
-    told = chance.choice(("3", "3", "3", "0", "4", "+3", "9" * HUGE_DIGITS))
+    decoded = chance.choice(("3", "3", "3", "0", "4", "+3", "9" * HUGE_DIGITS))
     trailer = chance.choice(TRAILERS)
     if trailer:
         size = "3"
@@ -476,7 +476,7 @@ def chunked(wire: Wire, chance: random.Random) -> Wire | None:
         mutated.headers["X-Amz-Trailer"] = chance.choice(("x-amz-checksum-crc32", "x", "", "\xff"))
     mutated.headers |= {
         "X-Amz-Content-Sha256": "STREAMING-UNSIGNED-PAYLOAD-TRAILER",
-        "X-Amz-Decoded-Content-Length": told,
+        "X-Amz-Decoded-Content-Length": decoded,
     }
     return mutated
 

@@ -83,11 +83,11 @@ def signed(wire: Wire, host: str, keys: Keys, now: datetime | None = None) -> by
         )
     )
     scope = f"{stamp[:8]}/us-east-1/{wire.signing_name}/aws4_request"
-    told = hashlib.sha256(canonical.encode("latin-1", "replace")).hexdigest()
+    signed = hashlib.sha256(canonical.encode("latin-1", "replace")).hexdigest()
     key = ("AWS4" + keys.secret).encode()
     for part in (stamp[:8], "us-east-1", wire.signing_name, "aws4_request"):
         key = hmac.digest(key, part.encode(), "sha256")
-    text = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{told}"
+    text = f"AWS4-HMAC-SHA256\n{stamp}\n{scope}\n{signed}"
     headers["authorization"] = (
         f"AWS4-HMAC-SHA256 Credential={keys.access_key_id}/{scope}, "
         f"SignedHeaders={';'.join(names)}, "
@@ -176,19 +176,19 @@ def code_of(answer: Answer, method: str) -> str:
             raise ValueError(f"a body where none may be: {answer.body[:100]!r}")
         return ""
     kind, fine = answer.headers.get("content-type", ""), answer.status < 300
-    told: str | None = None
+    code: str | None = None
     if "xml" in kind and answer.body:
-        told = ET.fromstring(answer.body).findtext(".//{*}Code") or ""
+        code = ET.fromstring(answer.body).findtext(".//{*}Code") or ""
     elif "json" in kind and answer.body:
         value = json.loads(answer.body.decode(), parse_constant=no_constant)
-        told = "" if fine else value.get("__type") or answer.headers.get("x-amzn-errortype", "")
+        code = "" if fine else value.get("__type") or answer.headers.get("x-amzn-errortype", "")
     elif kind == "application/cbor":
-        told = "none"
+        code = "none"
     elif kind.startswith("text/plain"):  # before any service is known: a phrase of HTTP
-        told = "none" if answer.body.decode() == HTTPStatus(answer.status).phrase else ""
-    if not fine and not told:
+        code = "none" if answer.body.decode() == HTTPStatus(answer.status).phrase else ""
+    if not fine and not code:
         raise ValueError(f"an error without a code: {kind} {answer.body[:200]!r}")
-    return "" if fine else told or ""
+    return "" if fine else code or ""
 
 
 def no_constant(text: str) -> float:

@@ -12,7 +12,7 @@ from botocore.credentials import Credentials
 
 from cloche.testing.platform import Platform
 
-TOLD = "At 0e393ec the answer named home folder, account and region."
+NAMED = "At 0e393ec the answer named home folder, account and region."
 SHOWN = "At 0e393ec the object came with neither header: a browser ran its script at this address."
 PAGE = (
     b"<script>fetch('/_cloche/status').then(r => r.text()).then(t => location = '//evil')</script>"
@@ -80,20 +80,20 @@ def tells_nothing(platform: Platform, answer: Answer) -> bool:
     return answer.status == 403 and home not in answer.body and account not in answer.body
 
 
-@pytest.mark.control(TOLD)
+@pytest.mark.control(NAMED)
 def test_status_is_not_for_everybody(platform: Platform) -> None:
     assert tells_nothing(platform, ask(platform, "/_cloche/status"))
-    told = json.loads(ask(platform, "/_cloche/status", Authorization=token(platform)).body)
-    assert told["home"] == str(platform.home.path)  # the owner is told
+    shown = json.loads(ask(platform, "/_cloche/status", Authorization=token(platform)).body)
+    assert shown["home"] == str(platform.home.path)  # the owner sees it
 
 
 @pytest.mark.control("At 0e393ec health named account, region and services too.")
 def test_health_says_only_that_it_is_up(platform: Platform) -> None:
-    told = json.loads(ask(platform, "/_cloche/health").body)
-    assert set(told) == {"status", "version"}
+    shown = json.loads(ask(platform, "/_cloche/health").body)
+    assert set(shown) == {"status", "version"}
 
 
-@pytest.mark.control(TOLD)
+@pytest.mark.control(NAMED)
 @pytest.mark.parametrize("site", ["https://evil.example", "null", "http://localhost:8888"])
 def test_another_sites_page_learns_nothing(platform: Platform, site: str) -> None:
     for path in ("/_cloche/status", "/_cloche/health"):
@@ -124,7 +124,7 @@ def test_a_page_of_another_port_gets_no_keys_even_with_the_token(platform: Platf
     assert own.status == 200 and sessions(platform) == before + 1
 
 
-@pytest.mark.control(TOLD)
+@pytest.mark.control(NAMED)
 @pytest.mark.parametrize(
     "name",
     [
@@ -158,7 +158,7 @@ def test_a_request_that_a_browser_says_is_foreign_is_refused(platform: Platform,
     assert tells_nothing(platform, ask(platform, "/_cloche/health", Sec_Fetch_Site=site))
 
 
-@pytest.mark.control("At 0e393ec 404 told which paths there are, and 403 those that are there.")
+@pytest.mark.control("At 0e393ec 404 said which paths there are, and 403 those that are there.")
 def test_nobody_learns_which_paths_there_are(platform: Platform) -> None:
     answers = {
         path: ask(platform, f"/_cloche/{path}").body.replace(f"/{path}".encode(), b"")

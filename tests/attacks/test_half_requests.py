@@ -1,6 +1,6 @@
 """Requests that have no operation's form whole, or two operations': none is taken for another.
 
-What is told apart by a name in the query or a header must not become PutObject, GetObject or
+What is distinguished by a name in the query or a header must not become PutObject, GetObject or
 DeleteObject when the rest is missing. The texts are S3's.
 """
 

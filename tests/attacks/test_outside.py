@@ -51,8 +51,8 @@ def ask(platform: Platform, target: str, host: str | None = None, **headers: str
     """Return the status of a GET whose Host is what the attacker says."""
     connection = http.client.HTTPConnection("127.0.0.1", platform.app.config.port, timeout=30)
     with contextlib.closing(connection):
-        told = {"Host": host or f"127.0.0.1:{platform.app.config.port}", **headers}
-        connection.request("GET", target, headers=told)
+        headers = {"Host": host or f"127.0.0.1:{platform.app.config.port}", **headers}
+        connection.request("GET", target, headers=headers)
         return connection.getresponse().status
 
 
@@ -107,8 +107,8 @@ def test_a_session_token_of_ours_never_leaves(platform: Platform, real: RealS3, 
         case "alone":
             ask(platform, f"/a?x={token.replace('+', '%2B')}", s3)
         case "header beside a foreign key":
-            told = {**STAMP, "x-amz-security-token": token}
-            ask(platform, "/a", s3, Authorization=FOREIGN, **told)
+            headers = {**STAMP, "x-amz-security-token": token}
+            ask(platform, "/a", s3, Authorization=FOREIGN, **headers)
         case _:
             ask(platform, "/a", s3, Referer=token)
     assert token not in json.dumps([[one.target, dict(one.headers)] for one in real.seen])
@@ -117,7 +117,7 @@ def test_a_session_token_of_ours_never_leaves(platform: Platform, real: RealS3, 
 
 @pytest.mark.control("test_without_the_list_of_headers: http.client sends what it is given.")
 def test_what_a_client_sends_besides_stays_here(platform: Platform, real: RealS3) -> None:
-    told = {
+    headers = {
         "Cookie": "session=1",
         "Proxy-Authorization": "Basic eDp5",
         "X-Forwarded-For": "10.0.0.1",
@@ -125,7 +125,7 @@ def test_what_a_client_sends_besides_stays_here(platform: Platform, real: RealS3
         "Origin": "https://s3.amazonaws.com",
         "Range": "bytes=0-0",
     }
-    assert ask(platform, "/a", "open.s3.amazonaws.com", **told) == 206
+    assert ask(platform, "/a", "open.s3.amazonaws.com", **headers) == 206
     for one in real.seen:
         assert set(one.headers) <= {"host", "range"}
 
@@ -154,7 +154,7 @@ def test_a_mistyped_name_is_asked_for_nowhere(platform: Platform, real: RealS3) 
 
 @pytest.mark.control("test_without_another_page: the same request without its marks arrives.")
 @pytest.mark.parametrize(
-    "told",
+    "headers",
     [
         {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"},
         {"Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "navigate"},
@@ -163,10 +163,10 @@ def test_a_mistyped_name_is_asked_for_nowhere(platform: Platform, real: RealS3) 
     ],
 )
 def test_no_page_reads_the_outside_by_this_machines_address(
-    platform: Platform, real: RealS3, told: dict[str, str]
+    platform: Platform, real: RealS3, headers: dict[str, str]
 ) -> None:
-    host = told.pop("Host", None) if "Host" in told else None
-    assert ask(platform, "/open/a", host, **told) == 403
+    host = headers.pop("Host", None) if "Host" in headers else None
+    assert ask(platform, "/open/a", host, **headers) == 403
     assert real.seen == []
 
 

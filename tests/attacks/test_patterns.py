@@ -126,8 +126,8 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Seen:
 @pytest.mark.control(AT_0E393EC)
 @pytest.mark.parametrize("name", ENDLESS)
 def test_a_definition_without_an_end_is_given_up_once(seen: Seen, name: str) -> None:
-    told = [line for line in seen.log if f"the metric {name} is no longer read" in line]
-    assert len(told) == 1 and repr(ENDLESS[name]) in told[0] and "took longer than" in told[0]
+    lines = [line for line in seen.log if f"the metric {name} is no longer read" in line]
+    assert len(lines) == 1 and repr(ENDLESS[name]) in lines[0] and "took longer than" in lines[0]
     assert name not in {each["MetricName"] for each in seen.job["FinalMetricDataList"]}
 
 

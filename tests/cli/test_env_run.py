@@ -43,10 +43,10 @@ def client_of(cloche: Cloche) -> Client:
 
 def test_the_sdks_default_calls_work_unpatched(up: Cloche) -> None:
     said = up("run", "--", sys.executable, "-c", SDK).stdout
-    told = json.loads(said.strip().splitlines()[-1])
+    printed = json.loads(said.strip().splitlines()[-1])
     account = json.loads((up.home / "credentials.json").read_text())["account"]
-    assert told["bucket"] == f"sagemaker-us-east-1-{account}"
-    assert told["role"].startswith(
+    assert printed["bucket"] == f"sagemaker-us-east-1-{account}"
+    assert printed["role"].startswith(
         f"arn:aws:iam::{account}:role/service-role/AmazonSageMaker-ExecutionRole-"
     )
     assert "TelemetryOptOut" not in said or "Applied value" in said

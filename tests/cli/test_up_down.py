@@ -29,8 +29,8 @@ def test_up_says_where_when_it_answers_and_down_stops_it(cloche: Cloche) -> None
     assert str(cloche.home / "server.log") in said
     with urllib.request.urlopen(f"{address}/_cloche/health", timeout=10) as answer:
         assert json.loads(answer.read())["status"] == "ok"
-    told = json.loads((cloche.home / "server.json").read_text())
-    assert told["address"] == address and told["started"] and told["version"]
+    kept = json.loads((cloche.home / "server.json").read_text())
+    assert kept["address"] == address and kept["started"] and kept["version"]
     assert (cloche.home / "credentials.json").stat().st_mode & 0o777 == 0o600
 
     status = " ".join(cloche("status").stdout.split())
@@ -41,7 +41,7 @@ def test_up_says_where_when_it_answers_and_down_stops_it(cloche: Cloche) -> None
 
     pid = cloche.pid
     log = (cloche.home / "server.log").read_text()
-    assert f" INFO cloche.server: Cloche {told['version']} serves at {address}\n" in log
+    assert f" INFO cloche.server: Cloche {kept['version']} serves at {address}\n" in log
     assert "Cloche is down; everything is kept." in cloche("down").stdout
     assert not (cloche.home / "server.json").exists()
     assert not is_alive(pid)

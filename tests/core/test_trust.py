@@ -1,4 +1,4 @@
-"""Which certificates clients are told to trust."""
+"""Which certificates clients trust."""
 
 import ssl
 from pathlib import Path

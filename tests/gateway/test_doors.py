@@ -157,8 +157,8 @@ async def test_a_door_is_no_page_of_another_name(setting: Setting) -> None:
     # Without full isolation a door is a port of this machine, which browsers reach.
     setting.engine.run("job-1")
     await setting.doors.open("job-1", **WHERE)
-    status, told = await setting.get("job-1", host="rebound.example")
-    assert (status, told["code"]) == (403, "AccessDenied")
+    status, body = await setting.get("job-1", host="rebound.example")
+    assert (status, body["code"]) == (403, "AccessDenied")
     assert (await setting.get("job-1", "/_cloche/status"))[0] == 403
 
 
@@ -166,8 +166,8 @@ async def test_a_role_that_is_gone_is_said(setting: Setting) -> None:
     setting.engine.run("job-1")
     await setting.doors.open("job-1", **WHERE)
     setting.sessions.roles.clear()
-    status, told = await setting.get("job-1")
-    assert (status, told["message"]) == (404, f"The role {ROLE} no longer exists")
+    status, body = await setting.get("job-1")
+    assert (status, body["message"]) == (404, f"The role {ROLE} no longer exists")
 
 
 async def test_opening_twice_costs_a_look_up(setting: Setting) -> None:

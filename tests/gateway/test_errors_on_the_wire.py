@@ -330,9 +330,9 @@ def test_malformed_json(served: Served, body: bytes, text: str | None) -> None:
     target = {"X-Amz-Target": "SageMaker.DescribeEndpoint"}
     headers = signed(served.url, "sagemaker", "POST", "/", KEY, headers=target, body=body)
     answer = send(served.url, "POST", "/", headers, body)
-    told = json.loads(answer.body)
-    assert (answer.status, told["__type"]) == (400, "SerializationException")
-    assert text is None or told["message"] == text
+    refused = json.loads(answer.body)
+    assert (answer.status, refused["__type"]) == (400, "SerializationException")
+    assert text is None or refused["message"] == text
 
 
 @pytest.mark.parametrize("tags", ["x", 5, {"Key": "a"}])
@@ -388,8 +388,8 @@ def test_path_that_is_no_text(served: Served) -> None:
 def test_operation_that_does_not_exist(served: Served) -> None:
     target = {"X-Amz-Target": "SageMaker.MakeTea"}
     headers = signed(served.url, "sagemaker", "POST", "/", KEY, headers=target, body=b"{}")
-    told = json.loads(send(served.url, "POST", "/", headers, b"{}").body)
-    assert told["message"] == "Cloche does not support the operation MakeTea of sagemaker."
+    body = json.loads(send(served.url, "POST", "/", headers, b"{}").body)
+    assert body["message"] == "Cloche does not support the operation MakeTea of sagemaker."
     form = {"Content-Type": "application/x-www-form-urlencoded"}
     headers = signed(served.url, "iam", "POST", "/", KEY, headers=form, body=b"Version=x")
     answer = send(served.url, "POST", "/", headers, b"Version=x")
@@ -471,9 +471,9 @@ def test_call_that_a_handler_sees(served: Served) -> None:
 
 def test_own_paths(served: Served) -> None:
     answer = send(served.url, "GET", "/_cloche/health")
-    told = json.loads(answer.body)
+    body = json.loads(answer.body)
     assert answer.status == 200
-    assert told == {"status": "ok", "version": version("cloche")}
+    assert body == {"status": "ok", "version": version("cloche")}
     assert send(served.url, "GET", "/_cloche/nothing").status == 403
     assert asked(served, "/_cloche/nothing").status == 404
 

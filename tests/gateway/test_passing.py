@@ -240,18 +240,30 @@ def test_clients_of_all_kinds_trust_what_they_are_told(platform: Platform, tmp_p
     variables = platform.environment()
     url = "https://ossci-datasets.s3.amazonaws.com/mnist/train%201.gz"
     names = ("SSL_CERT_FILE", "CURL_CA_BUNDLE", "HTTPS_PROXY", "REQUESTS_CA_BUNDLE")
-    told = {name: variables[name] for name in names} | {"PATH": "/usr/bin:/bin"}
+    named = {name: variables[name] for name in names} | {"PATH": "/usr/bin:/bin"}
     for code in (
         f"import urllib.request as u; print(u.urlopen({url!r}).read())",
         f"import requests as r; print(r.get({url!r}).content)",
     ):
         run = subprocess.run(
-            [sys.executable, "-c", code], env=told, capture_output=True, text=True, timeout=60
+            [sys.executable, "-c", code],
+            env=named,
+            capture_output=True,
+            text=True,
+            timeout=60,
         )
         assert run.stdout == "b'digits'\n", run.stderr
-    del told["SSL_CERT_FILE"], told["CURL_CA_BUNDLE"], told["REQUESTS_CA_BUNDLE"]
+    del (
+        named["SSL_CERT_FILE"],
+        named["CURL_CA_BUNDLE"],
+        named["REQUESTS_CA_BUNDLE"],
+    )
     run = subprocess.run(
-        [sys.executable, "-c", code], env=told, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code],
+        env=named,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert "CERTIFICATE_VERIFY_FAILED" in run.stderr  # the control
 

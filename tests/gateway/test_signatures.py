@@ -259,10 +259,10 @@ def test_incomplete_authorization(served: Served) -> None:
     headers["X-Amz-Target"] = "SageMaker.ListEndpoints"
     headers["Authorization"] = headers["Authorization"].partition(", Signature")[0]
     answer = send(served.url, "POST", "/", headers, b"{}")
-    told = json.loads(answer.body)
+    error = json.loads(answer.body)
     assert answer.status == 400
-    assert told["__type"] == "IncompleteSignatureException"
-    assert told["message"] == (
+    assert error["__type"] == "IncompleteSignatureException"
+    assert error["message"] == (
         "Authorization header requires 'Signature' parameter. "
         f"Authorization={headers['Authorization']}"
     )
@@ -298,8 +298,8 @@ def test_date_of_the_scope(served: Served) -> None:
     target = {"X-Amz-Target": "SageMaker.ListEndpoints"}
     headers = signed(served.url, "sagemaker", "POST", "/", KEY, headers=target, body=b"{}")
     headers["Authorization"] = re.sub(r"/\d{8}/", "/20200101/", headers["Authorization"])
-    told = json.loads(send(served.url, "POST", "/", headers, b"{}").body)
-    assert told["message"].startswith(
+    error = json.loads(send(served.url, "POST", "/", headers, b"{}").body)
+    assert error["message"].startswith(
         "Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from "
         "HTTP: '20200101' != "
     )
@@ -491,9 +491,9 @@ def test_authorization_has_three_parts(served: Served, part: str, text: str) -> 
     target = {"X-Amz-Target": "SageMaker.ListEndpoints"}
     headers = signed(served.url, "sagemaker", "POST", "/", KEY, headers=target, body=b"{}")
     headers["Authorization"] += part
-    told = json.loads(send(served.url, "POST", "/", headers, b"{}").body)
-    assert told["__type"] == "IncompleteSignatureException"
-    assert told["message"].startswith(text)
+    error = json.loads(send(served.url, "POST", "/", headers, b"{}").body)
+    assert error["__type"] == "IncompleteSignatureException"
+    assert error["message"].startswith(text)
     headers = signed(served.url, "s3", "GET", "/bucket/key", KEY)
     headers["Authorization"] += part
     answer = send(served.url, "GET", "/bucket/key", headers)

@@ -29,7 +29,7 @@ JOB: dict[str, Any] = {
 }
 
 
-def told(service: str, operation: str, parameters: dict[str, Any]) -> str | None:
+def refusal(service: str, operation: str, parameters: dict[str, Any]) -> str | None:
     action = api(service).action(operation)
     assert action is not None and action.input is not None
     try:
@@ -41,7 +41,7 @@ def told(service: str, operation: str, parameters: dict[str, Any]) -> str | None
 
 
 def test_right_parameters_pass() -> None:
-    assert told("sagemaker", "CreateTrainingJob", JOB) is None
+    assert refusal("sagemaker", "CreateTrainingJob", JOB) is None
 
 
 def pattern_of(shape: str) -> str:
@@ -106,14 +106,14 @@ def pattern_of(shape: str) -> str:
     ],
 )
 def test_sentences(change: dict[str, Any], sentence: str) -> None:
-    text = told("sagemaker", "CreateTrainingJob", JOB | change)
+    text = refusal("sagemaker", "CreateTrainingJob", JOB | change)
     assert text is not None
     assert text.startswith("1 validation error detected: ")
     assert sentence in text
 
 
 def test_several_errors_in_one_message() -> None:
-    text = told("sagemaker", "CreateTrainingJob", JOB | {"TrainingJobName": "a_" * 40})
+    text = refusal("sagemaker", "CreateTrainingJob", JOB | {"TrainingJobName": "a_" * 40})
     name = "a_" * 40
     assert text == (
         f"2 validation errors detected: Value '{name}' at 'trainingJobName' failed to satisfy "
@@ -125,7 +125,7 @@ def test_several_errors_in_one_message() -> None:
 
 def test_no_item_of_a_list_or_map_is_null_whatever_else_is_asked() -> None:
     datum = {"MetricName": "m", "Values": [1.0], "Counts": [1.0, None]}
-    text = told("cloudwatch", "PutMetricData", {"Namespace": "n", "MetricData": [datum]})
+    text = refusal("cloudwatch", "PutMetricData", {"Namespace": "n", "MetricData": [datum]})
     assert text == (
         "1 validation error detected: Value '[1.0, null]' at 'metricData.1.member.counts' failed "
         "to satisfy constraint: Member must satisfy constraint: [Member must not be null]"
@@ -133,7 +133,7 @@ def test_no_item_of_a_list_or_map_is_null_whatever_else_is_asked() -> None:
 
 
 def test_list_of_scalars() -> None:
-    text = told(
+    text = refusal(
         "iam",
         "SimulatePrincipalPolicy",
         {
@@ -150,7 +150,7 @@ def test_list_of_scalars() -> None:
 
 
 def test_secrets_are_not_repeated() -> None:
-    text = told("iam", "CreateLoginProfile", {"UserName": "me", "Password": ""})
+    text = refusal("iam", "CreateLoginProfile", {"UserName": "me", "Password": ""})
     assert text is not None
     assert "Value at 'password' failed to satisfy constraint: Member must have length" in text
 
@@ -220,30 +220,30 @@ def test_pattern_without_equal_is_skipped_and_said(caplog: pytest.LogCaptureFixt
 def test_long_values_do_not_hang() -> None:
     began = time.monotonic()
     for text in ("a" * 200_000, "-" * 200_000, "a-" * 100_000 + "_"):
-        told("sagemaker", "CreateTrainingJob", JOB | {"TrainingJobName": text})
-        told("sagemaker", "DescribeEndpoint", {"EndpointName": text})
+        refusal("sagemaker", "CreateTrainingJob", JOB | {"TrainingJobName": text})
+        refusal("sagemaker", "DescribeEndpoint", {"EndpointName": text})
     assert time.monotonic() - began < 5
     assert re.fullmatch(NAME, "a")
 
 
 def test_ten_errors_are_listed() -> None:
-    text = told("sagemaker", "CreateTrainingJob", JOB | {"Tags": [{}] * 400_000})
+    text = refusal("sagemaker", "CreateTrainingJob", JOB | {"Tags": [{}] * 400_000})
     assert text is not None and text.startswith("10 validation errors detected: ")
     assert text.count("failed to satisfy constraint") == 10
 
 
 def test_long_value_is_cut_off() -> None:
     for value in ("_" * 5_000_000, "€" * 5_000_000):
-        text = told("sagemaker", "DescribeEndpoint", {"EndpointName": value})
+        text = refusal("sagemaker", "DescribeEndpoint", {"EndpointName": value})
         assert text is not None and f"Value '{value[:2048]}…' at 'endpointName'" in text
         assert len(text) < 10_000
     many = {"PolicySourceArn": "arn:aws:iam::1:role/x", "ActionNames": ["x"] * 1_000_000}
-    text = told("iam", "SimulatePrincipalPolicy", many)
+    text = refusal("iam", "SimulatePrincipalPolicy", many)
     assert text is not None and len(text) < 5_000
 
 
 def test_long_list_of_right_values_is_shown_as_it_is() -> None:
     names = ["x" * 60] * 30
     many = {"PolicySourceArn": "arn:aws:iam::1:role/xxxxxxxxxxx", "ActionNames": [*names, "y"]}
-    text = told("iam", "SimulatePrincipalPolicy", many)
+    text = refusal("iam", "SimulatePrincipalPolicy", many)
     assert text is not None and f"Value '[{', '.join([*names, 'y'])}]'" in text

@@ -25,12 +25,12 @@ def test_kill_9_loses_nothing_acknowledged(tmp_path: Path) -> None:
             assert select.select([process.stdout], [], [], 30)[0], "nothing was written"
             # Killed while it writes, at a moment that nothing is in step with.
             until = time.monotonic() + moments.uniform(0.0, 0.25)
-            told = b""
+            output = b""
             while time.monotonic() < until:
-                told += process.stdout.read1(65536)  # type: ignore[attr-defined]
+                output += process.stdout.read1(65536)  # type: ignore[attr-defined]
             process.kill()
-            told += process.stdout.read()
-        acknowledged |= {line.decode() for line in told.split(b"\n")[:-1]}
+            output += process.stdout.read()
+        acknowledged |= {line.decode() for line in output.split(b"\n")[:-1]}
         store = Store.open(tmp_path / "cloche.db")
         there = {one.name: one for one in store.each("k")}
         assert acknowledged <= there.keys()

@@ -32,7 +32,7 @@ def test_line_for_requirements(module: str, line: str) -> None:
 
 
 def test_lines_are_the_packages_of_the_images() -> None:
-    """What the environments are built from and what scripts are told is the same."""
+    """What the environments are built from and what scripts read is the same."""
     for modules in HELD.values():
         for module, package in modules.items():
             assert normal(line_for(module)) == normal(distribution(package)), module
@@ -88,7 +88,7 @@ CASES = {
         "torch.distributed.elastic.multiprocessing.errors.ChildFailedError:\n",
         "timm_nowhere",
     ),
-    "told and gone on": (f"{TRACE}{MISSES}\nWarning: slow\n{TRACE}ValueError: other\n", ""),
+    "caught and gone on": (f"{TRACE}{MISSES}\nWarning: slow\n{TRACE}ValueError: other\n", ""),
     "printed": (f"{MISSES}\n", ""),
     "nothing": ("", ""),
 }

@@ -11,7 +11,7 @@ import pytest
 
 STORIES, ROOT = Path(__file__).parent / "stories", Path(__file__).parents[2]
 CLOCHE = (sys.executable, "-m", "cloche")
-TOLD = {  # SDK, story
+STORIES_RUN = {  # SDK, story
     ("2.70.0", "v2_fit"),
     ("2.70.0", "v2_tune"),
     ("2.70.0", "v2_serve"),
@@ -58,7 +58,7 @@ class Stories:
         return self.running[sdk, name].report()
 
 
-def told(home: Path, folder: Path, sdk: str, name: str) -> Story:
+def run_story(home: Path, folder: Path, sdk: str, name: str) -> Story:
     """Start a story in a folder of its own, as a user does."""
     folder.mkdir()
     command = [*CLOCHE, "run", "--home", str(home), "--", str(python(sdk)), f"{STORIES}/{name}.py"]

@@ -70,7 +70,7 @@ def output_fn(answer, accept): return json.dumps(answer)
 
 
 class Worker(threading.Thread):
-    """Does the same again until it is told to stop; keeps what ended it."""
+    """Does the same again until it is asked to stop; keeps what ended it."""
 
     def __init__(self, act: Callable[[], None]) -> None:
         super().__init__(daemon=True)

@@ -82,11 +82,11 @@ def ignore(done: int, total: int | None) -> None:
 
 
 def test_a_download_tells_how_far_it_is(files: Files, tmp_path: Path) -> None:
-    told: list[tuple[int, int | None]] = []
-    target = download(files.url, tmp_path / "new" / "file", lambda *now: told.append(now))
+    progress: list[tuple[int, int | None]] = []
+    target = download(files.url, tmp_path / "new" / "file", lambda *now: progress.append(now))
     assert target.read_bytes() == CONTENT
-    assert told[0] == (0, len(CONTENT))
-    assert told[-1] == (len(CONTENT), len(CONTENT))
+    assert progress[0] == (0, len(CONTENT))
+    assert progress[-1] == (len(CONTENT), len(CONTENT))
     assert [path.name for path in target.parent.iterdir()] == ["file"]
     download(files.url, target, ignore)
     assert len(files.asked) == 1  # what is there is not fetched again

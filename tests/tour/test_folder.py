@@ -1,4 +1,4 @@
-"""Image folders: what is taken, and what the reader is told when one does not fit."""
+"""Image folders: what is taken, and what the reader sees when one does not fit."""
 
 from pathlib import Path
 

