@@ -15,6 +15,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from cloche.core.held import BACKLOG
 from cloche.gateway.corked import Corked
 from cloche.gateway.crowd import Crowd
 from cloche.gateway.limits import (
@@ -34,7 +35,6 @@ protocol_logger.setLevel(logging.ERROR)
 # Longer than the SDKs keep an idle connection, so that they are the ones to close it: a request
 # sent as the server closes is lost.
 KEEP_ALIVE_S = 600
-BACKLOG = 2048
 REASONS = {
     400: "Bad Request",
     408: "Request Timeout",
