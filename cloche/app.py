@@ -283,7 +283,10 @@ class Platform:
         )
 
     async def _serve(self, sockets: Mapping[str, socket.socket]) -> None:
-        self.listener = Listener(self.gateway)
+        mounts = self.gateway.mounts
+        self.closing.push_async_callback(mounts.close)
+        await mounts.start()
+        self.listener = Listener(self.gateway, mounts=mounts)
         self.proxy = Proxy(self.listener, self.authority, Open(self.upstream))
         self.closing.push_async_callback(self.listener.close)
         self.closing.push_async_callback(self.doors.close_all)
