@@ -25,6 +25,7 @@ from cloche.gateway.asgi import Gateway
 from cloche.gateway.crowd import Crowd
 from cloche.gateway.listener import Listener
 from cloche.records.store import Store
+from cloche.services.iam import IssuedKeys
 
 PREFIX = "/_cloche/app"
 
@@ -148,7 +149,9 @@ def mounted(folder: Path) -> Iterator[Mounted]:
     async def begin() -> tuple[App, Gateway, Listener, Listener]:
         app = App()
         config = Config(home=Home(folder), port=ports[0], account=ACCOUNT)
-        gateway = Gateway({}, Keys(), store=store, clock=clock, config=config)
+        gateway = Gateway(
+            {}, Keys(), store=store, clock=clock, config=config, authorizer=IssuedKeys()
+        )
         gateway.mounts.add(PREFIX, app.build())
         await gateway.mounts.start()
         listener = Listener(gateway, Crowd(), gateway.mounts)

@@ -105,7 +105,7 @@ class Kept(Server):
         until(lambda: is_alive(self.pid))  # it answers before it says its pid
         pid = self.pid
         os.kill(pid, signal.SIGKILL)
-        until(lambda: not is_alive(pid))
+        until(lambda: not Path(f"/proc/{pid}").exists())  # its parent has seen it end
 
     @property
     def pid(self) -> int:

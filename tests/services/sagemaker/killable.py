@@ -48,7 +48,8 @@ class Killable:
         self.until(lambda: is_alive(self.pid))  # it answers before it says its pid
         pid = self.pid
         os.kill(pid, signal.SIGKILL)
-        self.until(lambda: not is_alive(pid))
+        # Its parent has seen it end: until then one of its threads may keep its connections open.
+        self.until(lambda: not Path(f"/proc/{pid}").exists())
 
     def kill_all(self) -> None:
         """Kill the parent, and the server with it."""
