@@ -8,6 +8,7 @@ import contextlib
 import logging
 import os
 import socket
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 
@@ -17,6 +18,7 @@ from cloche.core.atomic import write_json
 from cloche.core.authorization import Authorizer
 from cloche.core.clock import Clock, SystemClock
 from cloche.core.config import Config
+from cloche.core.held import Handed, Held
 from cloche.core.lag import Lag
 from cloche.engine import Capacity
 from cloche.engine.local.engine import LocalEngine
@@ -47,18 +49,6 @@ class RootKeys:
     secret_access_key: str | None = None
 
 
-class Busy(Exception):
-    """Another server uses the home folder."""
-
-
-class PortTaken(Exception):
-    """Something else listens on a port that the platform needs."""
-
-    def __init__(self, host: str, port: int, reason: str) -> None:
-        super().__init__(f"{host}:{port}: {reason}")
-        self.host, self.port = host, port
-
-
 class Platform:
     """One platform in one home folder: `start`, then `stop`; in an asyncio loop."""
 
@@ -69,12 +59,14 @@ class Platform:
         clock: Clock | None = None,
         root: RootKeys | None = None,
         authorizer: Authorizer | None = None,
+        handed: Handed | None = None,
     ) -> None:
-        self.config, self.root = config, root or RootKeys()
+        """handed: what its parent holds for it; without, it takes the home folder and its ports."""
+        self.config, self.root, self.handed = config, root or RootKeys(), handed
         self.authorizer: Authorizer = authorizer or iam.IssuedKeys()
         self.clock: Clock = clock or SystemClock()
-        self.lock = homes.Lock(config.home)
         self.lag = Lag()
+        self.came_up = asyncio.Event()  # the address answers before
         self.closing = contextlib.AsyncExitStack()
 
     async def start(self, log: str | None = None) -> None:
@@ -93,14 +85,14 @@ class Platform:
 
     async def status(self, request: LocalRequest) -> Response:
         """Answer `/_cloche/status`: what `cloche status` shows beside the account's resources."""
-        await asyncio.shield(asyncio.wrap_future(self.engine.trial))  # it may go on
+        await self.came_up.wait()
         capacity, isolation, held_mib = await executors.ENGINE.run(self._look_at_engine)
         content = {
             "version": version("cloche"),
             "home": str(self.config.home.path),
             "account": self.config.account,
             "region": self.config.region,
-            "started": self.started.isoformat(),
+            "server": asdict(self.told),
             "isolation": isolation,
             "capacity": asdict(capacity),
             "fork_servers_mib": held_mib,
@@ -120,6 +112,7 @@ class Platform:
 
         The loops are stopped first, or they would start them again: the server is to go down next.
         """
+        await self.came_up.wait()
         await self._end_reconciler()
         gangs = await executors.ENGINE.run(self.engine.adopt)
         for gang in gangs:
@@ -133,9 +126,9 @@ class Platform:
 
     async def _start(self, log: str | None) -> None:
         closing = self.closing
-        settings = self._take_home()
-        gateway_socket, proxy_socket = self._bind()
-        self._settle(settings)
+        held = self.handed.held if self.handed else Held.take(self.config)
+        closing.callback(held.close)
+        self._settle(homes.read_settings(self.config.home))
         config = self.config
         self.store = Store.open(config.home.database, self.clock)
         closing.callback(self.store.close)
@@ -145,35 +138,16 @@ class Platform:
         self.authority = Authority.open(config.home.authority, self.clock, self.store.secrets)
         self._build()
         await self._bootstrap()
-        await self._serve(gateway_socket, proxy_socket)
+        await self._serve(held.sockets)
         # Answers need no sandbox; jobs wait until it is known what isolation there is.
         await asyncio.wrap_future(self.engine.trial)
         self.reconciling = asyncio.create_task(self.reconciler.run(), name="reconciler")
         closing.push_async_callback(self._end_reconciler)
-        self.started = self.clock.now()
         homes.write_choices(config)
-        homes.write_server(
-            config.home,
-            homes.Server(
-                pid=os.getpid(),
-                address=config.address,
-                proxy=config.proxy_address,
-                version=version("cloche"),
-                started=self.started.isoformat(),
-                log=log,
-            ),
-        )
+        self.told = self._tell(log)
+        homes.write_server(config.home, self.told)
         closing.callback(config.home.server.unlink, missing_ok=True)
-
-    def _take_home(self) -> homes.Settings | None:
-        """Take the home folder; return what it was made with, None when it is new."""
-        home = self.config.home
-        homes.prepare(home)
-        homes.read_settings(home)  # a newer one is not even locked
-        if not self.lock.take():
-            raise Busy(f"another server uses {home.path}")
-        self.closing.callback(self.lock.release)
-        return homes.read_settings(home)
+        self.came_up.set()
 
     def _settle(self, settings: homes.Settings | None) -> None:
         """Keep what a new home folder is made with, or be the account of an old one."""
@@ -188,13 +162,20 @@ class Platform:
         )
         homes.write_settings(self.config.home, made)
 
-    def _bind(self) -> tuple[socket.socket, socket.socket]:
-        sockets = []
-        for port in (self.config.port, self.config.proxy_port):
-            listening = bind(self.config.host, port)
-            self.closing.callback(listening.close)
-            sockets.append(listening)
-        return sockets[0], sockets[1]
+    def _tell(self, log: str | None) -> homes.Server:
+        """Return what is said of this server in the home folder."""
+        handed = self.handed
+        return homes.Server(
+            pid=os.getpid(),
+            address=self.config.address,
+            proxy=self.config.proxy_address,
+            version=version("cloche"),
+            started=self.clock.now().isoformat(),
+            log=log,
+            parent=handed.parent if handed else None,
+            restarts=handed.restarts if handed else 0,
+            ended=handed.ended if handed else None,
+        )
 
     def _build(self) -> None:
         """Make every part. The order is the order in which they need one another."""
@@ -282,7 +263,8 @@ class Platform:
             self.root.secret_access_key,
             now=self.clock.now(),
         )
-        token = ids.secret_access_key()
+        # One for all servers of an `up`: who read it waits while the next of them is started.
+        token = self.handed.token if self.handed else ids.secret_access_key()
         self.owner = Owner(self.identity, self.clock, made.role_arn)
         local = self.gateway.local
         local.token = token
@@ -300,14 +282,17 @@ class Platform:
             },
         )
 
-    async def _serve(self, gateway_socket: socket.socket, proxy_socket: socket.socket) -> None:
-        self.listener = Listener(self.gateway)
+    async def _serve(self, sockets: Mapping[str, socket.socket]) -> None:
+        mounts = self.gateway.mounts
+        self.closing.push_async_callback(mounts.close)
+        await mounts.start()
+        self.listener = Listener(self.gateway, mounts=mounts)
         self.proxy = Proxy(self.listener, self.authority, Open(self.upstream))
         self.closing.push_async_callback(self.listener.close)
         self.closing.push_async_callback(self.doors.close_all)
         self.closing.push_async_callback(self.proxy.close)
-        await self.proxy.listen(proxy_socket)
-        await self.listener.listen(gateway_socket)
+        await self.proxy.listen(sockets["proxy"])
+        await self.listener.listen(sockets["gateway"])
 
     async def _end_trial(self) -> None:
         """Leave nothing at work in the home folder, where the start failed meanwhile."""
@@ -317,18 +302,3 @@ class Platform:
         self.reconciling.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self.reconciling
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """Return a socket bound to host and port; PortTaken when that is not possible."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listening = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        # A port whose last connections are still timing out is free.
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind((host, port))
-        listening.listen()
-    except (OSError, OverflowError) as error:
-        listening.close()
-        raise PortTaken(host, port, str(error)) from error
-    return listening

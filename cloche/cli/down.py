@@ -32,8 +32,10 @@ def down(home: Home, *, stop_jobs: bool) -> None:
     if stop_jobs:
         stop_all(client, jobs)
         jobs, endpoints = [], []
-    os.kill(server.pid, signal.SIGTERM)
-    wait_until_gone(home, server.pid)
+    # The parent ends with its server, and would start another one were that asked alone.
+    pid = server.pid if server.parent is None else server.parent
+    os.kill(pid, signal.SIGTERM)
+    wait_until_gone(home, pid)
     out.print(farewell(home, jobs, endpoints), markup=False)
     for name in () if stop_jobs else background.under_way(home):
         out.print(f"The environment {name} is still being built.", markup=False)

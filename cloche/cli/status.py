@@ -36,11 +36,14 @@ def rows(
 ) -> list[tuple[str, str]]:
     """Return what to show, line by line."""
     capacity = reported["capacity"]
-    up_for = datetime.now(UTC) - homes.started_at(client.server)
+    server = homes.Server(**reported["server"])  # may be younger than the one we knew of
+    up_for = datetime.now(UTC) - homes.started_at(server)
     states = ", ".join(f"{number} {state}" for state, number in sorted(endpoints.items()))
+    processes = f"pid {server.pid}, parent {server.parent}"
     return [
         ("address", f"{client.server.address} (HTTPS proxy: {client.server.proxy})"),
-        ("up for", f"{timedelta(seconds=int(up_for.total_seconds()))} (pid {client.server.pid})"),
+        ("up for", f"{timedelta(seconds=int(up_for.total_seconds()))} ({processes})"),
+        *restarts(server),
         ("account", f"{reported['account']} in {reported['region']}"),
         ("jobs", f"{len(jobs)} running{': ' if jobs else ''}{', '.join(jobs)}"),
         ("endpoints", states or "none"),
@@ -50,9 +53,16 @@ def rows(
         ("isolation", reported["isolation"]),
         *options(reported["options"]),
         ("home", f"{reported['home']} ({size(disk_used(client.home.path))} on disk)"),
-        *([("log", client.server.log)] if client.server.log else []),
+        *([("log", server.log)] if server.log else []),
         *failing(reported["failing_loops"]),
     ]
+
+
+def restarts(server: homes.Server) -> list[tuple[str, str]]:
+    """Return the line about servers that died and were started again."""
+    if not server.restarts:
+        return []
+    return [("restarts", f"{server.restarts}; the server before this one {server.ended}")]
 
 
 def taken(capacity: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""`cloche up`: becomes the server, or starts one that goes on by itself."""
+"""`cloche up`: becomes the server's parent, or starts one that goes on by itself."""
 
 import ipaddress
 import json
@@ -10,20 +10,25 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import psutil
 
 from cloche.announce import announce
 from cloche.cli.client import Client, answers, home_option
 from cloche.cli.output import Stop, err, out
 from cloche.core import home as homes
-from cloche.core.config import Home
+from cloche.core import ids
+from cloche.core.config import Config, Home
+from cloche.core.held import Busy, Held, PortTaken
 
 DEFAULT_REGION = "us-east-1"
 NONE = "none"  # removes the values of a list option that earlier starts had
 ENGINES = ("local",)
 ANSWERS_WITHIN_S = 120.0
 LOG_LIMIT = 10 * 2**20
-SERVER = (sys.executable, "-P", "-m", "cloche.start")
+SERVER = (sys.executable, "-P", "-m", "cloche.server")
 # They are of the user's Python, and would put its packages before the server's own.
 USERS_PYTHON = ("PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV")
 REGION = re.compile(r"[a-z]{2}(-[a-z]+)+-\d")
@@ -65,12 +70,53 @@ def up(options: Options, *, detach: bool) -> None:
     if is_up_already(options):
         return
     asked = settings_of(options)
+    held = take(asked)
     if detach:
-        start_detached(options, asked)
+        start_detached(options, asked, held)
         return
-    # The server takes this process over: Ctrl-C and the terminal are its own.
-    command, variables = server_command(asked, None)
+    # The parent takes this process over: Ctrl-C and the terminal are its own.
+    command, variables = server_command(asked, held, None)
+    for descriptor in held.descriptors().values():
+        os.set_inheritable(descriptor, True)
     os.execve(command[0], command, variables)
+
+
+def take(asked: Mapping[str, Any]) -> Held:
+    """Take the home folder and its ports for all servers of this `up`; Stop says why not."""
+    home = Home(Path(asked["home"]))
+    chosen = {name: asked[name] for name in ("host", "port") if name in asked}
+    try:
+        return Held.take(Config(home=home, account=asked["account"], **chosen))
+    except Busy:
+        raise Stop(
+            f"Another `cloche up` is starting or stopping in {home.path}. Try again, or "
+            "choose another --home."
+        ) from None
+    except PortTaken as taken:
+        raise Stop(port_taken(taken)) from None
+    except OSError as error:
+        place = error.filename or home.path
+        raise Stop(f"{place} can't be used by this user: {error.strerror}") from None
+
+
+def port_taken(taken: PortTaken) -> str:
+    """Return what to tell the user about a port that can't be had."""
+    if "in use" not in str(taken).lower():
+        return f"Cloche can't listen on {taken}"
+    which = f"{taken.host}:{taken.port} is in use{by_whom(taken.port)}."
+    return f"{which} Stop that, or choose another port: cloche up --port {taken.port + 100}"
+
+
+def by_whom(port: int) -> str:
+    """Return ` by NAME (pid N)` where the system tells us."""
+    try:
+        for connection in psutil.net_connections(kind="tcp"):
+            listens = connection.status == psutil.CONN_LISTEN
+            if listens and connection.laddr.port == port and connection.pid:
+                return f" by {psutil.Process(connection.pid).name()} (pid {connection.pid})"
+    except psutil.Error:
+        pass  # others' processes are not shown to every user
+    return ""
 
 
 def check(options: Options) -> None:
@@ -173,29 +219,31 @@ def settings_of(options: Options) -> dict[str, Any]:
         "account": made.account if made else options.account_id or generated,
         "root_access_key_id": options.root_access_key_id,
         "root_secret_access_key": options.root_secret_access_key,
+        "token": ids.secret_access_key(),
     }
 
 
-def server_command(asked: Mapping[str, Any], log: str | None) -> tuple[list[str], dict[str, str]]:
-    """Return the server's command line, which names the home alone, and its environment.
+def server_command(
+    asked: Mapping[str, Any], held: Held, log: str | None
+) -> tuple[list[str], dict[str, str]]:
+    """Return the parent's command line, which names the home alone, and its environment.
 
     The settings are in the environment: every user may read a process's command line, and root's
     secret can be among them.
     """
-    settings = json.dumps({**asked, "log": log})
+    settings = json.dumps({**asked, "log": log, "held": held.descriptors()})
     kept = {name: value for name, value in os.environ.items() if name not in USERS_PYTHON}
     return [*SERVER, asked["home"]], kept | {"CLOCHE_SERVER": settings}
 
 
-def start_detached(options: Options, asked: Mapping[str, Any]) -> None:
+def start_detached(options: Options, asked: Mapping[str, Any], held: Held) -> None:
     """Start a server in the background; return once it answers, Stop with its error if it fails."""
-    homes.prepare(options.home)
     log = options.home.path / "server.log"
     if log.exists() and log.stat().st_size > LOG_LIMIT:
         log.replace(log.with_name("server.log.1"))
     with log.open("ab") as file:
         begin = file.tell()
-        command, variables = server_command(asked, str(log))
+        command, variables = server_command(asked, held, str(log))
         child = subprocess.Popen(
             command,
             env=variables,
@@ -203,15 +251,17 @@ def start_detached(options: Options, asked: Mapping[str, Any]) -> None:
             stdout=file,
             stderr=file,
             start_new_session=True,
+            pass_fds=tuple(held.descriptors().values()),
             cwd="/",
         )
+    held.close()
     deadline = time.monotonic() + ANSWERS_WITHIN_S
     while time.monotonic() < deadline:
         try:
             child.wait(timeout=0.05)
         except subprocess.TimeoutExpired:
             server = homes.read_server(options.home)
-            if server is not None and server.pid == child.pid:
+            if server is not None and server.parent == child.pid:
                 client = Client(options.home, server)
                 if answers(client):
                     announce(client, client.status()["isolation"])

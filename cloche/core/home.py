@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import shutil
+import time
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ from cloche.core.config import Config, Home
 from cloche.core.private import OPEN_TO_OTHERS, NotPrivate, check_way, private_folder
 
 FORMAT = 1  # grows when an older Cloche could not read the home folder any more
+DIES_WITHIN_S = 2.0  # a killed server: its memory is given back first
 LEAST_FREE_MIB = 16  # below this a server would start only to fail at its first writes
 
 
@@ -42,7 +44,9 @@ TYPES = {"port": int, "pass_foreign_keys": bool}  # all others are texts
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
-    """The server that is up, or was when it was killed."""
+    """The server that is up, or was when it was killed. While its parent starts it again, the one
+    that died: its address is the next one's too, and connections wait there.
+    """
 
     pid: int
     address: str
@@ -50,6 +54,9 @@ class Server:
     version: str
     started: str  # ISO 8601
     log: str | None = None  # where a detached server writes
+    parent: int | None = None  # the pid of what starts it again when it dies
+    restarts: int = 0  # how often that was
+    ended: str | None = None  # how the one before it ended
 
 
 def default_path() -> Path:
@@ -173,25 +180,42 @@ def secure_if_made(home: Home) -> int | None:
 
 
 class Lock:
-    """Held by the one server that uses a home folder; the kernel frees it when that one dies."""
+    """Held by the one server that uses a home folder, and by its parent; the kernel frees it when
+    both have died.
+    """
 
     def __init__(self, home: Home) -> None:
         self.path = home.path / "lock"
         self.file: IO[str] | None = None
 
     def take(self) -> bool:
-        """Take the lock; False when another process holds it."""
+        """Take the lock; False when another process holds it, and does not die meanwhile."""
         file = self.path.open("a")
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            return False
-        self.file = file
-        return True
+        deadline = time.monotonic() + DIES_WITHIN_S
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    file.close()
+                    return False
+                time.sleep(0.02)
+            else:
+                self.file = file
+                return True
+
+    def adopt(self, descriptor: int) -> None:
+        """Hold the lock by a descriptor of who took it."""
+        self.file = os.fdopen(descriptor, "a")
+
+    def fileno(self) -> int:
+        """Return the descriptor that holds the lock."""
+        if self.file is None:
+            raise ValueError(f"{self.path} is not held")
+        return self.file.fileno()
 
     def release(self) -> None:
-        """Let others take it."""
+        """Let go of it; others can take it once nobody holds it."""
         if self.file is not None:
             self.file.close()
             self.file = None

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
-from typing import Any
+from collections.abc import Iterable, Mapping
 from urllib.parse import parse_qsl
 
 from cloche.core import numbers
 from cloche.core.authorization import Authorizer
 from cloche.core.clock import Clock
 from cloche.core.config import Config
+from cloche.core.errors import AwsError
 from cloche.core.identity import Credentials
 from cloche.gateway.body import Disconnected, RawBody, Receive
-from cloche.gateway.browser import guard
+from cloche.gateway.browser import check_place, guard
 from cloche.gateway.exchange import Exchange, Parts
 from cloche.gateway.message import Request, Response
+from cloche.gateway.mounts import Asgi, Mount, Mounts, Scope, refuse
 from cloche.gateway.own_paths import OwnPaths
 from cloche.gateway.passing import Passing
 from cloche.gateway.routing import Directory
@@ -25,8 +26,6 @@ from cloche.operation import Service
 from cloche.records.store import Store
 
 logger = logging.getLogger("cloche.gateway")
-Scope = MutableMapping[str, Any]
-Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 LONGEST_BODY = 1 << 62
 MAX_SKIPPED_BYTES = 8 * 1024 * 1024  # read and dropped, so that a refusal leaves the connection
@@ -36,7 +35,7 @@ class Gateway:
     """Serves AWS's APIs for `services` (by botocore's names) to whoever `credentials` knows, as far
     as `authorizer` allows.
 
-    `local` answers the platform's own paths, `/_cloche/…`.
+    `local` answers the platform's own paths, `/_cloche/…`; `mounts` are applications.
     """
 
     def __init__(
@@ -57,6 +56,7 @@ class Gateway:
             services, apis, directory, credentials, store, clock, authorizer, passing
         )
         self.local = OwnPaths(config, credentials, clock)
+        self.mounts = Mounts()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one ASGI connection scope."""
@@ -75,9 +75,13 @@ class Gateway:
         if scope["type"] == "lifespan":
             await lifespan(receive, send)
             return
+        request = read_head(scope)
+        mount = self.mounts.find(request.path) if gang is None else None
+        if mount is not None:
+            await self.serve_mounted(mount, request, scope, receive, send)
+            return
         if scope["type"] != "http":
             raise ValueError(f"no such thing as {scope['type']} here")
-        request = read_head(scope)
         raw = RawBody(receive, *declared_length(request))
         try:
             if request.path.startswith("/_cloche/"):
@@ -94,6 +98,17 @@ class Gateway:
         except Disconnected:
             logger.debug("%s %s: the client went away", request.method, request.path)
 
+    async def serve_mounted(
+        self, mount: Mount, request: Request, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Have a mounted application answer, unless a foreign page asks, or by a foreign name."""
+        try:
+            check_place(request, self.local.names)
+        except AwsError as error:
+            await refuse(send, scope, error)
+        else:
+            await mount.serve(scope, receive, send)
+
 
 def read_head(scope: Scope) -> Request:
     """Return the request without its body."""
@@ -104,7 +119,7 @@ def read_head(scope: Scope) -> Request:
     query_string = scope["query_string"].decode("latin-1")
     pairs = parse_qsl(query_string, keep_blank_values=True) if query_string else ()
     return Request(
-        method=scope["method"],
+        method=scope.get("method", "GET"),  # a WebSocket begins with a GET
         path=scope["raw_path"].decode("latin-1").partition("?")[0] or "/",
         query_string=query_string,
         query=tuple(pairs),

@@ -27,7 +27,9 @@ class Crowd:
         self.most = max(16, int(scale * min(ALL, files // SHARE)))
         self.most_waiting = max(8, min(int(scale * WAITING), self.most // 2))
         self.most_silent = max(4, min(int(scale * SILENT), self.most // 4))
+        self.most_upgraded = self.most // 4
         self.members: set[Member] = set()
+        self.upgraded: set[Member] = set()  # WebSockets: never pushed out, so they are few
         self.silent: OrderedDict[Member, None] = OrderedDict()  # sent no whole head yet
         self.waiting: OrderedDict[Member, None] = OrderedDict()  # answered, and kept open
 
@@ -53,9 +55,17 @@ class Crowd:
         if len(self.waiting) > self.most_waiting:
             self._close(self.waiting)
 
+    def upgrade(self, member: Member) -> bool:
+        """Note that the connection becomes a WebSocket; False when there are too many."""
+        if len(self.upgraded) >= self.most_upgraded:
+            return False
+        self.upgraded.add(member)
+        return True
+
     def left(self, member: Member) -> None:
         """Forget a connection."""
         self.members.discard(member)
+        self.upgraded.discard(member)
         self.busy(member)
 
     def _close(self, among: "OrderedDict[Member, None]") -> None:

@@ -15,12 +15,12 @@ from cloche.core.clock import Clock
 from cloche.core.errors import AwsError
 from cloche.core.identity import Credential
 from cloche.engine import Doors, Engine
-from cloche.gateway.asgi import Asgi
 from cloche.gateway.authority import Authority
 from cloche.gateway.crowd import Crowd
 from cloche.gateway.egress import Fenced
 from cloche.gateway.listener import Listener
 from cloche.gateway.message import Response
+from cloche.gateway.mounts import Asgi
 from cloche.gateway.own_paths import LocalRequest, local_json
 from cloche.gateway.proxy import Proxy
 

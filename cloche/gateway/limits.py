@@ -19,6 +19,10 @@ FORM_BYTES = 4 * 1024 * 1024
 FORM_PREFACE_BYTES = 20 * 1024  # of a form's fields before its file
 FORM_HEAD_BYTES = 4 * 1024  # of one part's headers
 
+# ------------------------------------------------------------ a WebSocket
+MESSAGE_BYTES = 16 * 1024 * 1024
+PING_S = 20.0  # between two pings, and for the answer to one
+
 # ------------------------------------------------------------ what is parsed
 LONG_BYTES = 256 * 1024  # a longer body is hashed, parsed and validated off the event loop
 # PutMetricData takes 1,000 metrics of 150 values and 150 counts.

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+from collections.abc import Callable
 from email.utils import formatdate
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from cloche.core.held import BACKLOG
 from cloche.gateway.corked import Corked
 from cloche.gateway.crowd import Crowd
 from cloche.gateway.limits import (
@@ -24,8 +26,11 @@ from cloche.gateway.limits import (
     HEADERS,
     LINGER_BYTES,
     LINGER_S,
+    MESSAGE_BYTES,
+    PING_S,
     SILENT_S,
 )
+from cloche.gateway.mounts import Mounts
 
 logger = logging.getLogger("cloche.gateway")
 # uvicorn says a line for each request that is no HTTP: anybody could fill the disk with them.
@@ -34,22 +39,28 @@ protocol_logger.setLevel(logging.ERROR)
 # Longer than the SDKs keep an idle connection, so that they are the ones to close it: a request
 # sent as the server closes is lost.
 KEEP_ALIVE_S = 600
-BACKLOG = 2048
 REASONS = {
     400: "Bad Request",
     408: "Request Timeout",
     431: "Request Header Fields Too Large",
+    503: "Service Unavailable",
 }
 
 
 class Listener:
     """Answers HTTP with one ASGI app on any number of sockets."""
 
-    def __init__(self, app: Any, crowd: Crowd | None = None) -> None:
+    def __init__(self, app: Any, crowd: Crowd | None = None, mounts: Mounts | None = None) -> None:
+        """mounts: the applications of `app` that take WebSockets; all else takes none."""
+        self.mounts = Mounts() if mounts is None else mounts
         self.config = uvicorn.Config(
             app,
             http="httptools",
-            ws="none",
+            ws="websockets-sansio" if self.mounts.mounts else "none",
+            ws_max_size=MESSAGE_BYTES,
+            ws_ping_interval=PING_S,
+            ws_ping_timeout=PING_S,
+            ws_per_message_deflate=False,
             lifespan="off",
             interface="asgi3",
             log_config=None,
@@ -116,11 +127,14 @@ class Connection(HttpToolsProtocol):
         super().__init__(config=listener.config, server_state=listener.state, app_state={})
         self.logger = protocol_logger
         self.crowd = listener.crowd
+        self.mounts = listener.mounts
+        self.ws_protocol_class = cast(Any, self._websocket)
         self.deadline: asyncio.TimerHandle | None = None
         self.overhead = 0  # bytes of this message that are not its body
         self.allowed = HEAD_BYTES
         self.heading = False  # a head has begun and has not ended
         self.refused = False
+        self.socket: Any = None  # the WebSocket's protocol, once it is one
 
     # ------------------------------------------------------------------ the connection
 
@@ -155,11 +169,11 @@ class Connection(HttpToolsProtocol):
             self._feed(data[at : at + HEAD_BYTES])
 
     def _feed(self, data: bytes) -> None:
-        if self.refused or self.parser is None or self.transport.is_closing():
+        if self.refused or self.parser is None or self.socket or self.transport.is_closing():
             return
         self.overhead += len(data)
         super().data_received(data)
-        if self.refused or self.transport.is_closing():
+        if self.refused or self.socket or self.transport.is_closing():
             return
         if self.overhead > self.allowed:
             self._refuse(431)
@@ -201,6 +215,30 @@ class Connection(HttpToolsProtocol):
         )
         self.deadline = self.loop.call_later(LINGER_S, self.transport.close)
         self.crowd.waits(self)
+
+    # ------------------------------------------------------------------ WebSockets
+
+    def _should_upgrade(self) -> bool:
+        """Return whether the request's Upgrade is obeyed: by applications that are mounted."""
+        path = self.url.partition(b"?")[0].decode("latin-1")
+        return (
+            self.mounts.find(path) is not None
+            and self.parser.get_method() == b"GET"
+            and super()._should_upgrade()
+        )
+
+    def handle_websocket_upgrade(self) -> None:
+        """Hand the connection over, unless there are too many that are kept open so."""
+        if not self.crowd.upgrade(self):
+            self._refuse(503)
+            return
+        super().handle_websocket_upgrade()
+        if not self.socket.handshake_initiated:  # a head that it could not read: it says nothing
+            self._refuse(400)
+
+    def _websocket(self, **state: Any) -> "Upgraded":
+        self.socket = cast(Any, self.config.ws_protocol_class)(**state)
+        return Upgraded(self.socket, lambda: self.crowd.left(self))
 
     # ------------------------------------------------------------------ what the parser calls
 
@@ -249,3 +287,18 @@ class Connection(HttpToolsProtocol):
         super().on_response_complete()
         if self.timeout_keep_alive_task is not None and not self.transport.is_closing():
             self.crowd.waits(self)
+
+
+class Upgraded:
+    """Stands for the protocol of a WebSocket; tells when its connection is lost."""
+
+    def __init__(self, protocol: asyncio.Protocol, lost: Callable[[], None]) -> None:
+        self.protocol, self.lost = protocol, lost
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.protocol, name)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Pass it on."""
+        self.lost()
+        self.protocol.connection_lost(error)

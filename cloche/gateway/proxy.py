@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from cloche.core import executors
+from cloche.core.held import BACKLOG
 from cloche.gateway.authority import Authority
 from cloche.gateway.crowd import Crowd
 from cloche.gateway.egress import Egress, Refused, Target
-from cloche.gateway.listener import BACKLOG, Listener
+from cloche.gateway.listener import Listener
 from cloche.gateway.pipe import Early, Pipe, join
 
 logger = logging.getLogger("cloche.gateway.proxy")

@@ -29,7 +29,7 @@ __all__ = ["DATASETS", "main"]
 DATASETS = ("dogs",)
 EPOCHS = 5
 NEEDED = (
-    ("boto3", "sagemaker", "sklearn", "PIL", "matplotlib", "requests"),  # cloche[tour]
+    ("boto3", "sagemaker", "sklearn", "PIL", "matplotlib", "requests", "jinja2"),  # cloche[tour]
     ("torch", "torchvision", "efficientnet_lite_pytorch"),  # cloche[pytorch]
 )
 

@@ -79,13 +79,21 @@ class Cloche:
     @property
     def pid(self) -> int:
         """The server's process."""
-        return int(json.loads((self.home / "server.json").read_text())["pid"])
+        return self._told("pid")
+
+    @property
+    def parent(self) -> int:
+        """The process that holds the sockets, and starts the server again when it dies."""
+        return self._told("parent")
+
+    def _told(self, name: str) -> int:
+        return int(json.loads((self.home / "server.json").read_text())[name])
 
 
 def end(command: Cloche) -> None:
-    """Stop the home's server, if one is up, as a signal does."""
+    """Stop the home's server and its parent, if they are up, as a signal does."""
     if (command.home / "server.json").is_file():
-        pid = command.pid
+        pid = command.parent
         if is_alive(pid):
             os.kill(pid, signal.SIGTERM)
             until(lambda: not is_alive(pid))

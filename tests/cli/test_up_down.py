@@ -39,12 +39,13 @@ def test_up_says_where_when_it_answers_and_down_stops_it(cloche: Cloche) -> None
 
     assert "jobs hold 0 of " in status and "; endpoints 0 of " in status
 
-    pid = cloche.pid
+    pid, parent = cloche.pid, cloche.parent
+    assert f"(pid {pid}, parent {parent})" in status and "restarts" not in status
     log = (cloche.home / "server.log").read_text()
     assert f" INFO cloche.server: Cloche {kept['version']} serves at {address}\n" in log
     assert "Cloche is down; everything is kept." in cloche("down").stdout
     assert not (cloche.home / "server.json").exists()
-    assert not is_alive(pid)
+    assert not is_alive(pid) and not is_alive(parent)
     assert "Cloche is not up" in cloche("status", code=3).stderr
 
 
@@ -110,20 +111,49 @@ def test_a_full_disk_is_said_before_anything_is_changed(
 
 
 def test_after_kill_9_up_works_again_with_the_same_account(cloche: Cloche) -> None:
+    """The server ends with its parent: none is left that keeps the home folder and the ports."""
     cloche.up()
     keys = json.loads((cloche.home / "credentials.json").read_text())
     cloche.client("s3").create_bucket(Bucket="kept-bucket")
-    pid = cloche.pid
-    os.kill(pid, signal.SIGKILL)
-    until(lambda: not is_alive(pid))
+    pid, parent = cloche.pid, cloche.parent
+    os.kill(parent, signal.SIGKILL)
     assert (cloche.home / "server.json").exists()  # stale
     cloche.up()
+    assert not is_alive(pid) and not is_alive(parent) and pid != cloche.pid
     again = json.loads((cloche.home / "credentials.json").read_text())
     assert [again[name] for name in ("account", "access_key_id", "role_arn")] == [
         keys[name] for name in ("account", "access_key_id", "role_arn")
     ]
     buckets = cloche.client("s3").list_buckets()["Buckets"]
     assert [bucket["Name"] for bucket in buckets] == ["kept-bucket"]
+
+
+def test_a_server_that_dies_is_started_again(cloche: Cloche) -> None:
+    cloche.up()
+    credentials = (cloche.home / "credentials.json").read_text()
+    cloche.client("s3").create_bucket(Bucket="kept-bucket")
+    s3, pid, parent = cloche.client("s3"), cloche.pid, cloche.parent
+    assert psutil.Process(parent).memory_info().rss < 20 * 2**20
+    os.kill(pid, signal.SIGKILL)
+    # Nobody waits for it but the commands and the clients, by themselves.
+    status = " ".join(cloche("status").stdout.split())
+    assert f"(pid {cloche.pid}, parent {parent})" in status and pid != cloche.pid
+    assert "restarts 1; the server before this one was killed by SIGKILL" in status
+    assert [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]] == ["kept-bucket"]
+    assert (cloche.home / "credentials.json").read_text() == credentials
+    log = (cloche.home / "server.log").read_text()
+    told = f"The server (pid {pid}) was killed by SIGKILL; it is started again\n"
+    assert f" ERROR cloche.server: {told}" in log
+    address = f"http://127.0.0.1:{cloche.port}"
+    until(lambda: (cloche.home / "server.log").read_text().count(f" serves at {address}\n") == 2)
+
+
+def test_a_server_that_is_asked_to_end_ends_its_parent(cloche: Cloche) -> None:
+    cloche.up()
+    pid, parent = cloche.pid, cloche.parent
+    os.kill(pid, signal.SIGTERM)
+    until(lambda: not is_alive(parent))
+    assert not is_alive(pid) and not (cloche.home / "server.json").exists()
 
 
 def test_in_the_foreground_a_signal_stops_it(cloche: Cloche) -> None:

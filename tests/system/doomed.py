@@ -2,8 +2,8 @@
 
     python doomed.py WISH JOURNAL
 
-WISH is what `cloche.server` takes. JOURNAL is a file to which each death adds a line: what was
-about to be written. With "-" as JOURNAL the server lives.
+WISH is what `cloche.server.serve` takes. JOURNAL is a file to which each death adds a line: what
+was about to be written. With "-" as JOURNAL the server lives.
 
 So every life does all that a step does (starts a gang, puts artifacts, …) and dies before it is
 written down that it was done; the next life has to find that out, and gets one step further.
@@ -19,7 +19,7 @@ from typing import Any
 
 from cloche.records.resource import Resource
 from cloche.records.store import Store
-from cloche.server import serve
+from cloche.server.serve import serve
 
 STORY = "story"  # the name of the training job and of the endpoint
 Write = Callable[..., Coroutine[Any, Any, Any]]

@@ -16,6 +16,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from cloche.cli.down import is_alive
 from cloche.engine.local.engine import LocalEngine
 from cloche.testing.platform import free_port
 
@@ -28,6 +29,8 @@ LIVES = 60  # far more than there are steps: a server that gets no further ends 
 
 class Server:
     """The server of one home folder, life after life."""
+
+    mode = "-"
 
     def __init__(self, folder: Path, program: Path, **wish: Any) -> None:
         self.home, self.journal, self.port = folder / "home", folder / "journal", free_port()
@@ -56,7 +59,7 @@ class Server:
             "root_secret_access_key": SECRET,
             "log": str(self.output.name),
         } | self.wish
-        journal = str(self.journal) if doomed else "-"
+        journal = str(self.journal) if doomed else self.mode
         command = [sys.executable, str(self.program), json.dumps(wish), journal]
         env = os.environ if self.release is None else os.environ | {"PYTHONPATH": str(self.release)}
         self.process = subprocess.Popen(command, stdout=self.output, stderr=self.output, env=env)
@@ -92,6 +95,23 @@ class Server:
         )
 
 
+class Kept(Server):
+    """One whose parent starts it again when it was killed."""
+
+    mode = "parent"
+
+    def kill(self) -> None:
+        """Kill the server, not its parent."""
+        until(lambda: is_alive(self.pid))  # it answers before it says its pid
+        pid = self.pid
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: not Path(f"/proc/{pid}").exists())  # its parent has seen it end
+
+    @property
+    def pid(self) -> int:
+        return int(json.loads((self.home / "server.json").read_text())["pid"])
+
+
 def until(condition: Callable[[], Any], within_s: float = WITHIN_S, every_s: float = 0.02) -> None:
     deadline = time.monotonic() + within_s
     while not condition():
@@ -120,7 +140,8 @@ def archive(files: dict[str, str]) -> bytes:
 def end_all(server: Server) -> None:
     """End the server and all that it started."""
     if server.process is not None and server.process.poll() is None:
-        server.kill()
+        server.process.kill()
+        server.process.wait()
     server.output.close()
     engine = LocalEngine(server.home / "runs", port=server.port)
     for gang in engine.adopt():

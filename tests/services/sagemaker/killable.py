@@ -1,6 +1,8 @@
 """A server in a process of its own, to be killed and started again."""
 
+import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -13,6 +15,7 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
+from cloche.cli.down import is_alive
 from cloche.testing.platform import free_port
 
 KEY, SECRET = "AKIAKILLKILLKILLKILL", "kill-secret-key-of-forty-characters-----"
@@ -20,7 +23,7 @@ WITHIN_S = 60.0
 
 
 class Killable:
-    """A server in a process of its own, on one home folder."""
+    """`cloche up` on one home folder: a parent, and the server that it starts again."""
 
     def __init__(self, home: Path, **variables: str) -> None:
         self.home, self.port, self.variables = home, free_port(), variables
@@ -41,9 +44,26 @@ class Killable:
         self.until(self.answers)
 
     def kill(self) -> None:
+        """Kill the server. Its parent starts another one; connections wait for it."""
+        self.until(lambda: is_alive(self.pid))  # it answers before it says its pid
+        pid = self.pid
+        os.kill(pid, signal.SIGKILL)
+        # Its parent has seen it end: until then one of its threads may keep its connections open.
+        self.until(lambda: not Path(f"/proc/{pid}").exists())
+
+    def kill_all(self) -> None:
+        """Kill the parent, and the server with it."""
         assert self.process is not None
+        self.until(lambda: is_alive(self.pid))
+        pid = self.pid
         self.process.kill()
         self.process.wait()
+        self.until(lambda: not is_alive(pid))
+
+    @property
+    def pid(self) -> int:
+        """The server's process."""
+        return int(json.loads((self.home / "server.json").read_text())["pid"])
 
     def answers(self) -> bool:
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))

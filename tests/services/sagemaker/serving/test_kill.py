@@ -1,4 +1,7 @@
-"""`kill -9` of the server at every step of an endpoint's life: after `up` it goes on."""
+"""`kill -9` of the server at every step of an endpoint's life: with the next one it goes on.
+
+Nobody starts that one but its parent, and no client does anything but ask.
+"""
 
 import io
 import json
@@ -44,7 +47,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Endpoints]:
     for endpoint in sagemaker.list_endpoints()["Endpoints"]:
         sagemaker.delete_endpoint(EndpointName=endpoint["EndpointName"])
     made.until(lambda: not sagemaker.list_endpoints()["Endpoints"])
-    made.kill()
+    made.kill_all()
 
 
 def prepare(server: Endpoints) -> None:
@@ -97,7 +100,6 @@ def test_killed_while_an_endpoint_is_created(server: Endpoints, delay_s: float) 
     sagemaker.create_endpoint(EndpointName=name, EndpointConfigName="one")
     time.sleep(delay_s)  # how far it gets is what differs
     server.kill()
-    server.up()
     server.until(lambda: status(server, name) != "Creating")
     assert status(server, name) == "InService"
     assert answer(server, name) == "one"
@@ -113,13 +115,11 @@ def test_killed_while_it_serves_is_updated_and_is_deleted(server: Endpoints) -> 
     server.until(lambda: status(server, "long") == "InService")
     before = server.gangs()
     server.kill()
-    server.up()
     assert answer(server, "long") == "one"
     assert server.gangs() == before  # the same process
 
     sagemaker.update_endpoint(EndpointName="long", EndpointConfigName="two")
     server.kill()
-    server.up()
     assert answer(server, "long") in ("one", "two")
     server.until(lambda: status(server, "long") == "InService")
     assert answer(server, "long") == "two"
@@ -129,6 +129,5 @@ def test_killed_while_it_serves_is_updated_and_is_deleted(server: Endpoints) -> 
 
     sagemaker.delete_endpoint(EndpointName="long")
     server.kill()
-    server.up()
     server.until(lambda: status(server, "long") == "gone")
     assert (server.replicas(), server.gangs()) == ([], [])

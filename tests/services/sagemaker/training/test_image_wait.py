@@ -63,7 +63,7 @@ def server(tmp_path: Path, wheels: dict[str, str]) -> Iterator[Killable]:
         add(Home(made.home), name, [f"team/{name}"], [package], replace=False)
     yield made
     background.stop(Home(made.home))
-    made.kill()
+    made.kill_all()
     made.until(lambda: not background.under_way(Home(made.home)))
 
 
@@ -106,7 +106,6 @@ def test_two_jobs_and_an_endpoint_build_once_through_a_kill(server: Killable) ->
         deploy(sagemaker, user.role, "mine", MINE, uri)
         server.kill()
         assert background.under_way(home) == ["app"]  # it goes on without the server
-        server.up()
         for name in names:
             assert last(user, name) == ("Downloading", MESSAGE)
     for name in names:
@@ -133,7 +132,7 @@ def test_server_and_build_killed(server: Killable) -> None:
     with held(home):
         name = start(user, MINE)
         waits(user, name)
-        server.kill()
+        server.kill_all()
         background.stop(home)
         server.until(lambda: not background.under_way(home))
     server.up()

@@ -1,4 +1,4 @@
-"""The server's process: what `cloche up` becomes, or starts with `--detach`.
+"""The server's process, which its parent (`cloche.server.parent`) starts, and starts again.
 
 It is a program of its own so that the commands, which only talk HTTP, start quickly.
 """
@@ -9,30 +9,30 @@ import json
 import logging
 import os
 import resource
-import signal
 import sys
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import psutil
 import uvloop
 
 from cloche.announce import announce
-from cloche.app import Busy, Platform, PortTaken, RootKeys
+from cloche.app import Platform, RootKeys
 from cloche.client import Client, answers
 from cloche.core import home as homes
 from cloche.core.config import Config, Home
+from cloche.core.held import Handed, Held
 from cloche.engine.local.supervisor import mounts
 from cloche.failures import explained
 from cloche.outside.real_s3 import address
+from cloche.server import log
+from cloche.server.restarts import ASKING
 from cloche.terminal import Stop, err
 
 logger = logging.getLogger("cloche.server")
 FILES = 65_536
 # Where the real S3's names are reached: a VPC endpoint, a mirror, a stand-in for tests.
 S3_ADDRESS = "CLOCHE_S3_ADDRESS"
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def main() -> None:
@@ -48,7 +48,8 @@ def main() -> None:
 
 def serve(settings: dict[str, Any]) -> None:
     """Serve until a signal ends it; Stop says why it could not."""
-    configure_log()
+    log.configure()
+    logging.getLogger("optuna").setLevel(logging.WARNING)  # it tells of every study it makes
     open_many_files()
     mounts.own()
     home = Home(Path(settings["home"]))
@@ -62,22 +63,25 @@ def serve(settings: dict[str, Any]) -> None:
         raise Stop(f"{S3_ADDRESS}: {error}", code=2) from None
     config = Config(home=home, account=settings["account"], s3_address=at, **chosen)
     root = RootKeys(settings["root_access_key_id"], settings["root_secret_access_key"])
-    platform = Platform(config, root=root)
+    platform = Platform(config, root=root, handed=handed(settings, home))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
             runner.run(serve_until_stopped(platform, settings["log"]))
         except homes.HomeError as error:
             raise Stop(str(error)) from None
-        except Busy:
-            raise Stop(
-                f"Another `cloche up` is starting or stopping in {home.path}. Try again, or "
-                "choose another --home."
-            ) from None
-        except PortTaken as taken:
-            raise Stop(port_taken(taken)) from None
         except Exception as error:
             logging.getLogger("cloche").debug("the server could not start", exc_info=True)
             raise Stop(explained(error, home)) from error
+
+
+def handed(settings: dict[str, Any], home: Home) -> Handed | None:
+    """Return what the parent hands to the server; None without a parent."""
+    if "held" not in settings:
+        return None
+    return Handed(
+        held=Held.handed(settings["held"], home),
+        **{name: settings[name] for name in ("parent", "token", "restarts", "ended")},
+    )
 
 
 def open_many_files() -> None:
@@ -88,63 +92,32 @@ def open_many_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-async def serve_until_stopped(platform: Platform, log: str | None) -> None:
+async def serve_until_stopped(platform: Platform, logged: str | None) -> None:
     """Start, say where, wait for a signal, stop. A second signal does not wait."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in SIGNALS:
+    for number in ASKING:
         loop.add_signal_handler(number, stop.set)
-    await platform.start(log)
+    await platform.start(logged)
     try:
         client = Client.of(platform.config.home)
         if not await asyncio.to_thread(answers, client):
             raise OSError(f"{client.server.address} was opened and does not answer")
-        if log is None:
+        if logged is None and not client.server.restarts:
             announce(client, platform.engine.isolation)
         else:
             logger.info("Cloche %s serves at %s", version("cloche"), client.server.address)
         await stop.wait()
     finally:
-        for number in SIGNALS:
+        for number in ASKING:
             loop.remove_signal_handler(number)
-        if log is None:
+        if logged is None:
             err.print(
                 "Stopping; jobs and endpoints keep running, and the next `cloche up` finds them."
             )
         else:
             logger.info("stopping")
         await platform.stop()
-
-
-def port_taken(taken: PortTaken) -> str:
-    """Return what to tell the user about a port that can't be had."""
-    if "in use" not in str(taken).lower():
-        return f"Cloche can't listen on {taken}"
-    which = f"{taken.host}:{taken.port} is in use{by_whom(taken.port)}."
-    return f"{which} Stop that, or choose another port: cloche up --port {taken.port + 100}"
-
-
-def by_whom(port: int) -> str:
-    """Return ` by NAME (pid N)` where the system tells us."""
-    try:
-        for connection in psutil.net_connections(kind="tcp"):
-            listens = connection.status == psutil.CONN_LISTEN
-            if listens and connection.laddr.port == port and connection.pid:
-                return f" by {psutil.Process(connection.pid).name()} (pid {connection.pid})"
-    except psutil.Error:
-        pass  # others' processes are not shown to every user
-    return ""
-
-
-def configure_log() -> None:
-    """Log to stderr: a terminal, or the file that `--detach` opened."""
-    logging.basicConfig(
-        level=logging.WARNING,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
-    logging.getLogger("cloche").setLevel(logging.INFO)
-    logging.getLogger("optuna").setLevel(logging.WARNING)  # it tells of every study it makes
 
 
 if __name__ == "__main__":
