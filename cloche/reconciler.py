@@ -13,10 +13,10 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
+from cloche.core.executors import LOOPS
 from cloche.records.store import AUTHOR, Changed, Conflict, Resource, Store
 from cloche.work_queue import NEVER, WorkQueue, backoff_s
 
@@ -58,7 +58,6 @@ class Driver:
 
     store: Store
     loop: Loop
-    reads: ThreadPoolExecutor
     queue: WorkQueue[str] = field(default_factory=WorkQueue)  # of ARNs
     known: dict[str, int] = field(default_factory=dict)  # what is not settled: its version
     running: dict[str, asyncio.Task[float | None]] = field(default_factory=dict)
@@ -163,9 +162,8 @@ class Driver:
 
     async def _read(self, what: str, read: Callable[..., R], *arguments: str) -> R:
         """Return what is read; while that fails the loop is in trouble."""
-        events = asyncio.get_running_loop()
         try:
-            found = await events.run_in_executor(self.reads, read, *arguments)
+            found = await LOOPS.run(read, *arguments)
         except BaseException as error:
             if not meant(error):
                 self.unread[what] = told(error)
@@ -220,13 +218,9 @@ class Reconciler:
     async def run(self) -> None:
         """Run until cancelled; a loop that ends by itself is told of, and the others go on."""
         events = asyncio.get_running_loop()
-        reads = ThreadPoolExecutor(1, "reconciler")
-        self.drivers = {loop.kind: Driver(self.store, loop, reads) for loop in self.loops}
+        self.drivers = {loop.kind: Driver(self.store, loop) for loop in self.loops}
         self.store.on_change(told_in(events, self._changed))
-        try:
-            await asyncio.gather(*(self._drive(driver) for driver in self.drivers.values()))
-        finally:
-            reads.shutdown(wait=False)
+        await asyncio.gather(*(self._drive(driver) for driver in self.drivers.values()))
 
     def failures(self) -> dict[str, str]:
         """Return, by kind, why a loop can't go on; of those that can nothing."""

@@ -54,6 +54,7 @@ of_loops: WeakKeyDictionary[asyncio.AbstractEventLoop, Pools] = WeakKeyDictionar
 # Short: milliseconds each.
 ENGINE = Executor("engine", 4)  # how gangs are: their states, what they use, the capacity
 RECORDS = Executor("records", 4)  # reads of many rows; a look-up of one takes less than the hop
+LOOPS = Executor("loops", 2)  # the record of each step; what is not settled
 S3_READ = Executor("s3-read", 16)  # pieces of objects, pages of lists
 S3_WRITE = Executor("s3-write", 16)  # a batch of a payload is hashed and written; waits for fsync
 LOGS = Executor("logs", 4)  # a page of a log stream's events, or some that are added
@@ -72,6 +73,7 @@ OUTSIDE = Executor("outside", 16)  # the real S3: as many as there may be reques
 EXECUTORS = (
     ENGINE,
     RECORDS,
+    LOOPS,
     S3_READ,
     S3_WRITE,
     LOGS,
