@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from serving_client import ARN, PLAIN, Serving
 
-from cloche.engine import EngineError, GangSpec, InsufficientCapacity, accounts
+from cloche.engine import EngineError, GangSpec, InsufficientCapacity
+from cloche.engine.local import accounts
 from cloche.services.sagemaker.serving import decide, pings
 from cloche.services.sagemaker.serving.record import ENDPOINT
 from cloche.testing.platform import start
