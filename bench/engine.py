@@ -64,7 +64,9 @@ class Bench:
         self.engine = LocalEngine(folder / "runs")
         self.numbers = count()
         prefixes = dict.fromkeys((Path(sys.base_prefix), Path(sys.prefix)))
-        self.mounts = tuple(Mount(path, str(path), "overlay") for path in prefixes)
+        self.mounts = tuple(
+            Mount(self.engine.stage(path), str(path), "overlay") for path in prefixes
+        )
 
     def launch(self, argv: tuple[str, ...], hosts: int = 1) -> tuple[str, Path]:
         """Launch a gang of hosts; return its name and the first one's log."""

@@ -28,8 +28,7 @@ from types import FrameType
 from urllib.parse import unquote, urlsplit
 
 from cloche.core.config import Home
-from cloche.core.trees import hand_over
-from cloche.engine import Doors, EngineError, GangSpec, Mount, ProcessSpec, Seen
+from cloche.engine import Doors, Engine, EngineError, GangSpec, Mount, ProcessSpec, Seen
 from cloche.engine.local.engine import LocalEngine
 from cloche.environments.background import Files, fail, read_on, say_of
 from cloche.environments.build import (
@@ -126,7 +125,7 @@ class Sandboxed:
             return
         end_all(engine)  # what a killed builder left
         settings = settings_of(folder)
-        gang = spec(packages, folder, settings, self.home)
+        gang = spec(packages, folder, settings, self.home, engine)
         log = gang.processes[0].log
         log.unlink(missing_ok=True)
         try:
@@ -134,11 +133,9 @@ class Sandboxed:
             with way_out(engine.doors(gang.name), fence(packages, settings)):
                 ended, last = follow(engine, gang.name, log, say)
         finally:
-            end_all(engine)
+            end_all(engine, folder)
             for mine in (log, placeholder(folder)):
                 mine.unlink(missing_ok=True)
-            if engine.machine.user is not None:
-                hand_over(folder, 0, linked=True)
         if ended.reason is not None:
             raise BuildError(f"pip was stopped after {WITHIN_S:.0f} s", last)
         if ended.exit_code != 0:
@@ -146,7 +143,11 @@ class Sandboxed:
 
 
 def spec(
-    packages: Sequence[str], folder: Path, settings: Mapping[str, str], home: Home
+    packages: Sequence[str],
+    folder: Path,
+    settings: Mapping[str, str],
+    home: Home,
+    engine: Engine,
 ) -> GangSpec:
     """Return pip's gang."""
     proxy = f"http://127.0.0.1:{PORT + 1}"
@@ -155,10 +156,14 @@ def spec(
     named = [*settings.values(), *packages, *trusted.values()]
     # The build can't say that the environment is whole: a file of ours lies over that place.
     placeholder(folder).write_bytes(b"")
-    mounts = [Mount(folder, str(folder), "rw"), Mount(placeholder(folder), str(folder / MANIFEST))]
-    mounts += [Mount(path, str(path)) for path in local_paths(named, home)]
+    stage = engine.stage
+    mounts = [
+        Mount(stage(folder), str(folder), "rw"),
+        Mount(stage(placeholder(folder)), str(folder / MANIFEST)),
+    ]
+    mounts += [Mount(stage(path), str(path)) for path in local_paths(named, home)]
     if not f"{sys.base_prefix}/".startswith(SEEN_ANYWAY):
-        mounts.append(Mount(Path(sys.base_prefix), sys.base_prefix))
+        mounts.append(Mount(stage(Path(sys.base_prefix)), sys.base_prefix))
     variables = {f"PIP_{name.upper().replace('-', '_')}": v for name, v in settings.items()}
     process = ProcessSpec(
         name=HOST,
@@ -291,8 +296,8 @@ def follow(
         time.sleep(LOOK_AGAIN_S)
 
 
-def end_all(engine: LocalEngine) -> None:
-    """End what runs, and forget it; EngineError when it does not end."""
+def end_all(engine: LocalEngine, written: Path | None = None) -> None:
+    """End what runs, and forget it; EngineError when it does not end. `written` is then ours."""
     for gang in engine.adopt():
         engine.stop(gang)
         until = time.monotonic() + ENDS_WITHIN_S
@@ -300,6 +305,8 @@ def end_all(engine: LocalEngine) -> None:
             if time.monotonic() > until:
                 raise EngineError(f"{gang} does not end")
             time.sleep(LOOK_AGAIN_S)
+        if written is not None:
+            engine.collect(gang, written, own=True)
         engine.forget(gang)
 
 

@@ -4,10 +4,14 @@ A gang is 1..N processes that start together, share one private network and end 
 training job, one replica of an endpoint, a function's environment are gangs. Every method may be
 called twice: the second call changes nothing. A gang outlives the server: after a restart
 `adopt()` finds all that run, by name.
+
+This is all that services know of an engine. Nothing in a spec is a path of the server's disk: what
+goes in is staged, what comes out is collected, a process that serves has an address. So processes
+may run on another machine. `cloche.testing.engine_contract` is what an engine must pass.
 """
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -18,22 +22,28 @@ SOCKET_VARIABLE = "CLOCHE_SOCKET_FD"
 
 
 @dataclass(frozen=True, slots=True)
-class Mount:
-    """A folder or file of the machine, seen in the sandbox at `target`.
+class Input:
+    """What was staged, as mounts name it; what `place` means is known to its engine alone."""
 
-    ro: can't be changed. rw: changes reach `source` (it is handed to the sandbox's user first).
-    overlay: may be changed there, and `source` never changes. `layers`, lowest first, lie over
-    the source; `changes` is the empty folder that gets what the sandbox changes, as a layer for
-    later mounts (None: it goes with the gang). `volume`: what is in an rw folder is the gang's
-    alone, and of no use once that is forgotten: it may lie in the gang's volume, and be seen at
-    `source` until then.
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A folder or file that was staged, seen in the sandbox at `target`.
+
+    ro: can't be changed. rw: what is changed is brought back by `collect`. overlay: may be changed
+    there, and `source` never changes. `layers`, lowest first, lie over the source; `changes` is an
+    empty folder that gets what the sandbox changes, to be a layer of later mounts once it is
+    collected (None: that goes with the gang). `volume`: what is in an rw folder is the gang's
+    alone, and of no use once that is forgotten.
     """
 
-    source: Path
+    source: Input
     target: str
     mode: Literal["ro", "rw", "overlay"] = "ro"
-    layers: tuple[Path, ...] = ()
-    changes: Path | None = None
+    layers: tuple[Input, ...] = ()
+    changes: Input | None = None
     volume: bool = False
 
 
@@ -64,9 +74,8 @@ class ProcessSpec:
     processes: int = 4096  # threads count
     log_mib: int = 1024  # what follows is not kept
     warm: Warm | None = None
-    # A unix socket that is bound here (in a folder that no mount shows) and handed to the process,
-    # listening, by a descriptor (SOCKET_VARIABLE): who connects to the path reaches it alone.
-    listening: Path | None = None
+    # It is handed a listening socket (SOCKET_VARIABLE): its address leads to it alone.
+    serves: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +115,15 @@ class Seen:
     started: datetime | None = None
     ended: datetime | None = None
     detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a process that serves is reached: a unix socket at `path`, or a host's port."""
+
+    path: str = ""
+    host: str = ""
+    port: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +168,7 @@ class Doors:
     """Listening sockets inside a gang's network, served from outside.
 
     `platform` is the gateway's address as seen from inside (the gateway's own port on
-    127.0.0.1), `proxy` the next port: the way out.
+    127.0.0.1), `proxy` the next port: the way out. For a gang elsewhere they are ends of a tunnel.
     """
 
     platform: socket.socket
@@ -172,11 +190,34 @@ class Engine(Protocol):
     def layered(self) -> bool:
         """Return whether mounts may have layers here."""
 
+    def stage(self, path: Path) -> Input:
+        """Return what a mount names a folder or file by, as it is now; it stays the caller's.
+
+        May take as long as bringing it to where gangs run.
+        """
+
     def launch(self, gang: GangSpec) -> Placed | InsufficientCapacity:
         """Start all processes of the gang; returns once a supervisor answers for them."""
 
     def see(self, gang: str) -> Mapping[str, Seen] | None:
         """Return each process of the gang by name; None when the gang is not known."""
+
+    def on_ended(self, tell: Callable[[str], None]) -> None:
+        """Have `tell` called with a gang's name whenever a process of it has ended or was lost.
+
+        It is called from a thread of the engine's, for gangs that were adopted too, until `close`.
+        """
+
+    def address(self, gang: str, process: str) -> Address | None:
+        """Return where a process that serves is reached; None when the gang is not known."""
+
+    def collect(self, gang: str, path: Path, *, own: bool = False) -> None:
+        """Bring what a gang has changed until now to `path`, which was staged for an rw mount.
+
+        It is a sandbox's output there: to be read as `core.beneath` reads. own: no process of it
+        runs any more, and it is the server's user's from then on; also what a mount had as
+        `changes`, which is a layer then.
+        """
 
     def stop(self, gang: str) -> None:
         """Ask all processes to end (SIGTERM; SIGKILL after the grace); does not wait."""
@@ -201,3 +242,6 @@ class Engine(Protocol):
 
     def capacity(self) -> Capacity:
         """Return what the machine has and what is taken."""
+
+    def close(self) -> None:
+        """Tell of no more endings, and let go of what only this process holds; gangs go on."""

@@ -3,7 +3,7 @@
 import textwrap
 from dataclasses import replace
 
-from cloche.engine import GangSpec, Mount, ProcessSpec, Seen
+from cloche.engine import GangSpec, ProcessSpec, Seen
 from cloche.testing.engine_lab import Lab
 
 MIB = 2**20
@@ -93,7 +93,7 @@ class BoundsContract:
             do head -c 8m /dev/urandom > ${TMPDIR:-/tmp}/$n; head -c 8m /dev/urandom > /out/$n
             sleep 0.2; done; sleep 60
         """
-        seen = self.ended(lab, lab.process("h", script, Mount(out, "/out", "rw")), disk_mib=64)
+        seen = self.ended(lab, lab.process("h", script, lab.mount(out, "/out", "rw")), disk_mib=64)
         assert (seen.exit_code, seen.reason) == (-9, "DiskFull")
         assert seen.detail.startswith("h holds ") and seen.detail.endswith("; it may have 64 MiB")
 

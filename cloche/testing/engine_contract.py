@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
@@ -15,13 +14,14 @@ from pathlib import Path
 import pytest
 
 from cloche.engine import (
-    SOCKET_VARIABLE,
     EngineError,
     GangSpec,
+    Input,
     InsufficientCapacity,
     Mount,
     ProcessSpec,
 )
+from cloche.testing.engine_exchange import ExchangeContract
 from cloche.testing.engine_lab import (
     ASK,
     PORT,
@@ -35,7 +35,7 @@ from cloche.testing.engine_lab import (
 )
 
 
-class EngineContract:
+class EngineContract(ExchangeContract):
     """Holds for every engine, also where it can't isolate."""
 
     @pytest.fixture
@@ -123,8 +123,8 @@ class EngineContract:
         [
             ({"name": "no/host"}, "'no/host' is not a host name"),
             ({"argv": ()}, "argv is empty"),
-            ({"mounts": (Mount(Path("/no/such"), "/opt/x"),)}, "/no/such .for /opt/x. is missing"),
-            ({"mounts": (Mount(Path("/"), "opt"),)}, "'opt' is relative"),
+            ({"mounts": (Mount(Input("/no/such"), "/opt/x"),)}, "/no/such .for /opt/x. is missing"),
+            ({"mounts": (Mount(Input("/"), "opt"),)}, "'opt' is relative"),
             ({"workdir": "/no/such/folder"}, "/no/such/folder"),
         ],
     )
@@ -304,33 +304,6 @@ class EngineContract:
         assert lab.log("h") == ["answer 42"]
         wait_until(lambda: lab.engine.doors("gang") is None)
 
-    def test_a_socket_is_handed_in(self, lab: Lab) -> None:
-        """Who connects to it reaches the process, after a restart too; nobody once it has ended."""
-        script = f"""
-            import os, socket
-            server = socket.socket(fileno=int(os.environ["{SOCKET_VARIABLE}"]))
-            for _ in range(2):
-                line, _ = server.accept()
-                line.sendall(line.recv(10) + b" heard")
-                line.close()
-        """
-        path = lab.folder / "handed" / "s"
-        path.parent.mkdir()
-        process = replace(lab.python("h", script), listening=path)
-        gang = GangSpec(name="gang", processes=(process,))
-        lab.place(gang)
-        for _ in range(2):
-            with socket.socket(socket.AF_UNIX) as line:
-                line.settimeout(30)
-                line.connect(str(path))
-                line.sendall(b"hello")
-                assert line.recv(20) == b"hello heard"
-            lab.engine = lab.make()
-            lab.place(gang)  # it runs already: the socket stays as it is
-        assert outcomes(lab.finished()) == {"h": (0, None)}
-        with socket.socket(socket.AF_UNIX) as line, pytest.raises(ConnectionRefusedError):
-            line.connect(str(path))
-
     def test_usage(self, lab: Lab) -> None:
         """CPU time and memory count children, too; an ended gang uses nothing."""
         script = """
@@ -402,35 +375,10 @@ class EngineContract:
         assert isinstance(refused, InsufficientCapacity) and refused.holders == ("big",)
         lab.place(replace(own, name="own, too"))
 
-    def test_input_can_not_be_changed(self, lab: Lab) -> None:
-        """A script may write, chmod and delete its input; the source never changes."""
-        blob = lab.folder / "blob"
-        blob.write_text("ORIGINAL")
-        blob.chmod(0o444)
-        channel = lab.folder / "channel"
-        (channel / "sub").mkdir(parents=True)
-        os.link(blob, channel / "a.jpg")
-        os.link(blob, channel / "sub" / "b.jpg")
-        script = """
-            set -e; cd /opt/ml/input/data/train
-            chmod 0644 a.jpg; echo HACK >> a.jpg; cat a.jpg; rm sub/b.jpg; rmdir sub; mkdir sub
-            echo new > sub/new; mv a.jpg moved.jpg; ls -R
-        """
-        mount = Mount(channel, "/opt/ml/input/data/train", "overlay")
-        (lab.folder / "ml").mkdir()
-        outer = Mount(lab.folder / "ml", "/opt/ml", "rw")
-        assert outcomes(lab.run(lab.process("h", script, mount, outer))) == {"h": (0, None)}
-        assert lab.log("h")[0] == "ORIGINALHACK"
-        assert blob.read_text() == "ORIGINAL" and blob.stat().st_mode & 0o777 == 0o444
-        assert blob.stat().st_nlink == 3 and blob.stat().st_uid == os.getuid()
-        assert sorted(path.name for path in channel.rglob("*")) == ["a.jpg", "b.jpg", "sub"]
-        lab.engine.forget("gang")
-        assert blob.read_text() == "ORIGINAL" and blob.stat().st_nlink == 3
-
     def test_forget_removes_everything(self, lab: Lab) -> None:
         """Also what has odd modes; a gang that runs is not forgotten."""
         (lab.folder / "in").mkdir()
-        mount = Mount(lab.folder / "in", "/data", "overlay")
+        mount = lab.mount(lab.folder / "in", "/data", "overlay")
         script = """
             mkdir -p "$HOME/x/y" && touch "$HOME/x/y/z" && chmod 0 "$HOME/x/y" "$HOME/x"
             mkdir /data/d; touch /data/d/f; chmod 000 /data/d; echo up; while [ ! -e /data/go ]

@@ -4,7 +4,7 @@ import socket
 from contextlib import closing
 from pathlib import Path
 
-from cloche.engine import GangSpec, Mount
+from cloche.engine import GangSpec
 from cloche.testing.engine_contract import EngineContract
 from cloche.testing.engine_lab import (
     ASK,
@@ -132,7 +132,7 @@ class IsolationContract(EngineContract):
             script = (
                 f"ls -A /tmp; cat /opt/ml/given; echo {name} > /tmp/mine; cp /tmp/mine /opt/ml/"
             )
-            mount = Mount(lab.folder / name, "/opt/ml", "rw")
+            mount = lab.mount(lab.folder / name, "/opt/ml", "rw")
             assert outcomes(lab.run(lab.process(name, script, mount), name=name)) == {
                 name: (0, None)
             }
@@ -143,7 +143,7 @@ class IsolationContract(EngineContract):
         """A ro mount can't be changed, nor made writable; private files can be read."""
         (lab.folder / "given").write_text("text\n")
         (lab.folder / "given").chmod(0o600)
-        mount = Mount(lab.folder / "given", "/etc/given")
+        mount = lab.mount(lab.folder / "given", "/etc/given")
         script = (
             "cat /etc/given; echo x > /etc/given; mount -o remount,rw /etc/given; rm /etc/given"
         )
@@ -159,7 +159,7 @@ class IsolationContract(EngineContract):
             grep NoNewPrivs /proc/self/status; mount -t tmpfs none /mnt 2>/dev/null || echo refused
             touch /out/mine
         """
-        mount = Mount(lab.folder / "out", "/out", "rw")
+        mount = lab.mount(lab.folder / "out", "/out", "rw")
         assert outcomes(lab.run(lab.process("h", script, mount))) == {"h": (0, None)}
         lines = lab.log("h")
         assert lines[0].split() == ["NoNewPrivs:", "1"]

@@ -11,11 +11,13 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Literal, TypeVar
 
 import psutil
 
+from cloche.core.unix import short_path
 from cloche.engine import (
+    Address,
     Doors,
     Engine,
     GangSpec,
@@ -26,6 +28,7 @@ from cloche.engine import (
 )
 
 T = TypeVar("T")
+Mode = Literal["ro", "rw", "overlay"]
 PORT = 4599  # of the platform's door, as seen from inside
 PYTHON = os.path.realpath(sys.executable)
 WITHIN_S = 90.0  # a net: two test files run at once
@@ -54,6 +57,10 @@ class Lab:
     def __post_init__(self) -> None:
         self.engine = self.make()
 
+    def mount(self, path: Path, target: str, mode: Mode = "ro", **more: Any) -> Mount:
+        """Stage a folder or file, and return how a sandbox sees it."""
+        return Mount(self.engine.stage(path), target, mode, **more)
+
     def process(
         self, name: str, script: str, *mounts: Mount, env: Mapping[str, str] | None = None
     ) -> ProcessSpec:
@@ -65,7 +72,7 @@ class Lab:
     def python(self, name: str, script: str, *mounts: Mount) -> ProcessSpec:
         """Return a host that runs a Python script."""
         prefix = Path(sys.base_prefix)
-        own = () if prefix == Path("/usr") else (Mount(prefix, str(prefix)),)
+        own = () if prefix == Path("/usr") else (self.mount(prefix, str(prefix)),)
         argv = (PYTHON, "-c", textwrap.dedent(script))
         log = self.folder / f"{name}.log"
         return ProcessSpec(name=name, argv=argv, log=log, mounts=(*own, *mounts))
@@ -105,6 +112,7 @@ class Lab:
 
     def close(self) -> None:
         """End all that still runs."""
+        self.engine.close()
         for name in self.engine.adopt():
             self.kill_supervisor(name)
 
@@ -130,6 +138,23 @@ def shut(doors: Doors) -> None:
     """Close this side's descriptors of a gang's doors."""
     doors.platform.close()
     doors.proxy.close()
+
+
+def connected(address: Address | None) -> socket.socket:
+    """Return a connection to a process that serves."""
+    assert address is not None
+    if not address.path:
+        return socket.create_connection((address.host, address.port), WITHIN_S)
+    line = socket.socket(socket.AF_UNIX)
+    line.settimeout(WITHIN_S)
+    path = Path(address.path)
+    try:
+        with short_path(path.parent) as folder:
+            line.connect(f"{folder}/{path.name}")
+    except OSError:
+        line.close()
+        raise
+    return line
 
 
 ASK = """

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import cloche.runtime
-from cloche.engine import GangSpec, Mount, ProcessSpec, Warm
+from cloche.engine import GangSpec, ProcessSpec, Warm
 from cloche.engine.local.engine import LocalEngine
 from cloche.testing.engine_lab import Lab, outcomes
 
@@ -65,16 +65,17 @@ class Stage:
         code = self.folder / "code"
         (code / f"{name}.py").write_text(textwrap.dedent(script))
         prefixes = dict.fromkeys((Path(sys.base_prefix).resolve(), self.venv))
-        mounts = [Mount(path, str(path), "overlay") for path in prefixes if str(path) != "/usr"]
+        mount = self.lab.mount
+        mounts = [mount(path, str(path), "overlay") for path in prefixes if str(path) != "/usr"]
         process = ProcessSpec(
             name="algo-1",
             argv=(self.python, "/runner.py", f"{name}.py", "--lr", "1"),
             env={**LOADED, **(env or {})},
             mounts=(
                 *mounts,
-                Mount(code, "/code"),
-                Mount(RUNTIME, "/opt/cloche/runtime"),
-                Mount(self.folder / "runner.py", "/runner.py"),
+                mount(code, "/code"),
+                mount(RUNTIME, "/opt/cloche/runtime"),
+                mount(self.folder / "runner.py", "/runner.py"),
             ),
             log=self.folder / f"{name}.log",
             warm=Warm(self.modules, LOADED),

@@ -25,7 +25,7 @@ from hostile_packages import HOST, HostileIndex, wheel
 from training_client import Trainer, source, wait_for
 
 from cloche.core.config import Home
-from cloche.engine import GangSpec, Mount
+from cloche.engine import GangSpec
 from cloche.engine.local.probe import probe, reduced
 from cloche.engine.local.sandbox import Machine
 from cloche.environments import added, background
@@ -328,10 +328,10 @@ def poison(machine: Machine, folder: Path) -> str:
 
 def told(lab: Lab, name: str, code: str, packages: Path) -> str:
     """Run Python code with the packages as an environment is mounted; return what it printed."""
-    mounts = [Mount(packages, str(packages), "overlay")]
+    mounts = [lab.mount(packages, str(packages), "overlay")]
     base = Path(sys.base_prefix)
     if not str(base).startswith("/usr"):
-        mounts.append(Mount(base, str(base)))
+        mounts.append(lab.mount(base, str(base)))
     process = lab.process("one", "true", *mounts)
     python = os.path.realpath(sys.executable)
     process = replace(process, argv=(python, "-I", "-c", code))

@@ -21,11 +21,13 @@ import pytest
 from serving_client import settled
 from training_client import wait_for
 
+from cloche.engine import Address
 from cloche.engine.local.probe import reduced
-from cloche.services.sagemaker.serving.connection import MAX_ANSWER, SOCKET, ping
+from cloche.services.sagemaker.serving.connection import MAX_ANSWER, ping
 from cloche.services.sagemaker.serving.router import Failed, Invocation, Route, Router, Target
 from cloche.testing.platform import Platform
 
+SOCKET = "serve-model.sock"
 IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch-inference:1.8-cpu-py36"
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:endpoint/e"
 MIB = 1 << 20
@@ -184,7 +186,7 @@ def model_fn(model_dir):
 )
 def test_other_endpoints_sockets_are_not_found(attacker: Attacker) -> None:
     connected: list[object] = []
-    with listening(attacker.platform.home.instances / "someone-else", connected):
+    with listening(attacker.platform.home.runs / "someone-else", connected):
         name = attacker.serving(SEEK)
     assert not connected
     attacker.delete(name)
@@ -419,7 +421,7 @@ def test_socket_is_the_servers_without_sandboxes_too(
     monkeypatch.setattr(type(attacker.platform.app.engine), "machine", reduced("refused here"))
     name = attacker.serving("def model_fn(model_dir): return None")
     assert attacker.invoke(name) == b'"answered"'
-    [made] = attacker.platform.home.instances.glob(f"{name}-*/replicas/*/{SOCKET}")
+    [made] = attacker.platform.home.runs.glob(f"endpoint-{name}-*/{SOCKET}")
     assert made.is_socket() and made.stat().st_mode & 0o777 == 0o600
     attacker.delete(name)
 
@@ -485,11 +487,11 @@ def grown() -> Iterator[list[int]]:
 
 
 @pytest.fixture
-async def replica(tmp_path: Path) -> AsyncIterator[Callable[[Talk], Awaitable[Path]]]:
+async def replica(tmp_path: Path) -> AsyncIterator[Callable[[Talk], Awaitable[Address]]]:
     servers: list[asyncio.AbstractServer] = []
     with tempfile.TemporaryDirectory(prefix="rp") as name:
 
-        async def make(talk: Talk) -> Path:
+        async def make(talk: Talk) -> Address:
             async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
                 with suppress(ConnectionError, asyncio.IncompleteReadError):
                     await reader.readuntil(b"\r\n\r\n")
@@ -497,7 +499,7 @@ async def replica(tmp_path: Path) -> AsyncIterator[Callable[[Talk], Awaitable[Pa
                 writer.close()
 
             servers.append(await asyncio.start_unix_server(serve, f"{name}/{SOCKET}"))
-            return Path(name)
+            return Address(path=f"{name}/{SOCKET}")
 
         yield make
         for server in servers:
@@ -509,27 +511,27 @@ async def replica(tmp_path: Path) -> AsyncIterator[Callable[[Talk], Awaitable[Pa
     "At 0e393ec header, header_name, headers, trailer and status grow the server without end; "
     "interim answers are taken for the answer; tiny_chunks keep 90 bytes for each of the body's."
 )
-async def test_answer_without_end(replica: Callable[[Talk], Awaitable[Path]], name: str) -> None:
+async def test_answer_without_end(replica: Callable[[Talk], Awaitable[Address]], name: str) -> None:
     talk, reason = TALKS[name]
-    folder = await replica(talk)
+    address = await replica(talk)
     router = Router(timeout_s=20)
     started = time.monotonic()
-    router.publish(ARN, [Route("v", 1.0, (Target("one", folder), Target("two", folder)))])
+    router.publish(ARN, [Route("v", 1.0, (Target("one", address), Target("two", address)))])
     with grown() as memory, pytest.raises(Failed) as failed:
         await router.invoke(ARN, Invocation(b"x"))
     assert failed.value.reason == reason
     assert memory[0] < 32 * MIB
     assert time.monotonic() - started < 20
-    assert await ping(folder, 2.0) in (None, 200)
+    assert await ping(address, 2.0) in (None, 200)
 
 
 @pytest.mark.control("At 0e393ec a second answer was kept for the next caller's request.")
 async def test_answers_that_nobody_asked_for(
-    replica: Callable[[Talk], Awaitable[Path]],
+    replica: Callable[[Talk], Awaitable[Address]],
 ) -> None:
-    folder = await replica(unasked)
+    address = await replica(unasked)
     router = Router(timeout_s=10)
-    router.publish(ARN, [Route("v", 1.0, (Target("one", folder),))])
+    router.publish(ARN, [Route("v", 1.0, (Target("one", address),))])
     with grown() as memory:
         answered = await router.invoke(ARN, Invocation(b"x"))
         worker = router.endpoints[ARN]["v"].workers["one"]
@@ -542,22 +544,22 @@ async def test_answers_that_nobody_asked_for(
 
 
 @pytest.mark.control("Without the ping's bounds it lasted as long as the replica likes.")
-async def test_slow_ping_ends_in_time(replica: Callable[[Talk], Awaitable[Path]]) -> None:
+async def test_slow_ping_ends_in_time(replica: Callable[[Talk], Awaitable[Address]]) -> None:
     async def dribble(writer: asyncio.StreamWriter) -> None:
         for byte in OK + b"Content-Length: 0\r\n" * 100:
             writer.write(bytes([byte]))
             await asyncio.sleep(0.2)
 
-    folder = await replica(dribble)
+    address = await replica(dribble)
     started = time.monotonic()
-    assert await ping(folder, 0.5) is None
+    assert await ping(address, 0.5) is None
     assert time.monotonic() - started < 2
 
 
 @pytest.mark.control("At 0e393ec a ping's answer could be as long as a model's, every 2 s.")
-async def test_ping_with_a_long_answer(replica: Callable[[Talk], Awaitable[Path]]) -> None:
+async def test_ping_with_a_long_answer(replica: Callable[[Talk], Awaitable[Address]]) -> None:
     body = OK + b"Content-Length: %d\r\n\r\n" % MAX_ANSWER
-    folder = await replica(endless(body, bytes(100_000)))
+    address = await replica(endless(body, bytes(100_000)))
     with grown() as memory:
-        assert await ping(folder, 5.0) is None
+        assert await ping(address, 5.0) is None
     assert memory[0] < 8 * MIB

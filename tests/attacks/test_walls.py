@@ -288,7 +288,7 @@ def reached(lab: Lab, how: str) -> Path:
     secret = lab.folder / "secret"
     secret.write_text(SECRET)
     script = REACH + textwrap.dedent(REACHES[how]).format(secret=str(secret))
-    lab.run(lab.python("h", script, Mount(out, "/out", "rw")))
+    lab.run(lab.python("h", script, lab.mount(out, "/out", "rw")))
     return out
 
 
@@ -317,7 +317,7 @@ def test_a_set_user_id_file_left_behind(lab: Lab) -> None:
     out = lab.folder / "out"
     out.mkdir()
     script = "cp /bin/sh /out/sh; chown 0:0 /out/sh; chmod 6755 /out/sh"
-    assert lab.run(lab.process("h", script, Mount(out, "/out", "rw")))["h"].exit_code == 0
+    assert lab.run(lab.process("h", script, lab.mount(out, "/out", "rw")))["h"].exit_code == 0
     left = (out / "sh").stat()
     if os.geteuid() == 0:
         assert left.st_uid >= 64000 and left.st_gid >= 64000
@@ -586,7 +586,7 @@ def test_a_full_disk(bounded: Lab, folder: str) -> None:
     model, given = bounded.folder / "model", bounded.folder / "in"
     model.mkdir()
     given.mkdir()
-    mounts = (Mount(model, "/opt/ml/model", "rw"), Mount(given, "/opt/in", "overlay"))
+    mounts = (lab.mount(model, "/opt/ml/model", "rw"), lab.mount(given, "/opt/in", "overlay"))
     seen = grabs(bounded, FILL.replace("{folder}", folder), *mounts, disk_mib=48)
     assert (seen.exit_code, seen.reason) == (-9, "DiskFull")
     assert taken(bounded.folder) < 250 * MIB
@@ -601,7 +601,8 @@ def test_a_full_volume(bounded: Lab, folder: str) -> None:
     model, given = bounded.folder / "model", bounded.folder / "in"
     model.mkdir()
     given.mkdir()
-    mounts = (Mount(model, "/opt/ml/model", "rw", volume=True), Mount(given, "/opt/in", "overlay"))
+    own = lab.mount(model, "/opt/ml/model", "rw", volume=True)
+    mounts = (own, lab.mount(given, "/opt/in", "overlay"))
     quick = FILL.replace("{folder}", folder).replace("time.sleep(0.01)", "pass")
     seen = grabs(bounded, quick, *mounts, disk_mib=48)
     assert (seen.exit_code, seen.reason) in ((0, None), (-9, "DiskFull"))
@@ -644,7 +645,7 @@ def test_the_device_below_a_volume(bounded: Lab, tmp_path: Path) -> None:
     """
     model = bounded.folder / "model"
     model.mkdir()
-    mount = Mount(model, "/opt/ml/model", "rw", volume=True)
+    mount = lab.mount(model, "/opt/ml/model", "rw", volume=True)
     assert grabs(bounded, script, mount).exit_code == 0
     assert bounded.log("h") == ["end 0"]
     assert isinstance(bounded.engine, LocalEngine)
@@ -704,7 +705,7 @@ def test_core_dumps(lab: Lab) -> None:
         except (OSError, ValueError): pass
         held = os.urandom(2**25); os.kill(os.getpid(), signal.SIGSEGV)
     """
-    seen = lab.run(lab.python("h", script, Mount(out, "/out", "rw")))["h"]
+    seen = lab.run(lab.python("h", script, lab.mount(out, "/out", "rw")))["h"]
     assert seen.exit_code == -11 and list(out.iterdir()) == []
 
 

@@ -18,9 +18,9 @@ from typing import Any
 
 import pytest
 
+from cloche.engine import Address
 from cloche.engine.local.sockets import bound
 from cloche.services.sagemaker.serving.connection import (
-    SOCKET,
     Broken,
     Response,
     connect,
@@ -52,6 +52,7 @@ class Replica:
         if code is not None:
             (self.model / "code").mkdir()
             (self.model / "code" / "inference.py").write_text(textwrap.dedent(code))
+        self.address = Address(path=str(self.run / "serve.sock"))
         self.environment = {
             **os.environ,
             "CLOCHE_FAILURE": str(self.run / "failure"),
@@ -62,7 +63,7 @@ class Replica:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        with bound(self.run / SOCKET) as given:
+        with bound(Path(self.address.path)) as given:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "cloche.runtime.serving"],
                 env={**self.environment, "CLOCHE_SOCKET_FD": str(given.fileno())},
@@ -78,7 +79,7 @@ class Replica:
     async def ready(self) -> "Replica":
         self.start()
         async with asyncio.timeout(START_S):
-            while await ping(self.run, 2.0) != 200:
+            while await ping(self.address, 2.0) != 200:
                 assert self.process is not None and self.process.poll() is None, self.log
                 await asyncio.sleep(0.02)
         return self
@@ -88,7 +89,7 @@ class Replica:
         return await asyncio.to_thread(self.process.wait, START_S)
 
     async def invoke(self, body: bytes, **headers: str) -> Response:
-        connection = await connect(self.run)
+        connection = await connect(self.address)
         try:
             named = [(name.replace("_", "-"), value) for name, value in headers.items()]
             head = request_head("POST", "/invocations", len(body), named)
@@ -135,7 +136,7 @@ async def test_handlers_ping_and_default_output(replicas: list[Replica]) -> None
 
 async def test_connection_is_kept_and_other_paths_are_refused(replicas: list[Replica]) -> None:
     replica = await make(replicas).ready()
-    connection = await connect(replica.run)
+    connection = await connect(replica.address)
     for _ in range(3):
         head = request_head("POST", "/invocations", 3, [("Content-Type", "application/json")])
         assert (await connection.send(head, b"[3]")).body == b"[6]"
@@ -387,7 +388,7 @@ async def test_sigterm_finishes_what_was_accepted(replicas: list[Replica]) -> No
     pending = asyncio.ensure_future(replica.invoke(b"x", Content_Type="text/plain"))
     async with asyncio.timeout(START_S):
         await exists(replica.model / "started")
-        assert await ping(replica.run, 2.0) == 200  # while it predicts
+        assert await ping(replica.address, 2.0) == 200  # while it predicts
         replica.process.send_signal(signal.SIGTERM)
         (replica.model / "go").touch()
         assert (await pending).body == b"done"

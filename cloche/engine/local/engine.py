@@ -10,7 +10,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -23,12 +23,15 @@ import psutil
 from cloche.core import beneath
 from cloche.core.clock import from_ms
 from cloche.core.trees import clear_away
+from cloche.core.unix import short_path
 from cloche.engine import (
+    Address,
     Capacity,
     DiskFull,
     Doors,
     EngineError,
     GangSpec,
+    Input,
     InsufficientCapacity,
     Mount,
     Placed,
@@ -38,7 +41,8 @@ from cloche.engine import (
 )
 from cloche.engine.local import cgroups, volumes
 from cloche.engine.local.accounts import Accounts, Resources
-from cloche.engine.local.folders import fill_host, private_folders
+from cloche.engine.local.endings import Endings
+from cloche.engine.local.folders import fill_host, make_run, private_folders, set_aside, take_back
 from cloche.engine.local.forking import ForkServers
 from cloche.engine.local.probe import diagnose, probe, reduced
 from cloche.engine.local.reduced import plan_reduced
@@ -52,7 +56,7 @@ from cloche.engine.local.runs import (
     runs,
 )
 from cloche.engine.local.sandbox import Bounds, Claim, Machine, Volume, check, host_folder, plan
-from cloche.engine.local.sockets import bound, short_path
+from cloche.engine.local.sockets import bound, older_serving, serving
 from cloche.engine.local.supervising import Supervising
 from cloche.engine.local.supervisor.group import Group
 from cloche.engine.local.usage import children_by_parent, entered, tree_usage
@@ -92,6 +96,7 @@ class LocalEngine:
         self.reserve = Reserve(root)
         self.volumes = volumes.Volumes(root) if mounted else None
         self.fork_servers = ForkServers()
+        self.endings: Endings | None = None
         self._find_claims()
         self.trial = self._try_out(machine)
 
@@ -121,6 +126,10 @@ class LocalEngine:
         """Return whether mounts may have layers here: it takes sandboxes."""
         return self.machine.isolation == "full"
 
+    def stage(self, path: Path) -> Input:
+        """Return what a mount names a folder or file by: on this machine it stays where it is."""
+        return Input(str(path))
+
     def launch(self, gang: GangSpec) -> Placed | InsufficientCapacity:
         """Start all processes of the gang; EngineError says why they can't be started.
 
@@ -137,7 +146,7 @@ class LocalEngine:
             if refusal is not None:
                 holders = tuple(n for n, c in self.claims.items() if c.cpus or c.memory_mib)
                 return InsufficientCapacity(f"{gang.name} {refusal}", holders)
-            lock = self._make_folder(folder)
+            lock = make_run(self.root, folder)
             self.claims[gang.name] = claim
         try:
             self._start(gang, folder, claim, lock)
@@ -153,7 +162,35 @@ class LocalEngine:
             raise
         finally:
             os.close(lock)
+        if self.endings is not None:
+            self.endings.watch(gang.name, folder)
         return Placed()
+
+    def on_ended(self, tell: Callable[[str], None]) -> None:
+        """Have `tell` called with the name of each gang of which a process has ended."""
+        assert self.endings is None, "one listens"
+        self.endings = Endings(tell)
+        for gang in self.adopt():
+            self.endings.watch(gang, self.folder(gang))
+
+    def address(self, gang: str, process: str) -> Address | None:
+        """Return the socket of a process that serves; None when the gang is not known."""
+        folder = self.folder(gang)
+        planned = read_record(folder / "plan.json")
+        if planned is None:
+            return None
+        if planned.get("version", 1) > 1:
+            return Address(path=str(serving(folder, process)))
+        older = older_serving(planned, process)
+        return None if older is None else Address(path=str(older))
+
+    def collect(self, gang: str, path: Path, *, own: bool = False) -> None:
+        """Nothing is to be brought; `own`: what a sandbox wrote becomes the server's user's."""
+        if not own:
+            return
+        if runs(self.folder(gang)):
+            raise EngineError(f"{gang} still runs: what it writes is its own")
+        take_back(path)
 
     def see(self, gang: str) -> Mapping[str, Seen] | None:
         """Return each process of the gang by name; None when the gang is not known."""
@@ -193,7 +230,7 @@ class LocalEngine:
             raise EngineError(f"{gang} still runs: it can't be forgotten")
         await_end(folder)
         self._remove_groups(folder)
-        clear_away([self._set_aside(folder)])
+        clear_away([set_aside(self.root, folder)])
         self.reserve.make()
 
     def clear(self, gang: str) -> None:
@@ -250,24 +287,11 @@ class LocalEngine:
         with self.lock:
             return self.accounts.capacity(self._claims())
 
-    def _make_folder(self, folder: Path) -> int:
-        """Make the run directory, and return its lock, held: it is never there without."""
-        if folder.exists():
-            volumes.discard(folder)
-            beneath.remove(folder)
-        new = Path(tempfile.mkdtemp(prefix=".new-", dir=self.root))
-        lock = os.open(new / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        new.rename(folder)
-        return lock
-
-    def _set_aside(self, folder: Path) -> Path:
-        """Rename a run directory, so that nobody knows it any more, however long it takes to go."""
-        volumes.discard(folder)
-        gone = Path(tempfile.mkdtemp(prefix=".gone-", dir=self.root))
-        with suppress(FileNotFoundError):
-            folder.rename(gone / "run")
-        return gone
+    def close(self) -> None:
+        """Tell of no more endings."""
+        if self.endings is not None:
+            self.endings.close()
+            self.endings = None
 
     def _start(self, gang: GangSpec, folder: Path, claim: Claim, lock: int) -> None:
         """Prepare the run directory, start the supervisor, wait until all processes run."""
@@ -283,8 +307,8 @@ class LocalEngine:
         try:
             for process in gang.processes:
                 process.log.parent.mkdir(parents=True, exist_ok=True)
-                if process.listening is not None:
-                    listening[process.name] = bound(process.listening)
+                if process.serves:
+                    listening[process.name] = bound(serving(folder, process.name))
             sockets = {str(door.fileno()): door.fileno() for door in doors}
             sockets |= {f"{name}={s.fileno()}": s.fileno() for name, s in conversations.items()}
             sockets |= {f"{name}@{s.fileno()}": s.fileno() for name, s in listening.items()}
@@ -365,7 +389,7 @@ class LocalEngine:
             process = ProcessSpec(
                 name="trial",
                 argv=("/bin/sh", "-c", "echo changed > /input/object"),
-                mounts=(Mount(source, "/input", "overlay"),),
+                mounts=(Mount(engine.stage(source), "/input", "overlay"),),
                 log=log,
                 memory_mib=0,
             )
@@ -413,7 +437,7 @@ class LocalEngine:
                         planned["cpus"], planned["memory_mib"], planned["background"]
                     )
             elif not known:
-                left.append(self._set_aside(folder))
+                left.append(set_aside(self.root, folder))
         if self.groups is not None:
             self.groups.sweep(unquote(folder.name) for folder in self._folders() if held(folder))
         for folder in self.root.glob(".*"):

@@ -1,12 +1,18 @@
 """The folders of a run directory: filled before a gang starts, removed when it is forgotten."""
 
+import fcntl
+import os
 import shutil
 import stat
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 
+from cloche.core import beneath
 from cloche.core.trees import hand_over
 from cloche.engine import GangSpec, Mount, ProcessSpec
-from cloche.engine.local.sandbox import Machine, etc_files
+from cloche.engine.local import volumes
+from cloche.engine.local.sandbox import UPPER, WORK, Machine, etc_files, path_of
 
 
 def fill_host(gang: GangSpec, process: ProcessSpec, own: Path, machine: Machine) -> None:
@@ -20,15 +26,16 @@ def fill_host(gang: GangSpec, process: ProcessSpec, own: Path, machine: Machine)
     (own / "tmp").chmod(0o1777)
     for number, mount in enumerate(process.mounts):
         if mount.mode == "overlay":
-            changes = mount.changes or own / f"overlay-{number}"
+            kept = mount.changes
+            changes = own / f"overlay-{number}" if kept is None else path_of(kept)
             fill_overlay(mount, changes, copy=machine.isolation != "full")
     if machine.user is not None:
         hand_over(own, machine.user)
         for mount in process.mounts:
             if mount.mode == "rw":
-                hand_over(mount.source, machine.user)
+                hand_over(path_of(mount.source), machine.user)
             if mount.changes is not None:
-                hand_over(mount.changes, machine.user)
+                hand_over(path_of(mount.changes), machine.user)
 
 
 def fill_overlay(mount: Mount, changes: Path, *, copy: bool) -> None:
@@ -40,18 +47,45 @@ def fill_overlay(mount: Mount, changes: Path, *, copy: bool) -> None:
     if copy and in_place(mount):
         return
     if copy:
-        shutil.copytree(mount.source, changes / "upper", symlinks=True)
+        shutil.copytree(path_of(mount.source), changes / UPPER, symlinks=True)
         return
-    (changes / "upper").mkdir()
-    (changes / "upper").chmod(stat.S_IMODE(mount.source.stat().st_mode))
-    (changes / "work").mkdir()
+    (changes / UPPER).mkdir()
+    (changes / UPPER).chmod(stat.S_IMODE(path_of(mount.source).stat().st_mode))
+    (changes / WORK).mkdir()
 
 
 def in_place(mount: Mount) -> bool:
     """Return whether the sandbox shows the source at the very path that it has outside."""
-    return str(mount.source) == mount.target
+    return mount.source.place == mount.target
 
 
 def private_folders(own: Path) -> list[Path]:
     """Return a host's folders that nobody else looks into: /tmp, home, what overlays hold."""
     return [own / "tmp", own / "root", *own.glob("overlay-*")]
+
+
+def take_back(path: Path) -> None:
+    """Make what a sandbox wrote the server's user's own."""
+    if os.geteuid() == 0:  # any other server is the sandbox's user
+        hand_over(path, 0, linked=True)
+
+
+def make_run(root: Path, folder: Path) -> int:
+    """Make a run directory, and return its lock, held: it is never there without."""
+    if folder.exists():
+        volumes.discard(folder)
+        beneath.remove(folder)
+    new = Path(tempfile.mkdtemp(prefix=".new-", dir=root))
+    lock = os.open(new / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    new.rename(folder)
+    return lock
+
+
+def set_aside(root: Path, folder: Path) -> Path:
+    """Rename a run directory, so that nobody knows it any more, however long it takes to go."""
+    volumes.discard(folder)
+    gone = Path(tempfile.mkdtemp(prefix=".gone-", dir=root))
+    with suppress(FileNotFoundError):
+        folder.rename(gone / "run")
+    return gone

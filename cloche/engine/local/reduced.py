@@ -15,6 +15,7 @@ from cloche.engine import EngineError, GangSpec, ProcessSpec
 from cloche.engine.local.folders import in_place
 from cloche.engine.local.sandbox import (
     BY_DESCRIPTOR,
+    UPPER,
     Bounds,
     Claim,
     check,
@@ -25,6 +26,7 @@ from cloche.engine.local.sandbox import (
     settings,
 )
 from cloche.engine.local.supervisor.plan import Plan, PlannedProcess
+from cloche.engine.local.supervisor.version import VERSION
 
 
 def plan_reduced(
@@ -39,6 +41,7 @@ def plan_reduced(
     if any(m.layers or m.changes for process in gang.processes for m in process.mounts):
         raise EngineError(f"{gang.name}: layers need sandboxes, and there are none here")
     return Plan(
+        version=VERSION,
         gang=gang.name,
         sandboxed=False,
         processes=[
@@ -65,7 +68,9 @@ def bare(
     real: dict[str, str] = {}
     for number, mount in enumerate(process.mounts):
         copied = mount.mode == "overlay" and not in_place(mount)
-        real[mount.target] = str(own / f"overlay-{number}/upper" if copied else mount.source)
+        real[mount.target] = str(
+            own / f"overlay-{number}/{UPPER}" if copied else mount.source.place
+        )
     real |= {f"127.0.0.1:{inside}": f"127.0.0.1:{outside}" for inside, outside in ports.items()}
     defaults = {"TMPDIR": str(own / "tmp"), "HOME": str(own / "root")}
     env = environment(process) | defaults | dict(process.env)
@@ -73,7 +78,7 @@ def bare(
     if "MASTER_ADDR" in env:
         env["MASTER_ADDR"] = "127.0.0.1"  # host names resolve in a sandbox only
     argv = tuple(translate(text, real) for text in process.argv)
-    written = [str(mount.source) for mount in process.mounts if mount.mode == "rw"]
+    written = [mount.source.place for mount in process.mounts if mount.mode == "rw"]
     return PlannedProcess(
         name=process.name,
         argv=command(argv, env),

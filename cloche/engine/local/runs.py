@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from cloche.engine import EngineError
+from cloche.engine.local.supervisor.version import VERSION
 
 START_WITHIN_S = 90.0
 ANSWER_WITHIN_S = 5.0
@@ -61,8 +62,17 @@ def await_end(folder: Path) -> None:
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
-    """Return a record of the run directory; None when it is not written."""
+    """Return a record of the run directory; None when it is not written.
+
+    EngineError: a newer release wrote it.
+    """
     try:
-        return cast(dict[str, Any], json.loads(path.read_bytes()))
+        record = cast(dict[str, Any], json.loads(path.read_bytes()))
     except (FileNotFoundError, NotADirectoryError):
         return None
+    if record.get("version", 1) > VERSION:
+        raise EngineError(
+            f"{path} was written by a newer Cloche (version {record['version']} of what runs; this "
+            f"one reads up to {VERSION}). Nothing was changed. Update Cloche."
+        )
+    return record

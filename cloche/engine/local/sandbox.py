@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from cloche.engine import SOCKET_VARIABLE, EngineError, GangSpec, ProcessSpec
+from cloche.engine import SOCKET_VARIABLE, EngineError, GangSpec, Input, Mount, ProcessSpec
 from cloche.engine.local.supervisor import filter as system_calls
 from cloche.engine.local.supervisor.descriptors import (
     ENVIRON_FD,
@@ -18,6 +18,7 @@ from cloche.engine.local.supervisor.descriptors import (
     USERNS_FD,
 )
 from cloche.engine.local.supervisor.plan import Plan, PlannedBounds, PlannedProcess
+from cloche.engine.local.supervisor.version import VERSION
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 HOST_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,61}[A-Za-z0-9])?")
@@ -56,6 +57,7 @@ BASH_STARTER = STANDS + (
     f'{OWN}) __cloche_odd+=("$__cloche_next");; *) export "$__cloche_next";; esac; done; '
     f'exec /usr/bin/env "${{__cloche_odd[@]}}" "$@" </dev/null {USERNS_FD}<&- {ENVIRON_FD}<&-'
 )
+UPPER, WORK = "upper", "work"  # of an overlay's changes: they themselves, and the kernel's own
 FILES_PER_MIB = 64  # as many inodes as ext4 makes on a disk of that size
 PASSWD = """root:x:0:0:root:/root:/bin/bash
 daemon:x:1:1:daemon:/usr/sbin:/usr/sbin/nologin
@@ -121,6 +123,7 @@ def plan(
         for process in gang.processes
     ]
     return Plan(
+        version=VERSION,
         gang=gang.name,
         sandboxed=True,
         processes=processes,
@@ -150,9 +153,10 @@ def check(gang: GangSpec) -> None:
         for mount in process.mounts:
             if not mount.target.startswith("/"):
                 raise EngineError(f"{process.name}: the mount target {mount.target!r} is relative")
-            if not mount.source.exists():
-                raise EngineError(f"{process.name}: {mount.source} (for {mount.target}) is missing")
-            for below in (mount.source, *mount.layers) if mount.mode == "overlay" else ():
+            source = path_of(mount.source)
+            if not source.exists():
+                raise EngineError(f"{process.name}: {source} (for {mount.target}) is missing")
+            for below in lower(mount) if mount.mode == "overlay" else ():
                 if not below.is_dir():
                     raise EngineError(f"{process.name}: {below} is not a folder to overlay")
 
@@ -229,8 +233,12 @@ def sandboxed(
     ]
     argv += ["--", *command(process.argv, env)]
     carried = set() if bounds.volume is None else set(bounds.volume.carried.values())
-    written = [m.source for m in process.mounts if m.mode == "rw" and str(m.source) not in carried]
-    written += [mount.changes for mount in process.mounts if mount.changes]
+    written = [
+        path_of(mount.source)
+        for mount in process.mounts
+        if mount.mode == "rw" and mount.source.place not in carried
+    ]
+    written += [path_of(mount.changes) for mount in process.mounts if mount.changes]
     return PlannedProcess(
         name=process.name,
         argv=argv,
@@ -267,20 +275,15 @@ def mounts(process: ProcessSpec, own: str, places: Places) -> Iterator[tuple[str
     numbered = sorted(enumerate(process.mounts), key=lambda item: item[1].target.count("/"))
     for number, mount in numbered:
         if mount.mode == "rw":
-            yield ("--bind", places.find(mount.source), mount.target)
+            yield ("--bind", places.find(path_of(mount.source)), mount.target)
         elif mount.mode == "ro":
-            yield ("--ro-bind", places.find(mount.source, mapped=True), mount.target)
+            yield ("--ro-bind", places.find(path_of(mount.source), mapped=True), mount.target)
         else:
             kept = mount.changes
-            changes = f"{own}/overlay-{number}" if kept is None else places.find(kept)
-            for below in (mount.source, *mount.layers):
+            changes = f"{own}/overlay-{number}" if kept is None else places.find(path_of(kept))
+            for below in lower(mount):
                 yield ("--overlay-src", places.find(below, mapped=True))
-            yield ("--overlay", f"{changes}/upper", f"{changes}/work", mount.target)
-
-
-def overlays(process: ProcessSpec) -> list[str]:
-    """Return the names of the folders in the host folder that overlay mounts write to."""
-    return [f"overlay-{n}" for n, mount in enumerate(process.mounts) if mount.mode == "overlay"]
+            yield ("--overlay", f"{changes}/{UPPER}", f"{changes}/{WORK}", mount.target)
 
 
 def command(argv: tuple[str, ...], env: Mapping[str, str]) -> list[str]:
@@ -300,9 +303,19 @@ def settings(env: Mapping[str, str]) -> list[str]:
 
 def environment(process: ProcessSpec) -> dict[str, str]:
     """Return the process's whole environment."""
-    given = {} if process.listening is None else {SOCKET_VARIABLE: str(LISTENING_FD)}
+    given = {SOCKET_VARIABLE: str(LISTENING_FD)} if process.serves else {}
     own = {"PATH": DEFAULT_PATH, "HOME": "/root", "HOSTNAME": process.name}
     return own | dict(process.env) | given
+
+
+def path_of(staged: Input) -> Path:
+    """Return where what was staged lies: on this machine it stays where it is."""
+    return Path(staged.place)
+
+
+def lower(mount: Mount) -> list[Path]:
+    """Return the folders that lie below an overlay, lowest first."""
+    return [path_of(mount.source), *(path_of(layer) / UPPER for layer in mount.layers)]
 
 
 def host_folder(folder: Path, name: str) -> Path:

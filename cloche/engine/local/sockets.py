@@ -1,30 +1,29 @@
-"""Unix sockets at paths that may be longer than an address may be."""
+"""Sockets that processes serve: where they lie, and binding them."""
 
-import os
 import socket
-import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+from cloche.core.unix import short_path
 
 BACKLOG = 128  # connections that wait for a process to accept them
 
 
-@contextmanager
-def short_path(folder: Path) -> Iterator[str]:
-    """Give a folder a short name: the address of a unix socket has at most 104 bytes."""
-    if sys.platform == "linux":
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            yield f"/proc/self/fd/{descriptor}"
-        finally:
-            os.close(descriptor)
-        return
-    with tempfile.TemporaryDirectory(dir="/tmp") as name:
-        link = Path(name) / "f"
-        link.symlink_to(folder)
-        yield str(link)
+OLDER = "serve.sock"  # beside a folder of the sandbox's, in version 1
+
+
+def serving(folder: Path, process: str) -> Path:
+    """Return where the socket of a process that serves lies, in its run directory."""
+    return folder / f"serve-{process}.sock"
+
+
+def older_serving(planned: Mapping[str, Any], process: str) -> Path | None:
+    """Return where it lies for a supervisor of version 1: the caller chose it, near a mount."""
+    (spec,) = (each for each in planned["processes"] if each["name"] == process)
+    shown = (*planned["sources"].values(), *spec["writable"], *spec.get("carried", {}).values())
+    beside = (Path(path).with_name(OLDER) for path in shown)
+    return next((path for path in beside if path.is_socket()), None)
 
 
 def bound(path: Path) -> socket.socket:

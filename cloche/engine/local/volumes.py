@@ -33,7 +33,7 @@ from cloche.engine.local.loop_devices import (
     read_image,
     write_image,
 )
-from cloche.engine.local.sandbox import FILES_PER_MIB, Volume, host_folder
+from cloche.engine.local.sandbox import FILES_PER_MIB, Volume, host_folder, path_of
 from cloche.engine.local.supervisor import mounts
 from cloche.engine.local.supervisor.disk import Room
 from cloche.engine.local.supervisor.namespaces import MS_BIND, mount
@@ -79,11 +79,11 @@ class Volumes:
         begun: dict[str, Future[Volume | None]] = {}
         for process in gang.processes if self.possible else ():
             carried = {
-                f"mount-{number}": m.source
+                f"mount-{number}": path_of(m.source)
                 for number, m in enumerate(process.mounts)
                 # What several hosts see can't be in one's volume.
                 if m.volume and m.mode == "rw" and sources.count(m.source) == 1
-                if m.source.is_dir()
+                if path_of(m.source).is_dir()
             }
             if process.disk_mib:
                 arguments = (run, process.name, process.disk_mib, carried)

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cloche.engine import EngineError, GangSpec, Mount, Placed, ProcessSpec
+from cloche.engine import EngineError, GangSpec, Placed, ProcessSpec
 from cloche.engine.local.engine import LocalEngine
 from cloche.engine.local.probe import probe, reduced
 from cloche.engine.local.runs import held
@@ -52,7 +52,7 @@ class TestLocalEngine(IsolationContract):
             touch /out/a && chown 33:100 /out/a && ls -n /out/a
             setpriv --reuid nobody --clear-groups id
         """
-        mount = Mount(lab.folder / "out", "/out", "rw")
+        mount = lab.mount(lab.folder / "out", "/out", "rw")
         lab.run(lab.process("h", script, mount))
         words = lab.log("h")[0].split()
         assert (words[2], words[3]) == ("33", "100")
@@ -68,7 +68,7 @@ class TestLocalEngine(IsolationContract):
         (lab.folder / "ml").mkdir()
         os.link(blob, lab.folder / "ml" / "linked")
         (lab.folder / "ml" / "own").write_text("y")
-        lab.run(lab.process("h", "true", Mount(lab.folder / "ml", "/opt/ml", "rw")))
+        lab.run(lab.process("h", "true", lab.mount(lab.folder / "ml", "/opt/ml", "rw")))
         assert blob.stat().st_uid == 0
         assert (lab.folder / "ml" / "own").stat().st_uid == 64000
 
@@ -110,7 +110,7 @@ class TestWithoutSandbox(EngineContract):
         (ml / "model").mkdir(parents=True)
         env = {"SM_MODEL_DIR": "/opt/ml/model", "X": '{"a":"/opt/ml"}', "SM_OTHER": "/opt/mlx"}
         script = "echo $SM_MODEL_DIR; echo $X; echo $SM_OTHER; echo z > $SM_MODEL_DIR/m"
-        host = lab.process("h", script, Mount(ml, "/opt/ml", "rw"), env=env)
+        host = lab.process("h", script, lab.mount(ml, "/opt/ml", "rw"), env=env)
         assert outcomes(lab.run(host)) == {"h": (0, None)}
         assert lab.log("h") == [f"{ml}/model", f'{{"a":"{ml}"}}', "/opt/mlx"]
         assert (ml / "model" / "m").read_text() == "z\n"

@@ -36,7 +36,8 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
 
 def in_venv(lab: Lab, name: str, script: str, *mounts: Mount) -> ProcessSpec:
     """Return a host that runs a shell script in the tests' own environment, laid over."""
-    own = (Mount(Path(sys.base_prefix), sys.base_prefix), Mount(VENV, str(VENV), "overlay"))
+    base = lab.mount(Path(sys.base_prefix), sys.base_prefix)
+    own = (base, lab.mount(VENV, str(VENV), "overlay"))
     path = f"{VENV}/bin:/usr/bin:/bin"
     env = {"PATH": path, "OMP_NUM_THREADS": "1", "PIP_ROOT_USER_ACTION": "ignore"}
     log = lab.folder / f"{name}.log"
@@ -53,7 +54,7 @@ def test_pip_install_changes_nothing_outside(lab: Lab) -> None:
         "python -c 'import cloche_demo; print(cloche_demo.ANSWER)' && "
         "python -m pip uninstall -q -y psutil && ! python -c 'import psutil' 2>/dev/null"
     )
-    host = in_venv(lab, "h", script, Mount(wheels, "/wheels"))
+    host = in_venv(lab, "h", script, lab.mount(wheels, "/wheels"))
     assert outcomes(lab.run(host)) == {"h": (0, None)}
     assert lab.log("h")[0] == "42"
     assert importlib.util.find_spec("cloche_demo") is None
@@ -83,7 +84,8 @@ def test_four_hosts_compute_together(lab: Lab) -> None:
             f"{'export GLOO_SOCKET_IFNAME=eth0; ' if has_eth0 else ''}"
             "exec python /code/work.py"
         )
-        hosts.append(in_venv(lab, f"algo-{rank + 1}", script, Mount(lab.folder / "code", "/code")))
+        code = lab.mount(lab.folder / "code", "/code")
+        hosts.append(in_venv(lab, f"algo-{rank + 1}", script, code))
     lab.place(GangSpec(name="gang", processes=tuple(hosts)))
     assert set(outcomes(lab.finished()).values()) == {(0, None)}
     for rank in range(4):

@@ -15,10 +15,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cloche.engine import GangSpec, Mount, Warm
+from cloche.engine import GangSpec, Warm
 from cloche.engine.local import forking
 from cloche.engine.local.engine import LocalEngine
 from cloche.engine.local.probe import probe
+from cloche.engine.local.sandbox import UPPER
 from cloche.engine.local.supervisor import mounts
 from cloche.engine.local.supervisor.filter import program
 from cloche.testing.engine_lab import outcomes, wait_until
@@ -152,7 +153,7 @@ def test_ends_as_an_interpreter_does(stage: Stage) -> None:
     """
     gang = stage.spec(script, "ends")
     (stage.folder / "out").mkdir()
-    out = Mount(stage.folder / "out", "/out", "rw")
+    out = stage.lab.mount(stage.folder / "out", "/out", "rw")
     process = replace(gang.processes[0], mounts=(*gang.processes[0].mounts, out))
     stage.lab.place(replace(gang, processes=(process,)))
     stage.lab.finished("ends")
@@ -312,7 +313,7 @@ LAYERS: dict[str, tuple[dict[str, str], str]] = {
 def over(stage: Stage, script: str, name: str, packages: dict[str, str]) -> GangSpec:
     """Return a job that sees files in its site-packages, as a layer over the environment."""
     layer = stage.folder / f"layer-{name}"
-    folder = layer / stage.packages.relative_to(stage.venv)
+    folder = layer / UPPER / stage.packages.relative_to(stage.venv)
     for path, text in packages.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         if text == "WHITEOUT":
@@ -321,7 +322,9 @@ def over(stage: Stage, script: str, name: str, packages: dict[str, str]) -> Gang
             (folder / path).write_text(text)
     gang = stage.spec(script, name)
     mounts = tuple(
-        replace(mount, layers=(layer,)) if mount.source == stage.venv else mount
+        replace(mount, layers=(stage.engine.stage(layer),))
+        if mount.source.place == str(stage.venv)
+        else mount
         for mount in gang.processes[0].mounts
     )
     return replace(gang, processes=(replace(gang.processes[0], mounts=mounts),))

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from cloche.engine import EngineError, GangSpec, Mount
+from cloche.engine import EngineError, GangSpec
 from cloche.engine.local.probe import probe, reduced
+from cloche.engine.local.sandbox import UPPER
 from cloche.testing.engine_lab import Lab, outcomes
 from cloche.testing.local_engine import local_lab
 
@@ -33,7 +34,7 @@ def test_changes_become_a_layer(lab: Lab) -> None:
     the source and the layer do not change.
     """
     layer, source = lab.folder / "layer", lab.folder / "packages"
-    changes = Mount(source, "/packages", "overlay", changes=layer)
+    changes = lab.mount(source, "/packages", "overlay", changes=lab.engine.stage(layer))
     script = (
         "cd /packages; echo new > new; echo newer > replaced; rm removed; rm -r folder;"
         "mkdir folder; echo new > folder/other"
@@ -41,7 +42,7 @@ def test_changes_become_a_layer(lab: Lab) -> None:
     assert outcomes(lab.run(lab.process("one", script, changes), name="makes")) == {
         "one": (0, None)
     }
-    over = Mount(source, "/packages", "overlay", layers=(layer / "upper",))
+    over = lab.mount(source, "/packages", "overlay", layers=(lab.engine.stage(layer),))
     lab.run(lab.process("two", f"echo more > /packages/new; {SHOW}", over), name="uses")
     lab.run(lab.process("three", SHOW, over), name="uses-again")
     assert lab.log("two") == [
@@ -57,11 +58,12 @@ def test_changes_become_a_layer(lab: Lab) -> None:
 @sandboxed
 def test_later_layers_lie_higher(lab: Lab) -> None:
     for name in ("low", "high"):
-        (lab.folder / name).mkdir()
-        (lab.folder / name / "replaced").write_text(name)
-        (lab.folder / name / name).write_text(name)
-    layers = (lab.folder / "low", lab.folder / "high")
-    over = Mount(lab.folder / "packages", "/packages", "overlay", layers=layers)
+        changes = lab.folder / name / UPPER
+        changes.mkdir(parents=True)
+        (changes / "replaced").write_text(name)
+        (changes / name).write_text(name)
+    layers = tuple(lab.engine.stage(lab.folder / name) for name in ("low", "high"))
+    over = lab.mount(lab.folder / "packages", "/packages", "overlay", layers=layers)
     lab.run(lab.process("one", SHOW, over))
     assert "./replaced high" in lab.log("one")
     assert {"./low low", "./high high"} <= set(lab.log("one"))
@@ -70,16 +72,21 @@ def test_later_layers_lie_higher(lab: Lab) -> None:
 @sandboxed
 def test_a_layer_that_is_missing(lab: Lab) -> None:
     gone = lab.folder / "gone"
-    over = Mount(lab.folder / "packages", "/packages", "overlay", layers=(gone,))
-    with pytest.raises(EngineError, match=f"^one: {gone} is not a folder to overlay$"):
+    over = lab.mount(
+        lab.folder / "packages", "/packages", "overlay", layers=(lab.engine.stage(gone),)
+    )
+    with pytest.raises(EngineError, match=f"^one: {gone}/{UPPER} is not a folder to overlay$"):
         lab.engine.launch(GangSpec(name="g", processes=(lab.process("one", "true", over),)))
 
 
 def test_layers_need_sandboxes(tmp_path: Path) -> None:
     with local_lab(tmp_path, reduced()) as lab:
         assert lab.engine.layered is False
-        (lab.folder / "source").mkdir()
-        over = Mount(lab.folder / "source", "/packages", "overlay", layers=(lab.folder,))
+        for name in ("source", UPPER):
+            (lab.folder / name).mkdir()
+        over = lab.mount(
+            lab.folder / "source", "/packages", "overlay", layers=(lab.engine.stage(lab.folder),)
+        )
         with pytest.raises(
             EngineError, match=r"^g: layers need sandboxes, and there are none here$"
         ):

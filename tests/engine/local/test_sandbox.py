@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cloche.engine import EngineError, GangSpec, Mount, ProcessSpec
+from cloche.engine import EngineError, GangSpec, Input, Mount, ProcessSpec
 from cloche.engine.local import sandbox
 from cloche.engine.local.reduced import plan_reduced, translate
 from cloche.engine.local.sandbox import Bounds, Claim, Machine, Plan, environment, etc_files, plan
@@ -44,7 +44,7 @@ def test_the_plan_can_be_printed() -> None:
 
 
 def test_bounds_are_in_the_plan() -> None:
-    (made,) = planned(ROOT, host("a", Mount(Path("/var"), "/opt/ml", "rw"), disk_mib=100))[
+    (made,) = planned(ROOT, host("a", Mount(Input("/var"), "/opt/ml", "rw"), disk_mib=100))[
         "processes"
     ]
     assert (made["memory_mib"], made["processes"], made["groups"]) == (512, 99, {"memory": "/g"})
@@ -88,9 +88,9 @@ def test_the_environment_is_on_no_command_line(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_mounts_in_order_of_depth() -> None:
-    inner = Mount(Path("/tmp"), "/opt/ml/input/data/train", "overlay")
-    outer = Mount(Path("/var"), "/opt/ml", "rw")
-    readonly = Mount(Path("/etc/passwd"), "/opt/ca", "ro")
+    inner = Mount(Input("/tmp"), "/opt/ml/input/data/train", "overlay")
+    outer = Mount(Input("/var"), "/opt/ml", "rw")
+    readonly = Mount(Input("/etc/passwd"), "/opt/ca", "ro")
     argv = planned(USER, host("h", inner, outer, readonly))["processes"][0]["argv"]
     layer = "/runs/g/host-h/overlay-0"
     overlay = ("--overlay-src", "/tmp", "--overlay", f"{layer}/upper", f"{layer}/work")
@@ -99,8 +99,8 @@ def test_mounts_in_order_of_depth() -> None:
 
 def test_root_finds_everything_in_a_neutral_place() -> None:
     """The user whom root becomes can't pass /root; what it may change is not shown as root's."""
-    train = Mount(Path("/tmp"), "/opt/ml/input/data/train", "overlay")
-    made = planned(ROOT, host("a", train, Mount(Path("/var"), "/opt/ml", "rw")), host("b", train))
+    train = Mount(Input("/tmp"), "/opt/ml/input/data/train", "overlay")
+    made = planned(ROOT, host("a", train, Mount(Input("/var"), "/opt/ml", "rw")), host("b", train))
     argv = made["processes"][0]["argv"]
     assert argv[:3] == ["/mnt/bwrap/package/b", "--userns", "4"]
     assert made["sources"] == {
@@ -123,9 +123,9 @@ def test_root_finds_everything_in_a_neutral_place() -> None:
         ([host("-a")], "'-a' is not a host name"),
         ([host("a/b")], "'a/b' is not a host name"),
         ([host("a", argv=())], "a: argv is empty"),
-        ([host("a", Mount(Path("/"), "x"))], "a: the mount target 'x' is relative"),
-        ([host("a", Mount(Path("/none"), "/x"))], r"a: /none \(for /x\) is missing"),
-        ([host("a", Mount(Path("/etc/passwd"), "/x", "overlay"))], "/etc/passwd is not a folder"),
+        ([host("a", Mount(Input("/"), "x"))], "a: the mount target 'x' is relative"),
+        ([host("a", Mount(Input("/none"), "/x"))], r"a: /none \(for /x\) is missing"),
+        ([host("a", Mount(Input("/etc/passwd"), "/x", "overlay"))], "/etc/passwd is not a folder"),
     ],
 )
 def test_what_is_refused(hosts: list[ProcessSpec], message: str) -> None:
@@ -167,7 +167,7 @@ def test_translation(text: str, real: str) -> None:
 
 
 def test_a_reduced_plan() -> None:
-    mount = Mount(Path("/tmp"), "/opt/ml", "rw")
+    mount = Mount(Input("/tmp"), "/opt/ml", "rw")
     given = host("h", mount, env={"MASTER_ADDR": "h", "M": "/opt/ml/m"}, workdir="/opt/ml")
     gang = GangSpec(name="g", processes=(given,))
     made = plan_reduced(gang, Path("/runs/g"), {4599: 5}, Claim(1, 1), {"h": BOUNDS})

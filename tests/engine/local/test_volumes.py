@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from cloche.engine import GangSpec, Mount, Seen
+from cloche.engine import GangSpec, Seen
 from cloche.engine.local import volumes
 from cloche.engine.local.engine import LocalEngine
 from cloche.engine.local.loop_devices import attached
@@ -72,7 +72,7 @@ def watched(tmp_path: Path) -> Iterator[Lab]:
 def place(lab: Lab, script: str, disk_mib: int = 64, *, python: bool = False) -> None:
     """Launch a gang whose folder /out is in its volume."""
     make = lab.python if python else lab.process
-    process = make("h", script, Mount(lab.folder / "out", "/out", "rw", volume=True))
+    process = make("h", script, lab.mount(lab.folder / "out", "/out", "rw", volume=True))
     object.__setattr__(process, "disk_mib", disk_mib)
     lab.place(GangSpec(name="gang", processes=(process,), stop_grace_s=0.1))
 
@@ -182,14 +182,14 @@ def test_nobody_else_holds_a_volume(lab: Lab) -> None:
 LAUNCHER = """
 import json, os, sys
 from pathlib import Path
-from cloche.engine import GangSpec, Mount
+from cloche.engine import GangSpec
 from cloche.engine.local.probe import probe
 from cloche.engine.local.supervisor import mounts
 from cloche.testing.local_engine import local_lab
 mounts.own()
 folder = Path(sys.argv[1])
 with local_lab(folder, probe()) as lab:
-    process = lab.process("h", sys.argv[2], Mount(folder / "out", "/out", "rw", volume=True))
+    process = lab.process("h", sys.argv[2], lab.mount(folder / "out", "/out", "rw", volume=True))
     lab.place(GangSpec(name="gang", processes=(process,), stop_grace_s=0.1))
     os.kill(os.getpid(), 9)
 """
@@ -257,7 +257,7 @@ def test_a_volume_that_is_lost(lab: Lab, caplog: pytest.LogCaptureFixture) -> No
 
 
 def test_a_folder_of_several_hosts_is_in_no_volume(lab: Lab) -> None:
-    out = Mount(lab.folder / "out", "/out", "rw", volume=True)
+    out = lab.mount(lab.folder / "out", "/out", "rw", volume=True)
     one = lab.process("a", "echo a > /out/a; while [ ! -e /out/b ]; do sleep 0.02; done", out)
     two = lab.process("b", "while [ ! -e /out/a ]; do sleep 0.02; done; echo b > /out/b", out)
     assert outcomes(lab.run(one, two)) == {"a": (0, None), "b": (0, None)}

@@ -16,6 +16,7 @@ from cloche.engine import (
     Capacity,
     EngineError,
     GangSpec,
+    Input,
     InsufficientCapacity,
     Placed,
     Seen,
@@ -58,9 +59,16 @@ class FakeEngine:
         self.stopped: list[str] = []
         self.forgotten: list[str] = []
         self.cleared: list[str] = []
+        self.collected: list[tuple[str, Path]] = []
         self.full: str | None = None
         self.broken: str | None = None
         self.program: Callable[[GangSpec], None] = lambda spec: None
+
+    def stage(self, path: Path) -> Input:
+        return Input(str(path))
+
+    def collect(self, gang: str, path: Path, *, own: bool = False) -> None:
+        self.collected.append((gang, path))
 
     def launch(self, gang: GangSpec) -> Placed | InsufficientCapacity:
         if self.broken:
@@ -72,7 +80,7 @@ class FakeEngine:
         for process in gang.processes:
             for mount in process.mounts:
                 if mount.target.startswith("/opt/ml"):
-                    assert mount.source.is_dir(), mount
+                    assert Path(mount.source.place).is_dir(), mount
         self.specs[gang.name] = gang
         self.launched.append(gang.name)
         self.states[gang.name] = {
@@ -272,7 +280,7 @@ class World:
         process = next(p for p in spec.processes if p.name == host)
         mounts = sorted(process.mounts, key=lambda m: -len(m.target))
         mount = next(m for m in mounts if target == m.target or target.startswith(f"{m.target}/"))
-        return mount.source / target[len(mount.target) :].lstrip("/")
+        return Path(mount.source.place) / target[len(mount.target) :].lstrip("/")
 
     def log(self, text: str, host: str = "algo-1") -> None:
         """Append lines to a host's log, as its supervisor does."""

@@ -5,7 +5,7 @@ A run directory holds
 - lock: held (flock) for as long as the supervisor lives, from before it was started
 - state.json: written once all processes run
 - exit-NAME.json: how one process ended; written when its log is complete and on the disk
-- control: a unix socket: `ping`, `stop`, `doors`, one request a connection
+- control: a unix socket (see `control.py`)
 - used: bytes that its files take, for the supervisors of other gangs
 - supervisor.log: what went wrong in the supervisor itself
 """
@@ -22,8 +22,10 @@ import sys
 import time
 
 from . import mounts, namespaces
+from .control import Control
 from .disk import DiskWatch, Tree, Volume
 from .process import Process
+from .version import VERSION
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -172,12 +174,8 @@ class Supervisor:
         for number in (signal.SIGHUP, signal.SIGINT):
             signal.signal(number, signal.SIG_IGN)
         self.selector.register(wake_read, selectors.EVENT_READ)
-        control = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        control.bind("control")
-        os.chmod("control", 0o600)
-        control.listen(64)
-        control.setblocking(False)
-        self.selector.register(control, selectors.EVENT_READ, control)
+        self.control = Control()
+        self.selector.register(self.control.socket, selectors.EVENT_READ, self.control)
 
     def _signalled(self, number: int, _frame: object) -> None:
         if number == signal.SIGTERM:
@@ -207,7 +205,12 @@ class Supervisor:
 
     def _write_state(self) -> None:
         processes = {p.name: {"pid": p.pid, "group": p.group} for p in self.processes}
-        state = {"supervisor": os.getpid(), "started_ms": wall_ms(), "processes": processes}
+        state = {
+            "version": VERSION,
+            "supervisor": os.getpid(),
+            "started_ms": wall_ms(),
+            "processes": processes,
+        }
         write_record("state.json", state)
 
     def _pause(self) -> float:
@@ -229,12 +232,12 @@ class Supervisor:
 
     def _turn(self, pause: float) -> None:
         """Wait for something to happen, and take note of it."""
-        requests: list[socket.socket] = []
+        asked = False
         for key, _mask in self.selector.select(pause):
             if isinstance(key.data, Process):
                 self._read(key.data)
-            elif isinstance(key.data, socket.socket):
-                requests.append(key.data)
+            elif isinstance(key.data, Control):
+                asked = True
             else:
                 os.read(key.fd, 512)
         self._reap()
@@ -243,8 +246,10 @@ class Supervisor:
             process.pump.tick(now)
             if self.running and process.is_due(now):
                 self._settle(process)
-        for request in requests:
-            self._answer(request)
+        if asked:
+            some = any(process.settled for process in self.processes)
+            if self.control.answer(self.doors, some_ended=some) == b"stop":
+                self.stop("Stopped")
 
     def _read(self, process: Process) -> None:
         process.read(time.monotonic())
@@ -293,6 +298,7 @@ class Supervisor:
             process.silent = True
             self.selector.unregister(process.output)
         record = {
+            "version": VERSION,
             "exit_code": process.exit_code,
             "reason": process.reason,
             "detail": process.detail,
@@ -303,29 +309,10 @@ class Supervisor:
             if process.pump.finish(insist=insist):
                 write_record(f"exit-{process.name}.json", record)
                 process.settled = True
+                self.control.tell()
         except OSError as error:
             say(f"{process.name}: {error}\n")
         process.settle_at = time.monotonic() + WRITE_AGAIN_S
-
-    def _answer(self, control: socket.socket) -> None:
-        """Serve one request; a caller that went away is none of our business."""
-        try:
-            connection, _ = control.accept()
-        except OSError:
-            return
-        with connection:
-            connection.settimeout(1.0)
-            try:
-                request = connection.recv(64)
-                if request == b"doors":
-                    descriptors = [door.fileno() for door in self.doors]
-                    socket.send_fds(connection, [b"ok"], descriptors)
-                    return
-                if request == b"stop":
-                    self.stop("Stopped")
-                connection.sendall(b"ok")
-            except OSError:
-                return
 
 
 def explain(process: Process) -> str:
@@ -438,6 +425,8 @@ def main() -> None:
     try:
         with open("plan.json", encoding="utf-8") as file:
             plan: Plan = json.load(file)
+        if plan.get("version", 1) > VERSION:
+            raise StartError(f"the plan is a newer Cloche's (version {plan['version']})")
         supervisor = Supervisor(plan, doors, conversations, listening)
         supervisor.start()
     except BaseException as error:

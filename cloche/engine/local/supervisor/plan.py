@@ -36,6 +36,7 @@ class PlannedProcess(PlannedBounds):
 class Plan(TypedDict):
     """`plan.json` of a run directory: all that the supervisor knows of its gang."""
 
+    version: int  # plans of the first have none
     gang: str
     sandboxed: bool
     processes: list[PlannedProcess]

@@ -1,4 +1,4 @@
-"""A small HTTP/1.1 client for a replica's unix socket: one exchange at a time, connection kept.
+"""A small HTTP/1.1 client for a replica's socket: one exchange at a time, connection kept.
 
 httptools parses (the gateway needs it anyway). An invocation costs the whole router 0.2 ms of CPU.
 """
@@ -6,7 +6,6 @@ httptools parses (the gateway needs it anyway). An invocation costs the whole ro
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,9 @@ from typing import cast
 
 import httptools
 
-SOCKET = "serve.sock"
+from cloche.core.unix import short_path
+from cloche.engine import Address
+
 MAX_ANSWER = 6_291_456  # bytes of a body (InvokeEndpoint's BodyBlob)
 MAX_PING = 65_536  # bytes of the body of an answer to a ping; nobody reads it
 # What is not body: status line, headers, interim answers, chunk extensions, trailers. A replica is
@@ -23,7 +24,6 @@ MAX_HEAD = 65_536
 MAX_HEADERS = 200
 CHUNK_FRAME = 32  # bytes that each chunk may have beside that
 MAX_CHUNKS = 65_536  # each costs the event loop time
-PATH_LIMIT = 100  # a unix socket's path takes 107 bytes on Linux, 103 on macOS
 
 
 class NotDelivered(Exception):
@@ -167,24 +167,22 @@ class Connection(asyncio.Protocol):
             self.pending.set_result(response)
 
 
-async def connect(folder: Path, longest: int = MAX_ANSWER) -> Connection:
-    """Connect to the socket in a replica's folder; NotDelivered when nobody listens.
-
-    The engine bound it there (`ProcessSpec.listening`), where no sandbox reaches.
-    """
+async def connect(address: Address, longest: int = MAX_ANSWER) -> Connection:
+    """Connect to a replica; NotDelivered when nobody listens."""
     loop = asyncio.get_running_loop()
-    path = str(folder / SOCKET)
-    descriptor = None
+
+    def made() -> Connection:
+        return Connection(longest)
+
     try:
-        if len(os.fsencode(path)) > PATH_LIMIT:  # reach it through the folder's descriptor
-            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            path = f"/proc/self/fd/{descriptor}/{SOCKET}"
-        _, connection = await loop.create_unix_connection(lambda: Connection(longest), path)
+        if address.path:
+            path = Path(address.path)
+            with short_path(path.parent) as folder:
+                _, connection = await loop.create_unix_connection(made, f"{folder}/{path.name}")
+        else:
+            _, connection = await loop.create_connection(made, address.host, address.port)
     except OSError as error:
         raise NotDelivered(str(error)) from error
-    finally:
-        if descriptor is not None:
-            os.close(descriptor)
     return connection
 
 
@@ -206,8 +204,8 @@ class Pinger:
     lost: called when the replica ends that connection.
     """
 
-    def __init__(self, folder: Path, lost: Callable[[], None] | None = None) -> None:
-        self.folder, self.lost = folder, lost
+    def __init__(self, address: Address, lost: Callable[[], None] | None = None) -> None:
+        self.address, self.lost = address, lost
         self.connection: Connection | None = None
 
     @property
@@ -221,7 +219,7 @@ class Pinger:
             async with asyncio.timeout(timeout_s):
                 connection = self.connection
                 if connection is None or connection.closed:
-                    connection = self.connection = await connect(self.folder, MAX_PING)
+                    connection = self.connection = await connect(self.address, MAX_PING)
                     connection.lost = self.lost
                 return (await connection.send(PING, b"")).status
         except (NotDelivered, Broken, TooLarge, TimeoutError):
@@ -235,9 +233,9 @@ class Pinger:
         self.connection = None
 
 
-async def ping(folder: Path, timeout_s: float) -> int | None:
+async def ping(address: Address, timeout_s: float) -> int | None:
     """Return the status of `GET /ping`, asked once."""
-    pinger = Pinger(folder)
+    pinger = Pinger(address)
     try:
         return await pinger.ask(timeout_s)
     finally:

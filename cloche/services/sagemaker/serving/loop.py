@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from cloche.core.beneath import remove as remove_tree
 from cloche.core.clock import to_ms
 from cloche.core.errors import AwsError
-from cloche.engine import EngineError, InsufficientCapacity, Seen
+from cloche.engine import Address, EngineError, InsufficientCapacity, Seen
 from cloche.records.store import Changed, Resource
 from cloche.services.sagemaker import failure_log, no_effect
 from cloche.services.sagemaker.serving.decide import (
@@ -55,7 +55,7 @@ from cloche.services.sagemaker.serving.router import Route, Target
 from cloche.services.sagemaker.serving.variant_software import Software
 from cloche.services.sagemaker.software.images import say_what_runs
 from cloche.services.sagemaker.software.instance import open_doors
-from cloche.services.sagemaker.software.instance_types import INSTANCE_TYPES, in_log
+from cloche.services.sagemaker.software.instance_types import in_log
 
 if TYPE_CHECKING:
     from cloche.services.sagemaker import SageMaker
@@ -76,6 +76,7 @@ class Memory:
     woken: dict[str, float] = field(default_factory=dict)  # endpoint ARN -> event loop time
     refused: dict[str, str] = field(default_factory=dict)  # endpoint ARN -> want of capacity
     broken: dict[str, str] = field(default_factory=dict)  # replica id -> why it did not launch
+    addresses: dict[str, Address] = field(default_factory=dict)  # by replica id, once it runs
     clean: dict[str, frozenset[str]] = field(default_factory=dict)  # ARN -> deployments on disk
 
 
@@ -161,7 +162,10 @@ class EndpointLoop:
         seen, traces = await asyncio.to_thread(self._see, state.replicas, folders)
         running = [r for r in staying if (s := seen[r.id]) is not None and s.state == "running"]
         lost = partial(self.wake, found.resource.arn)
-        await asyncio.gather(*(self.pings.ping(r, folders.replica(r), lost) for r in running))
+        reached = [
+            (r, self.memory.addresses[r.id]) for r in running if r.id in self.memory.addresses
+        ]
+        await asyncio.gather(*(self.pings.ping(r, address, lost) for r, address in reached))
         await asyncio.gather(*(self._open_doors(found, r) for r in running))
         sights = {
             replica.id: self._sight(replica, seen[replica.id], traces.get(replica.id, ""))
@@ -191,11 +195,17 @@ class EndpointLoop:
         """Return what the engine says of each replica's process, and why those ended that did."""
         seen: dict[str, Seen | None] = {}
         traces: dict[str, str] = {}
+        engine, addresses = self.sagemaker.engine, self.memory.addresses
         for replica in replicas:
-            gang = self.sagemaker.engine.see(replica.gang)
+            gang = engine.see(replica.gang)
             found = seen[replica.id] = gang.get(HOST) if gang else None
             if found is not None and found.state == "exited":
+                engine.collect(replica.gang, folders.run(replica))
                 traces[replica.id] = found.detail or last_line(folders.run(replica))
+            elif found is not None and replica.id not in addresses:
+                address = engine.address(replica.gang, HOST)
+                if address is not None:
+                    addresses[replica.id] = address
         return seen, traces
 
     async def _open_doors(self, found: Endpoint, replica: Replica) -> None:
@@ -232,7 +242,7 @@ class EndpointLoop:
         if serving is None:
             router.withdraw(arn)
             return
-        folders = Folders.of(found.resource, self.sagemaker.config)
+        addresses = self.memory.addresses
         router.publish(
             arn,
             [
@@ -240,9 +250,10 @@ class EndpointLoop:
                     variant.name,
                     variant.weight,
                     tuple(
-                        Target(replica.id, folders.replica(replica))
+                        Target(replica.id, addresses[replica.id])
                         for replica in serving.of(variant.name)
                         if replica.ready_ms is not None and is_up(look.of(replica))
+                        if replica.id in addresses
                     ),
                 )
                 for variant in serving.variants
@@ -291,13 +302,15 @@ class EndpointLoop:
             log = await sagemaker.logs.open_stream(
                 resource.account, resource.region, log_group(resource.name), stream
             )
-            spec = gang_spec(
+            await asyncio.to_thread(prepare, replica, folders)
+            spec = await asyncio.to_thread(
+                gang_spec,
                 replica,
                 variant,
                 folders=folders,
                 environment=environment,
                 config=sagemaker.config,
-                cpus=sagemaker.engine.share(INSTANCE_TYPES[variant.instance_type].vcpu),
+                engine=sagemaker.engine,
                 log=log,
                 layer=layer,
             )
@@ -307,7 +320,6 @@ class EndpointLoop:
             said = (environment, variant.image, lines, where)
             now_ms = to_ms(sagemaker.store.clock.now())
             await asyncio.to_thread(say_what_runs, log, now_ms, *said)
-            await asyncio.to_thread(prepare, replica, folders)
             outcome = await asyncio.to_thread(sagemaker.engine.launch, spec)
         except (EngineError, AwsError) as error:
             logger.error("%s: %s", replica.gang, error)
@@ -343,6 +355,7 @@ class EndpointLoop:
             await asyncio.to_thread(remove_tree, folders.replica(replica))
             self.pings.forget(replica)
             self.memory.broken.pop(replica.id, None)
+            self.memory.addresses.pop(replica.id, None)
 
     async def _delete(self, found: Endpoint, folders: Folders) -> float | None:
         """Remove all that is kept of the endpoint, then its record."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
+from cloche.engine import Address
 from cloche.services.sagemaker.serving.connection import Pinger
 from cloche.services.sagemaker.serving.record import Replica
 
@@ -32,12 +32,12 @@ class Pings:
     def __init__(self) -> None:
         self.heard: dict[str, Heard] = {}  # by replica id
 
-    async def ping(self, replica: Replica, folder: Path, lost: Callable[[], None]) -> None:
+    async def ping(self, replica: Replica, address: Address, lost: Callable[[], None]) -> None:
         """Ping a replica, if it is time; `lost` is called when it ends the connection."""
         now = asyncio.get_running_loop().time()
         heard = self.heard.get(replica.id)
         if heard is None:
-            heard = self.heard[replica.id] = Heard(Pinger(folder, lost), answered=now)
+            heard = self.heard[replica.id] = Heard(Pinger(address, lost), answered=now)
         pause_s = CALM_PING_PAUSE_S if heard.healthy and heard.pinger.connected else PING_PAUSE_S
         if replica.ready_ms is not None and now - heard.pinged < pause_s:
             return

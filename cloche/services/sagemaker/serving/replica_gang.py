@@ -10,9 +10,8 @@ from pathlib import Path
 import cloche.runtime
 from cloche.core import beneath
 from cloche.core.config import Config
-from cloche.engine import GangSpec, Mount, ProcessSpec
+from cloche.engine import Engine, GangSpec, Mount, ProcessSpec
 from cloche.records.store import Resource
-from cloche.services.sagemaker.serving.connection import SOCKET
 from cloche.services.sagemaker.serving.record import Replica, Variant
 from cloche.services.sagemaker.software.images import Environment
 from cloche.services.sagemaker.software.instance import base_environment, base_mounts, gang_name
@@ -49,7 +48,7 @@ class Folders:
         return self.deployment(deployment) / variant
 
     def replica(self, replica: Replica) -> Path:
-        """Return a replica's folder; its socket lies there, which no sandbox sees."""
+        """Return a replica's folder."""
         return self.root / "replicas" / replica.id
 
     def ml(self, replica: Replica) -> Path:
@@ -72,12 +71,13 @@ def gang_spec(
     folders: Folders,
     environment: Environment,
     config: Config,
-    cpus: int,
+    engine: Engine,
     log: Path,
     layer: Layer | None,
 ) -> GangSpec:
-    """Return the replica's gang; `cpus` is what it really gets of those its type declares."""
+    """Return the replica's gang."""
     kind = INSTANCE_TYPES[variant.instance_type]
+    stage, cpus = engine.stage, engine.share(kind.vcpu)
     variables = {
         "SAGEMAKER_REGION": config.region,
         "SM_MODEL_DIR": "/opt/ml/model",
@@ -91,22 +91,23 @@ def gang_spec(
         "CLOCHE_HANDLERS": environment.framework.handlers,
         **({} if layer is None else {"CLOCHE_REQUIREMENTS": INSIDE}),
     }
+    model = folders.model(replica.deployment, variant.name)
     own = (
-        Mount(folders.library(replica), LIBRARY),
-        Mount(folders.run(replica), RUN, "rw", volume=True),
-        Mount(folders.ml(replica), "/opt/ml", "rw", volume=True),
-        Mount(folders.model(replica.deployment, variant.name), "/opt/ml/model", "overlay"),
+        Mount(stage(folders.library(replica)), LIBRARY),
+        Mount(stage(folders.run(replica)), RUN, "rw", volume=True),
+        Mount(stage(folders.ml(replica)), "/opt/ml", "rw", volume=True),
+        Mount(stage(model), "/opt/ml/model", "overlay"),
     )
     process = ProcessSpec(
         name=HOST,
         argv=(str(environment.python), "-m", "cloche.runtime.serving"),
         env=variables,
-        mounts=layered(base_mounts(environment, config), layer) + own,
+        mounts=layered(base_mounts(environment, config, engine), layer, engine) + own,
         log=log,
         cpus=kind.vcpu,
         memory_mib=kind.memory_mib,
         disk_mib=variant.volume_gb * 1024,
-        listening=folders.replica(replica) / SOCKET,
+        serves=True,
     )
     return GangSpec(
         name=replica.gang,

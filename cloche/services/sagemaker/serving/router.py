@@ -12,9 +12,9 @@ import random
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
+from cloche.engine import Address
 from cloche.services.sagemaker.serving.connection import (
     Broken,
     Connection,
@@ -55,10 +55,10 @@ class Failed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A replica that is ready: its instance id, and the folder with its socket."""
+    """A replica that is ready: its instance id, and where it is reached."""
 
     replica: str
-    folder: Path
+    address: Address
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,7 +331,7 @@ class Router:
         """Send to one replica and wait; whatever happens, it is released once it is free."""
         try:
             if worker.connection is None or worker.connection.closed:
-                worker.connection = await connect(worker.target.folder)
+                worker.connection = await connect(worker.target.address)
             answer = worker.connection.send(head, body)
         except BaseException:
             pool.broke(worker)

@@ -11,7 +11,7 @@ from cloche.core import trust
 from cloche.core.clock import to_ms
 from cloche.core.config import Config
 from cloche.core.identity import Doorkeeper
-from cloche.engine import Mount
+from cloche.engine import Engine, Mount
 from cloche.records.store import Resource
 from cloche.services.sagemaker.software.images import Environment
 
@@ -98,16 +98,16 @@ def base_environment(
     }
 
 
-def base_mounts(environment: Environment, config: Config) -> tuple[Mount, ...]:
+def base_mounts(environment: Environment, config: Config, engine: Engine) -> tuple[Mount, ...]:
     """Return the interpreter, the runners and the certificates, as every instance sees them.
 
     The virtual environment is an overlay: `pip install` works inside and changes nothing outside.
     """
     first, *others = environment.prefixes
-    mounts = [Mount(first, str(first), "overlay" if others else "ro")]
-    mounts += [Mount(prefix, str(prefix)) for prefix in others if not system(prefix)]
-    mounts.append(Mount(Path(cloche.runtime.__path__[0]), RUNTIME))
-    mounts.append(Mount(config.home.bundle, AUTHORITY))
+    mounts = [Mount(engine.stage(first), str(first), "overlay" if others else "ro")]
+    mounts += [Mount(engine.stage(prefix), str(prefix)) for prefix in others if not system(prefix)]
+    mounts.append(Mount(engine.stage(Path(cloche.runtime.__path__[0])), RUNTIME))
+    mounts.append(Mount(engine.stage(config.home.bundle), AUTHORITY))
     return tuple(mounts)
 
 

@@ -2,7 +2,7 @@
 
 pip runs in a sandbox of its own, with nothing but the environment and the file, and what it changes
 there is the layer: code that nobody vouches for, seen in sandboxes of that role and nowhere else.
-It lies in `home/layers/<digest>/`: requirements.txt, pip.log, upper (the changes) and layer.json,
+It lies in `home/layers/<digest>/`: requirements.txt, pip.log, what changed, and layer.json,
 written last, by a rename; a folder without that is what is left of an installation that failed or
 was cut off. Jobs see the environment with the layer over it (`engine.Mount.layers`).
 """
@@ -24,7 +24,7 @@ from cloche.core.beneath import remove as remove_tree
 from cloche.core.clock import Clock
 from cloche.core.config import Config
 from cloche.core.identity import Doorkeeper
-from cloche.core.trees import clear_away, hand_over
+from cloche.core.trees import clear_away
 from cloche.engine import Engine, EngineError, GangSpec, Mount, ProcessSpec, Seen
 from cloche.services.sagemaker.software.instance import base_environment, base_mounts
 from cloche.services.sagemaker.software.requirements import NAME, Wanted
@@ -110,8 +110,7 @@ class Layers:
             os.utime(folder)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        upper = folder / "upper"
-        changes = upper if kept["installed"] else None
+        changes = folder if kept["installed"] else None
         return Layer(name, changes, folder / NAME, tuple(kept["installed"]), kept["built"])
 
     def install(self, wanted: Wanted) -> None:
@@ -120,19 +119,17 @@ class Layers:
         remove_tree(folder)
         folder.mkdir(parents=True)
         (folder / NAME).write_bytes(wanted.text)
-        self.engine.launch(gang(wanted, folder, self.config))
+        self.engine.launch(gang(wanted, folder, self.config, self.engine))
 
     def settle(self, name: str, seen: Seen) -> Layer | None:
         """Make what pip did a layer, or clear it away."""
         folder = self.config.home.layers / name
+        self.engine.collect(gang_of(name), folder, own=True)
         self.engine.forget(gang_of(name))
         if seen.state != "exited" or seen.exit_code != 0:
             remove_tree(folder)
             self.failed.add(name)
             return None
-        if os.geteuid() == 0:  # it was the sandbox's user's; any other server is that user
-            hand_over(folder, 0, linked=True)
-        remove_tree(folder / "work")
         built = self.clock.now().isoformat(timespec="seconds")
         said = beneath.read(folder, LOG, LAST_WORDS, end=True) or b""
         content = {"installed": installed(said.decode("utf-8", "replace")), "built": built}
@@ -185,17 +182,17 @@ def gang_of(name: str) -> str:
     return f"layer-{name}"
 
 
-def gang(wanted: Wanted, folder: Path, config: Config) -> GangSpec:
+def gang(wanted: Wanted, folder: Path, config: Config, engine: Engine) -> GangSpec:
     """Return pip's gang."""
-    first, *others = base_mounts(wanted.environment, config)
-    changes = Mount(first.source, first.target, "overlay", changes=folder)
+    first, *others = base_mounts(wanted.environment, config, engine)
+    changes = Mount(first.source, first.target, "overlay", changes=engine.stage(folder))
     pip = (str(wanted.environment.python), "-m", "pip", "install", "--progress-bar", "off")
     process = ProcessSpec(
         name=HOST,
         argv=(*pip, "--no-input", "-r", INSIDE),
         env=base_environment(wanted.environment, config, (HOST,), isolated=False)
         | dict(wanted.settings),
-        mounts=(changes, *others, Mount(folder / NAME, INSIDE)),
+        mounts=(changes, *others, Mount(engine.stage(folder / NAME), INSIDE)),
         log=folder / LOG,
         memory_mib=MEMORY_MIB,
     )
@@ -214,11 +211,11 @@ def installed(log: str) -> list[str]:
     return lines[-1].split()[:MOST_NAMED] if lines else []
 
 
-def layered(mounts: tuple[Mount, ...], layer: Layer | None) -> tuple[Mount, ...]:
+def layered(mounts: tuple[Mount, ...], layer: Layer | None, engine: Engine) -> tuple[Mount, ...]:
     """Return an instance's mounts with a layer over its environment, the first of them."""
     if layer is None:
         return mounts
     first, *others = mounts
-    layers = () if layer.folder is None else (layer.folder,)
+    layers = () if layer.folder is None else (engine.stage(layer.folder),)
     over = Mount(first.source, first.target, first.mode, layers=layers)
-    return (over, *others, Mount(layer.requirements, INSIDE))
+    return (over, *others, Mount(engine.stage(layer.requirements), INSIDE))

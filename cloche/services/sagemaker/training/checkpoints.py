@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING
 
 from cloche.core import beneath
 from cloche.core.errors import AwsError
-from cloche.engine import Mount
+from cloche.engine import Engine, Mount
 from cloche.records.errors import StorageFull, storage_full
 from cloche.services.sagemaker.names import Request
 from cloche.services.sagemaker.s3_objects import (
@@ -189,10 +189,15 @@ def folder(place: Place, ml: Path) -> Path:
     return ml.parent / place.name
 
 
-def mounts(found: Sequence[Place], ml: Path) -> list[Mount]:
+def elsewhere(found: Sequence[Place], ml: Path) -> list[Path]:
+    """Return the folders that lie outside of `/opt/ml`."""
+    return [folder(at, ml) for at in found if at.path != at.default]
+
+
+def mounts(found: Sequence[Place], ml: Path, engine: Engine) -> list[Mount]:
     """Return the mounts that folders elsewhere than by default need."""
-    elsewhere = [at for at in found if at.path != at.default]
-    return [Mount(folder(at, ml), at.path, "rw", volume=True) for at in elsewhere]
+    outside = [at for at in found if at.path != at.default]
+    return [Mount(engine.stage(folder(at, ml)), at.path, "rw", volume=True) for at in outside]
 
 
 def restore(s3: S3, found: Sequence[Place], mls: Sequence[Path]) -> None:

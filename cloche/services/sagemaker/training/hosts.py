@@ -119,6 +119,16 @@ def mls_of(job: TrainingJob, config: Config) -> list[Path]:
     return [ground.ml(host) for host in job.hosts]
 
 
+def collect(job: TrainingJob, config: Config, engine: Engine) -> None:
+    """Bring what the hosts have written until now to the job's folders."""
+    for host, ml in zip(job.hosts, mls_of(job, config), strict=True):
+        written = [ml, *checkpoints.elsewhere(synced(job), ml)]
+        if (cache := cache_of(job, host, config)) is not None:
+            written.append(cache)
+        for folder in written:
+            engine.collect(gang_of(job), folder)
+
+
 def synced(job: TrainingJob) -> list[checkpoints.Place]:
     """Return the folders that are kept in step with S3."""
     return checkpoints.places(job.request, job.resource.name)
@@ -361,13 +371,13 @@ def process(
         env=variables(job, host, environment, config, share(job, host, engine)),
         workdir="/",
         mounts=(
-            *layered(base_mounts(environment, config), layer),
-            *launchers.mounts(job, config.home),
-            Mount(ground.ml(host), "/opt/ml", "rw", volume=True),
-            *channel_mounts(job, host, ground),
-            *checkpoints.mounts(synced(job), ground.ml(host)),
-            *((Mount(cache, warm_pools.CACHE, "rw"),) if cache is not None else ()),
-            *(Mount(ground.source, inside) for inside in archive),
+            *layered(base_mounts(environment, config, engine), layer, engine),
+            *launchers.mounts(job, config.home, engine),
+            Mount(engine.stage(ground.ml(host)), "/opt/ml", "rw", volume=True),
+            *channel_mounts(job, host, ground, engine),
+            *checkpoints.mounts(synced(job), ground.ml(host), engine),
+            *((Mount(engine.stage(cache), warm_pools.CACHE, "rw"),) if cache is not None else ()),
+            *(Mount(engine.stage(ground.source), inside) for inside in archive),
         ),
         log=log,
         warm=None if cold else Warm(environment.framework.warm, LOAD_TIME),
@@ -387,14 +397,14 @@ def share(job: TrainingJob, host: str, engine: Engine) -> int:
     return max(1, min(engine.share(own), engine.share(total) * own // total))
 
 
-def channel_mounts(job: TrainingJob, host: str, ground: Ground) -> list[Mount]:
+def channel_mounts(job: TrainingJob, host: str, ground: Ground, engine: Engine) -> list[Mount]:
     """Return an overlay for each channel: the job may write there, the store never changes."""
     mounts = []
     for channel in channels_of(job, host):
         name, source = channel["ChannelName"], channel["DataSource"]["S3DataSource"]
         shared = source.get("S3DataDistributionType", "FullyReplicated") == "FullyReplicated"
         folder = ground.channel(name, None if shared else host)
-        mounts.append(Mount(folder, f"/opt/ml/input/data/{name}", "overlay"))
+        mounts.append(Mount(engine.stage(folder), f"/opt/ml/input/data/{name}", "overlay"))
     return mounts
 
 

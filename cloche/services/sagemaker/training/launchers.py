@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cloche.core.config import Home
 from cloche.core.errors import AwsError, unsupported
-from cloche.engine import Mount
+from cloche.engine import Engine, Mount
 from cloche.environments.ready import ready
 from cloche.environments.table import OPEN_MPI, Framework
 from cloche.services.sagemaker.training.record import TrainingJob
@@ -66,10 +66,10 @@ def open_mpi(job: TrainingJob, home: Home) -> Path | None:
     return None if found is None else found.prefixes[0]
 
 
-def mounts(job: TrainingJob, home: Home) -> list[Mount]:
+def mounts(job: TrainingJob, home: Home, engine: Engine) -> list[Mount]:
     """Return what the launcher needs as the hosts see it."""
     prefix = open_mpi(job, home)
-    return [] if prefix is None else [Mount(prefix, str(prefix))]
+    return [] if prefix is None else [Mount(engine.stage(prefix), str(prefix))]
 
 
 def variables(job: TrainingJob, home: Home) -> dict[str, str]:

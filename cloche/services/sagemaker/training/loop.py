@@ -189,7 +189,9 @@ class TrainingJobs:
             logs = await self.logs(job)
             for log in logs.values():
                 h.write_heading(job, log, sagemaker.store.clock, sagemaker.config, layer)
-            gang = h.gang(job, logs, sagemaker.config, sagemaker.engine, layer)
+            gang = await asyncio.to_thread(
+                h.gang, job, logs, sagemaker.config, sagemaker.engine, layer
+            )
             placed = await asyncio.to_thread(sagemaker.engine.launch, gang)
         except Conflict:
             raise
@@ -307,7 +309,7 @@ class TrainingJobs:
         if progress is not job.progress:
             await self.write(job, progress)
         with suppress(AwsError):  # at the job's end it is tried again, and then it is told
-            mls = h.mls_of(job, self.sagemaker.config)
+            mls = await self.collected(job)
             await self.checkpoints.sync(h.synced(job), mls, self.sagemaker.store.clock.now())
         return min(LAST_LOOK_S, max(FIRST_LOOK_S, self.age_s(job) / 20))
 
@@ -328,7 +330,7 @@ class TrainingJobs:
         progress, failure = await self.harvest(job), plan.failure
         if plan.failed_host is not None:
             host = plan.failed_host
-            ml = h.ground_of(job, self.sagemaker.config).ml(host)
+            ml = dict(zip(job.hosts, await self.collected(job), strict=True))[host]
             log = (await self.logs(job))[host]
             code = seen[host].exit_code or 1
             named = host if len(job.hosts) > 1 else None
@@ -462,12 +464,18 @@ class TrainingJobs:
     async def put_checkpoints(self, job: TrainingJob, *, strict: bool) -> None:
         """Put what is left of the checkpoints to S3; strict: AwsError if its bucket is gone."""
         try:
-            await self.checkpoints.finish(h.synced(job), h.mls_of(job, self.sagemaker.config))
+            await self.checkpoints.finish(h.synced(job), await self.collected(job))
         except StorageFull:
             raise
         except AwsError:
             if strict:
                 raise
+
+    async def collected(self, job: TrainingJob) -> list[Path]:
+        """Return what the hosts see as /opt/ml, with what they have written there until now."""
+        sagemaker = self.sagemaker
+        await asyncio.to_thread(h.collect, job, sagemaker.config, sagemaker.engine)
+        return h.mls_of(job, sagemaker.config)
 
     async def let_go(self, job: TrainingJob) -> None:
         """Let go of hosts, doors and folders."""

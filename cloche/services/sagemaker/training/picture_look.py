@@ -108,12 +108,13 @@ def spec(look: Look) -> GangSpec:
     libraries = sorted({library(name) for name in LIBRARIES})
     own = Path(cloche.__path__[0])
     paths = [own.parent, *libraries]
-    mounts = [Mount(look.folder, INSIDE)]
+    stage = look.engine.stage
+    mounts = [Mount(stage(look.folder), INSIDE)]
     shown: list[Path] = []
     for path in (Path(sys.base_prefix), *libraries, own / "__init__.py", own / "datacheck"):
         if not system(path) and not any(path.is_relative_to(outer) for outer in shown):
             shown.append(path)
-            mounts.append(Mount(path, str(path)))
+            mounts.append(Mount(stage(path), str(path)))
     python = (os.path.realpath(sys.executable), "-I", "-S", "-B", "-W", "ignore", "-c", PROGRAM)
     process = ProcessSpec(
         name=HOST,

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from cloche.engine import Address
 from cloche.services.sagemaker.serving import router as routers
-from cloche.services.sagemaker.serving.connection import MAX_ANSWER, SOCKET, ping
+from cloche.services.sagemaker.serving.connection import MAX_ANSWER, ping
 from cloche.services.sagemaker.serving.router import (
     Answered,
     Failed,
@@ -25,6 +26,14 @@ from cloche.services.sagemaker.serving.router import (
 
 Handle = Callable[["Fake", bytes], Awaitable[bytes | None]]
 ARN = "arn:aws:sagemaker:us-east-1:123456789012:endpoint/e"
+
+
+SOCKET = "serve.sock"
+
+
+def at(folder: Path) -> Address:
+    """Return the address of the replica whose socket lies in a folder."""
+    return Address(path=str(folder / SOCKET))
 
 
 async def echo(fake: "Fake", body: bytes) -> bytes | None:
@@ -44,7 +53,7 @@ class Fake:
 
     @property
     def target(self) -> Target:
-        return Target(self.name, self.folder)
+        return Target(self.name, at(self.folder))
 
     async def start(self) -> "Fake":
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -333,13 +342,13 @@ async def test_waiting_requests_follow_when_a_variant_goes(fakes: Make) -> None:
 async def test_long_socket_paths_and_pings(tmp_path: Path) -> None:
     folder = tmp_path / ("x" * 120)
     folder.mkdir()
-    assert await ping(folder, 1.0) is None
+    assert await ping(at(folder), 1.0) is None
     short = Path(tempfile.mkdtemp(prefix="rt"))
     fake = await Fake("one", short).start()
     (short / SOCKET).rename(folder / SOCKET)
-    assert await ping(folder, 1.0) == 200
+    assert await ping(at(folder), 1.0) == 200
     router = Router()
-    router.publish(ARN, [Route("v", 1.0, (Target("one", folder),))])
+    router.publish(ARN, [Route("v", 1.0, (Target("one", at(folder)),))])
     assert (await call(router)).response.body == b"one:x"
     await fake.die()
     shutil.rmtree(short)

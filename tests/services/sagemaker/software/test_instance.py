@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import botocore.session
 import pytest
+from training_world import FakeEngine
 
+from cloche.core.clock import ManualClock
 from cloche.core.config import Config, Home
 from cloche.environments.table import Framework
 from cloche.services.sagemaker.software.images import Environment
@@ -22,6 +25,7 @@ from cloche.services.sagemaker.software.instance_types import INSTANCE_TYPES
 
 CONFIG = Config(home=Home(Path("/home")), account="123456789012", port=4000)
 X = Framework("x", ("x",), ("x",))
+ENGINE: Any = FakeEngine(ManualClock(datetime(2026, 1, 1, tzinfo=UTC)))
 VENV = Environment(X, Path("/venv/bin/python"), (Path("/venv"), Path("/opt/python")), {})
 
 
@@ -67,13 +71,13 @@ def test_gang_names_are_stable_short_and_new_for_each_creation() -> None:
 
 
 def test_interpreter_is_an_overlay_and_the_rest_can_not_be_changed() -> None:
-    mounts = {mount.target: (str(mount.source), mount.mode) for mount in base_mounts(VENV, CONFIG)}
+    mounts = {m.target: (m.source.place, m.mode) for m in base_mounts(VENV, CONFIG, ENGINE)}
     assert mounts["/venv"] == ("/venv", "overlay")
     assert mounts["/opt/python"] == ("/opt/python", "ro")
     assert mounts[RUNTIME][1] == "ro" and mounts[RUNTIME][0].endswith("cloche/runtime")
     assert mounts[AUTHORITY] == ("/home/authority/bundle.pem", "ro")
     system = Environment(X, Path("/usr/bin/python3"), (Path("/venv"), Path("/usr")), {})
-    assert "/usr" not in {mount.target for mount in base_mounts(system, CONFIG)}
+    assert "/usr" not in {mount.target for mount in base_mounts(system, CONFIG, ENGINE)}
 
 
 def test_clients_inside_find_the_platform_and_the_way_out() -> None:

@@ -330,7 +330,7 @@ async def test_shared_by_jobs_at_once(world: World) -> None:
     put = counted(world)
     for spec in world.engine.specs.values():
         mount = next(m for m in spec.processes[0].mounts if m.target == "/opt/ml")
-        (mount.source / "checkpoints" / spec.name).write_text(spec.name)
+        (Path(mount.source.place) / "checkpoints" / spec.name).write_text(spec.name)
     await asyncio.sleep(0)
     world.engine.end()
     for number in range(3):

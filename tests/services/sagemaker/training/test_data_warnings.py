@@ -188,7 +188,7 @@ def test_the_gang_takes_nothing_from_jobs(lab: Lab, tmp_path: Path) -> None:
     assert (gang.egress, gang.background, gang.counted) == (False, True, False)
     (process,) = gang.processes
     assert {mount.mode for mount in process.mounts} == {"ro"}
-    assert not any(Path.home().is_relative_to(mount.source) for mount in process.mounts)
+    assert not any(Path.home().is_relative_to(mount.source.place) for mount in process.mounts)
 
 
 def test_a_platform_that_goes_down_leaves_the_job_and_not_the_look(tmp_path: Path) -> None:

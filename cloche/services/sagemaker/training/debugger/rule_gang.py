@@ -90,6 +90,7 @@ async def look(
         return Judging("Evaluating the Debugger's rules")
     if seen[HOST].state == "running":
         return Judging("Evaluating the Debugger's rules")
+    await asyncio.to_thread(engine.collect, name, folder / "run")
     said = await asyncio.to_thread(read, folder / "run", rules)
     await asyncio.to_thread(engine.forget, name)
     await asyncio.to_thread(remove_tree, folder)
@@ -152,7 +153,7 @@ def prepare(
 
 def gang(job: TrainingJob, folder: Path, built: Environment, sagemaker: SageMaker) -> GangSpec:
     """Return the process that judges."""
-    config = sagemaker.config
+    config, stage = sagemaker.config, sagemaker.engine.stage
     process = ProcessSpec(
         name=HOST,
         argv=(
@@ -164,10 +165,10 @@ def gang(job: TrainingJob, folder: Path, built: Environment, sagemaker: SageMake
         ),
         env=base_environment(built, config, (HOST,), isolated=True),
         mounts=(
-            *base_mounts(built, config),
-            Mount(folder / "tensors", TENSORS),
-            Mount(folder / "rules.json", ASKED),
-            Mount(folder / "run", RUN, "rw"),
+            *base_mounts(built, config, sagemaker.engine),
+            Mount(stage(folder / "tensors"), TENSORS),
+            Mount(stage(folder / "rules.json"), ASKED),
+            Mount(stage(folder / "run"), RUN, "rw"),
         ),
         log=folder / "log",
         memory_mib=MEMORY_MIB,
