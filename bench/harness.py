@@ -125,19 +125,42 @@ class Server:
 @contextlib.contextmanager
 def cloche_server() -> Iterator[Server]:
     """Run `cloche up` in a home folder of its own until the block ends."""
+    with home_folder() as folder, serving(folder) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def home_folder() -> Iterator[Path]:
+    """Make a home folder; in the end whatever runs in it is ended, and it is removed."""
     folder = Path(tempfile.mkdtemp(prefix="cloche-bench-"))
+    try:
+        yield folder
+    finally:
+        end_gangs(LocalEngine(Home(folder).runs))
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def serving(folder: Path) -> Iterator[Server]:
+    """Run `cloche up` in a home folder until the block ends; what runs there goes on."""
+    Home(folder).server.unlink(missing_ok=True)  # of one that was killed
     port = free_port()
     command = [sys.executable, "-m", "cloche", "up", "--home", str(folder), "--port", str(port)]
     command += ["--region", REGION, "--account-id", ACCOUNT]
     command += ["--root-access-key-id", KEY, "--root-secret-access-key", SECRET]
     address = f"http://127.0.0.1:{port}"
-    try:
-        with process(command, f"{address}/_cloche/health"):
-            pid = json.loads(Home(folder).server.read_text())["pid"]
-            yield Server("cloche", address, pid, KEY, SECRET)
-    finally:
-        end_gangs(LocalEngine(Home(folder).runs, port=port))
-        shutil.rmtree(folder, ignore_errors=True)
+    with process(command, f"{address}/_cloche/health"):
+        yield Server("cloche", address, server_pid(Home(folder)), KEY, SECRET)
+
+
+def server_pid(home: Home) -> int:
+    """Return the server's process id, once it has said it."""
+    deadline = time.monotonic() + STARTS_WITHIN_S
+    while not home.server.exists():
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{home.server} is not there")
+        time.sleep(0.05)
+    return int(json.loads(home.server.read_text())["pid"])
 
 
 def end_gangs(engine: LocalEngine) -> None:
@@ -239,6 +262,7 @@ class Wire:
     def __init__(self, request: AWSPreparedRequest) -> None:
         url = urlsplit(request.url)
         body = request.body or b""
+        body = body.read() if hasattr(body, "read") else body
         body = body.encode() if isinstance(body, str) else bytes(body)
         sent = {name.lower(): value for name, value in request.headers.items()}
         headers = sent | {"host": url.netloc, "content-length": str(len(body))}
@@ -288,6 +312,15 @@ class Wire:
         if not block:
             raise RuntimeError("the server closed the connection")
         self.rest += block
+
+
+def until(condition: Callable[[], bool], within_s: float = 600.0) -> None:
+    """Wait for a condition; RuntimeError when it takes too long."""
+    end = time.monotonic() + within_s
+    while not condition():
+        if time.monotonic() > end:
+            raise RuntimeError("it takes too long")
+        time.sleep(0.05)
 
 
 def cores() -> int:

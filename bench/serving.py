@@ -95,7 +95,7 @@ class Direct(Wire):
 def deploy(server: Server) -> None:
     """Bring an endpoint into service."""
     sagemaker, s3 = server.client("sagemaker"), server.client("s3")
-    role = server.client("iam").create_role(RoleName="bench", AssumeRolePolicyDocument=TRUST)
+    role = server.client("iam").create_role(RoleName="serve", AssumeRolePolicyDocument=TRUST)
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w:gz") as members:
         info = tarfile.TarInfo("code/inference.py")
