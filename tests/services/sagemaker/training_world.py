@@ -12,6 +12,7 @@ from typing import Any
 
 from cloche.core.clock import ManualClock, to_ms
 from cloche.core.config import Config, Home
+from cloche.core.typed import encode
 from cloche.engine import (
     Capacity,
     EngineError,
@@ -343,5 +344,5 @@ async def stop(world: World) -> None:
     if progress.ending is None:
         progress = progress.go(SecondaryStatus.STOPPING, world.clock.now())
     await world.store.update(
-        job.resource, status=TrainingJobStatus.STOPPING, document=progress.document()
+        job.resource, status=TrainingJobStatus.STOPPING, document=encode(progress)
     )

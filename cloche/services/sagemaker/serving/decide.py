@@ -102,18 +102,18 @@ def decide(endpoint: Endpoint, look: Look) -> Plan:
     if state.coming is not None:
         coming, failure = converge(state.coming, look, launch, new=True)
         if failure is not None and state.serving is None:
-            gone = replace(state, failure=failure).without_replicas(look.now_ms)
+            gone = state.replace(failure=failure).without_replicas(look.now_ms)
             return wind_down(E.FAILED, gone, look)
         status, state = advance(status, state, coming, failure, look)
         if failure is not None:
             launch = []
     if state.serving is not None:
         serving, dead = repaired(state.serving, look, launch)
-        state = replace(state, serving=serving, leaving=state.leaving + dead)
+        state = state.replace(serving=serving, leaving=state.leaving + dead)
         if state.coming is None and not state.leaving and complete(serving, look):
             status = E.IN_SERVICE if status in (E.UPDATING, E.ROLLING_BACK) else status
     waiting = look.no_capacity if any(r.launched_ms is None for r in state.replicas) else None
-    state = replace(state, waiting=waiting)
+    state = state.replace(waiting=waiting)
     plan = clear(Plan(status=status, state=state, launch=tuple(launch)), look)
     return replace(plan, pause_s=pause_s(plan, look))
 
@@ -138,12 +138,12 @@ def wish_into(endpoint: Endpoint, state: State, now_ms: int) -> State:
     if state.serving is not None and wanted.id == state.serving.id:
         coming = state.coming
         leaving = state.leaving + (left(coming.replicas, now_ms) if coming else ())
-        serving = replace(state.serving, variants=wanted.variants)
-        return replace(state, serving=serving, coming=None, leaving=leaving)
+        serving = state.serving.replace(variants=wanted.variants)
+        return state.replace(serving=serving, coming=None, leaving=leaving)
     if wanted.id == state.refused or (state.coming and wanted.id == state.coming.id):
         return state
     leaving = state.leaving + (left(state.coming.replicas, now_ms) if state.coming else ())
-    return replace(state, coming=wanted, leaving=leaving, failure=None)
+    return state.replace(coming=wanted, leaving=leaving, failure=None)
 
 
 def advance(
@@ -158,13 +158,13 @@ def advance(
     leaving = state.leaving + dead
     if failure is not None:
         leaving += left(deployment.replicas, look.now_ms)
-        state = replace(state, coming=None, leaving=leaving, failure=failure, refused=deployment.id)
+        state = state.replace(coming=None, leaving=leaving, failure=failure, refused=deployment.id)
         return E.ROLLING_BACK, state
     if not complete(deployment, look):
-        return status, replace(state, coming=deployment, leaving=leaving)
+        return status, state.replace(coming=deployment, leaving=leaving)
     old = state.serving
     leaving += left(old.replicas, look.now_ms) if old is not None else ()
-    return E.IN_SERVICE, replace(state, serving=deployment, coming=None, leaving=leaving)
+    return E.IN_SERVICE, state.replace(serving=deployment, coming=None, leaving=leaving)
 
 
 def complete(deployment: Deployment, look: Look) -> bool:
@@ -204,7 +204,7 @@ def converge(
     if new and (reason := starved(kept, look)) is not None:
         return (deployment, ()), reason
     kept, surplus = resized(deployment, kept, look)
-    return (replace(deployment, replicas=tuple(kept)), left([*dead, *surplus], look.now_ms)), None
+    return (deployment.replace(replicas=tuple(kept)), left([*dead, *surplus], look.now_ms)), None
 
 
 def repaired(
@@ -265,7 +265,7 @@ def started(
     ready_ms = replica.ready_ms
     if sight.healthy and ready_ms is None:
         ready_ms = look.now_ms
-    return replace(replica, launched_ms=launched_ms, ready_ms=ready_ms)
+    return replica.replace(launched_ms=launched_ms, ready_ms=ready_ms)
 
 
 def successor(dead: Replica, look: Look) -> Replica:
@@ -338,5 +338,5 @@ def clear(plan: Plan, look: Look) -> Plan:
         elif not sight.busy or look.now_ms - (replica.left_ms or 0) > DRAIN_S * 1000:
             stop.append(replica)
     leaving = tuple(replica for replica in plan.state.leaving if replica not in forget)
-    state = replace(plan.state, leaving=leaving)
+    state = plan.state.replace(leaving=leaving)
     return replace(plan, state=state, stop=tuple(stop), forget=tuple(forget))

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from cloche.core.beneath import remove as remove_tree
 from cloche.core.clock import to_ms
 from cloche.core.errors import AwsError
+from cloche.core.typed import encode
 from cloche.engine import Address, EngineError, InsufficientCapacity, Seen
 from cloche.records.store import Changed, Resource
 from cloche.services.sagemaker import failure_log, no_effect
@@ -130,7 +131,7 @@ class EndpointLoop:
             await self.sagemaker.store.update(
                 resource,
                 status=plan.status if changed else None,
-                document=plan.state.document(),
+                document=encode(plan.state),
                 message=(plan.state.failure or "") if changed else None,
             )
             self._tell(found, plan, look)
@@ -277,14 +278,13 @@ class EndpointLoop:
             if deployment is None or not placed:
                 return deployment
             replicas = tuple(
-                replace(r, launched_ms=now_ms, layer=placed[r.id]) if r.id in placed else r
+                r.replace(launched_ms=now_ms, layer=placed[r.id]) if r.id in placed else r
                 for r in deployment.replicas
             )
-            return replace(deployment, replicas=replicas)
+            return deployment.replace(replicas=replicas)
 
-        state = replace(
-            plan.state, serving=mark(plan.state.serving), coming=mark(plan.state.coming)
-        )
+        state = plan.state
+        state = state.replace(serving=mark(state.serving), coming=mark(state.coming))
         return replace(plan, state=state)
 
     async def _launch_one(

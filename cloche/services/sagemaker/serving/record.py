@@ -9,11 +9,11 @@ is `State`.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
-from cloche.records.store import Document, Resource
+from cloche.core.typed import Record, decode
+from cloche.records.store import Resource
 from cloche.services.sagemaker.names import arn
 
 MODEL = "model"
@@ -51,8 +51,7 @@ NEXT: Mapping[EndpointStatus, tuple[EndpointStatus, ...]] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Variant:
+class Variant(Record, frozen=True, kw_only=True):
     """A production variant with all that its model says: enough to start a replica of it.
 
     `model_data` is the S3 URI of a model.tar.gz, or of a prefix when not `archived`.
@@ -63,7 +62,7 @@ class Variant:
     image: str
     model_data: str | None = None
     archived: bool = True
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = {}
     role_arn: str
     network_isolation: bool = False
     instance_type: str
@@ -75,8 +74,7 @@ class Variant:
     volume_gb: int = 30  # what AWS gives an instance, unless the configuration says otherwise
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Replica:
+class Replica(Record, frozen=True, kw_only=True):
     """One instance of a variant: a gang of one process.
 
     `restarts` counts those before it that died, one after the other; `not_before_ms` is when it
@@ -101,8 +99,7 @@ class Replica:
         return f"endpoint-{self.id}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Deployment:
+class Deployment(Record, frozen=True, kw_only=True):
     """A configuration being served, or on its way."""
 
     id: str
@@ -119,8 +116,7 @@ class Deployment:
         return tuple(replica for replica in self.replicas if replica.variant == variant)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class State:
+class State(Record, frozen=True, kw_only=True):
     """What was made of an endpoint so far (the resource's document).
 
     `refused` is the deployment that failed: it is not tried again. `waiting` says what replicas
@@ -134,10 +130,6 @@ class State:
     refused: str | None = None
     waiting: str | None = None
 
-    def document(self) -> Document:
-        """Return this as JSON."""
-        return asdict(self)
-
     @property
     def replicas(self) -> tuple[Replica, ...]:
         """Return every replica, those that leave too."""
@@ -147,8 +139,7 @@ class State:
     def without_replicas(self, now_ms: int) -> State:
         """Return this with every replica on its way out."""
         out = tuple(d for d in (self.serving, self.coming) if d is not None)
-        return replace(
-            self,
+        return self.replace(
             serving=None,
             coming=None,
             leaving=self.leaving + left((r for d in out for r in d.replicas), now_ms),
@@ -177,35 +168,13 @@ class Endpoint:
 
 def left(replicas: Iterable[Replica], now_ms: int) -> tuple[Replica, ...]:
     """Return the replicas, marked as on their way out."""
-    return tuple(replace(replica, left_ms=now_ms) for replica in replicas)
-
-
-def deployment(document: Mapping[str, Any]) -> Deployment:
-    """Return what `asdict` made of a deployment."""
-    return Deployment(
-        id=document["id"],
-        config=document["config"],
-        variants=tuple(Variant(**v) for v in document["variants"]),
-        replicas=tuple(Replica(**r) for r in document.get("replicas", ())),
-    )
-
-
-def state(document: Mapping[str, Any]) -> State:
-    """Return an endpoint's document as its state; an empty one is that of a new endpoint."""
-    serving, coming = document.get("serving"), document.get("coming")
-    return State(
-        serving=deployment(serving) if serving else None,
-        coming=deployment(coming) if coming else None,
-        leaving=tuple(Replica(**r) for r in document.get("leaving", ())),
-        failure=document.get("failure"),
-        refused=document.get("refused"),
-        waiting=document.get("waiting"),
-    )
+    return tuple(replica.replace(left_ms=now_ms) for replica in replicas)
 
 
 def endpoint(resource: Resource) -> Endpoint:
-    """Return the row as an endpoint."""
-    return Endpoint(resource, deployment(resource.wish["Deployment"]), state(resource.document))
+    """Return the row as an endpoint; BadRecord when it is none."""
+    wanted = decode(Deployment, resource.wish["Deployment"], f"{resource.arn} (Deployment)")
+    return Endpoint(resource, wanted, decode(State, resource.document, resource.arn))
 
 
 def endpoint_arn(account: str, region: str, name: str) -> str:

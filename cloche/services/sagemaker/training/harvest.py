@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,7 +83,7 @@ class Harvest:
             return progress
         self.told = dict(self.read)
         progress = with_metrics(progress, self.found, self.read, objective_of(job))
-        return replace(progress, unsearched=tuple(sorted(off)))
+        return progress.replace(unsearched=tuple(sorted(off)))
 
     async def _search(
         self, job: TrainingJob, records: Sequence[LogRecord], sagemaker: SageMaker

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,7 +58,7 @@ async def awaited(
         case Ready():
             # What pip said is not searched for the job's metrics.
             read = {**job.progress.read, job.hosts[0]: log.stat().st_size}
-            return replace(job.progress.go(last.status, now), read=read), True
+            return job.progress.go(last.status, now).replace(read=read), True
     text = MESSAGE.format(name=framework.name, packages=", ".join(first(framework.packages)))
     progress = job.progress if last.message == text else job.progress.go(last.status, now, text)
     return progress, False

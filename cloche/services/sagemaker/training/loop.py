@@ -9,13 +9,14 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cloche.core.beneath import remove as remove_tree
 from cloche.core.clock import to_ms
 from cloche.core.errors import AwsError
+from cloche.core.typed import encode
 from cloche.engine import InsufficientCapacity, Seen
 from cloche.records.errors import Conflict, StorageFull
 from cloche.records.store import Change, Changed, Resource
@@ -161,7 +162,7 @@ class TrainingJobs:
         pool, also = warm_pool_record.begin(store, job, now)
         progress = job.progress.go(S.DOWNLOADING, now)
         started_ms = job.progress.started_ms or to_ms(now)
-        await self.write(job, replace(progress, started_ms=started_ms, pool=pool), also=also)
+        await self.write(job, progress.replace(started_ms=started_ms, pool=pool), also=also)
         return 0.0
 
     async def launch(self, job: TrainingJob) -> float:
@@ -261,7 +262,7 @@ class TrainingJobs:
             return await self.leave(job, attempts.Leave(S.RESTARTING, failure))
         self.line.leave(job.resource)
         text = failure[:REASON_LIMIT]
-        failed = replace(job.progress, ending=S.FAILED, failure=text, uploaded=True)
+        failed = job.progress.replace(ending=S.FAILED, failure=text, uploaded=True)
         await self.write(job, failed)
         return 0.0
 
@@ -278,14 +279,14 @@ class TrainingJobs:
         await self.let_go(job)
         now = self.sagemaker.store.clock.now()
         stream_s = max(to_ms(now) // 1000, progress.stream_s + 1)
-        progress = replace(progress.go(S.STARTING, now), stream_s=stream_s, read={})
+        progress = progress.go(S.STARTING, now).replace(stream_s=stream_s, read={})
         await self.write(job, progress)
         return 0.0
 
     async def overdue(self, job: TrainingJob) -> float:
         """Write down that the job stops because it took too long."""
         progress = job.progress.go(S.STOPPING, self.sagemaker.store.clock.now())
-        await self.write(job, replace(progress, overdue=True), TrainingJobStatus.STOPPING)
+        await self.write(job, progress.replace(overdue=True), TrainingJobStatus.STOPPING)
         return 0.0
 
     async def started(self, job: TrainingJob) -> float:
@@ -305,7 +306,7 @@ class TrainingJobs:
             progress = progress.go(job.secondary, self.sagemaker.store.clock.now())
         looked = self.look_at_input(job)
         if looked.done() and looked.result() and progress.failure is None:
-            progress = replace(progress, failure=looked.result())
+            progress = progress.replace(failure=looked.result())
         if progress is not job.progress:
             await self.write(job, progress)
         with suppress(AwsError):  # at the job's end it is tried again, and then it is told
@@ -340,7 +341,7 @@ class TrainingJobs:
         else:
             await self.put_checkpoints(job, strict=False)
         await self.write(
-            job, replace(progress, ending=plan.ending, failure=failure, uploaded=not plan.ran)
+            job, progress.replace(ending=plan.ending, failure=failure, uploaded=not plan.ran)
         )
         return 0.0
 
@@ -354,7 +355,7 @@ class TrainingJobs:
         rules = await rule_run.run(job, self.sagemaker, logs, sync)
         if isinstance(rules, rule_gang.Judging):
             return await self.wait(job, job.secondary, rules.message)
-        progress = replace(job.progress, uploaded=True, rules=rules)
+        progress = job.progress.replace(uploaded=True, rules=rules)
         try:
             await self.put_checkpoints(job, strict=True)
             await artifacts.put(job, h.ground_of(job, self.sagemaker.config), self.sagemaker.s3)
@@ -369,7 +370,7 @@ class TrainingJobs:
             if progress.ending is S.COMPLETED:
                 why = f"{error.code}: {error.message}" if isinstance(error, AwsError) else ""
                 text = f"ClientError: Artifact upload failed:{NO_SPACE if full else why}"
-                progress = replace(progress, ending=S.FAILED, failure=text)
+                progress = progress.replace(ending=S.FAILED, failure=text)
         await self.write(job, progress)
         return 0.0
 
@@ -383,9 +384,9 @@ class TrainingJobs:
         await self.let_go(job)
         now, ending = self.sagemaker.store.clock.now(), job.progress.ending
         assert ending is not None and ending in ENDINGS
-        progress = replace(job.progress.go(ending, now), pool=warm_pools.left(job, now))
+        progress = job.progress.go(ending, now).replace(pool=warm_pools.left(job, now))
         if progress.started_ms is not None:
-            progress = replace(progress, ended_ms=to_ms(now))
+            progress = progress.replace(ended_ms=to_ms(now))
         also = warm_pool_record.finish(self.sagemaker.store, job, progress.pool)
         await self.write(job, progress, STATUS_OF_ENDING[ending], also)
 
@@ -403,7 +404,7 @@ class TrainingJobs:
         await self.sagemaker.store.update(
             job.resource,
             status=status,
-            document=progress.document(),
+            document=encode(progress),
             message=progress.transitions[-1].message if news else None,
             also=also,
         )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
 from cloche.core.clock import to_ms
-from cloche.records.store import Document, Resource
+from cloche.core.typed import Record, decode
+from cloche.records.store import Resource
 from cloche.services.sagemaker.names import Request
 
 TRAINING_JOB = "training-job"
@@ -102,8 +103,7 @@ MESSAGES: Mapping[SecondaryStatus, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Transition:
+class Transition(Record, frozen=True, kw_only=True):
     """One entry of SecondaryStatusTransitions; times in milliseconds since 1970."""
 
     status: SecondaryStatus
@@ -112,16 +112,14 @@ class Transition:
     message: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Metric:
+class Metric(Record, frozen=True, kw_only=True):
     """The last value that the log gave for a metric."""
 
     value: float
     at_ms: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
+class Rule(Record, frozen=True, kw_only=True):
     """What a rule of the Debugger or the profiler said, and when."""
 
     status: str
@@ -138,8 +136,7 @@ class WarmPoolStatus(StrEnum):
     TERMINATED = "Terminated"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WarmPool:
+class WarmPool(Record, frozen=True, kw_only=True):
     """A training job's warm pool: its own, or taken over from an earlier job.
 
     `name` and `made_ms` (when the first job began) stay the same from job to job. It was
@@ -154,8 +151,7 @@ class WarmPool:
     reused_by: str | None = None  # the name of a job
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
+class Progress(Record, frozen=True, kw_only=True):
     """What was made of a training job so far (the resource's document).
 
     `ending` is how the job will end: known when its processes have ended, and not changed after.
@@ -173,12 +169,12 @@ class Progress:
     ending: SecondaryStatus | None = None
     failure: str | None = None
     uploaded: bool = False
-    metrics: Mapping[str, Metric] = field(default_factory=dict)
-    read: Mapping[str, int] = field(default_factory=dict)
+    metrics: Mapping[str, Metric] = {}
+    read: Mapping[str, int] = {}
     curve: tuple[float, ...] = ()
     unsearched: tuple[int, ...] = ()
     overdue: bool = False
-    rules: Mapping[str, Rule] = field(default_factory=dict)
+    rules: Mapping[str, Rule] = {}
     pool: WarmPool | None = None
 
     def go(self, status: SecondaryStatus, now: datetime, message: str | None = None) -> Progress:
@@ -190,19 +186,15 @@ class Progress:
         if self.transitions:
             *before, last = self.transitions
             if last.status is status:
-                return replace(self, transitions=(*before, replace(last, message=text)))
+                return self.replace(transitions=(*before, last.replace(message=text)))
             if status not in NEXT_SECONDARY[last.status]:
                 raise ValueError(f"{status} may not follow {last.status}")
-            before.append(replace(last, end_ms=to_ms(now)))
+            before.append(last.replace(end_ms=to_ms(now)))
         else:
             before = []
         done = to_ms(now) if status in ENDINGS else None
         new = Transition(status=status, start_ms=to_ms(now), end_ms=done, message=text)
-        return replace(self, transitions=(*before, new))
-
-    def document(self) -> Document:
-        """Return this as JSON."""
-        return asdict(self)
+        return self.replace(transitions=(*before, new))
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,25 +279,5 @@ class TrainingJob:
 
 
 def training_job(resource: Resource) -> TrainingJob:
-    """Return the row as a training job."""
-    document = dict(resource.document)
-    transitions = tuple(
-        Transition(**(t | {"status": S(t["status"])})) for t in document.pop("transitions")
-    )
-    ending = document.pop("ending")
-    metrics = {name: Metric(**m) for name, m in document.pop("metrics").items()}
-    rules = {name: Rule(**said) for name, said in document.pop("rules", {}).items()}
-    pool = document.pop("pool", None)
-    if pool is not None:
-        pool = WarmPool(**(pool | {"status": WarmPoolStatus(pool["status"])}))
-    progress = Progress(
-        rules=rules,
-        pool=pool,
-        transitions=transitions,
-        ending=S(ending) if ending else None,
-        metrics=metrics,
-        curve=tuple(document.pop("curve", ())),
-        unsearched=tuple(document.pop("unsearched", ())),
-        **document,
-    )
-    return TrainingJob(resource, progress)
+    """Return the row as a training job; BadRecord when it is none."""
+    return TrainingJob(resource, decode(Progress, resource.document, resource.arn))

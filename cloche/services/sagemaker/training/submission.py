@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from cloche.core.clock import to_ms
+from cloche.core.typed import encode
 from cloche.records.store import Conflict, Resource, Store
 from cloche.services.sagemaker.names import Request, arn, wish
 from cloche.services.sagemaker.software.instance_types import in_status
@@ -51,7 +52,7 @@ def new_training_job(
         created=now,
         modified=now,
         wish=asked,
-        document=progress.document(),
+        document=encode(progress),
     )
     return resource, progress.transitions[-1].message
 
@@ -72,7 +73,7 @@ async def stop_training_job(store: Store, resource: Resource, now: datetime) -> 
             return await store.update(
                 resource,
                 status=TrainingJobStatus.STOPPING,
-                document=progress.document(),
+                document=encode(progress),
                 message=progress.transitions[-1].message,
             )
         except Conflict:

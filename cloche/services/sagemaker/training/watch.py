@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -75,7 +75,7 @@ def with_metrics(
             curve.append(one.value)
         if one.name not in metrics or metrics[one.name].at_ms <= one.at_ms:
             metrics[one.name] = Metric(value=one.value, at_ms=one.at_ms)
-    return replace(progress, metrics=metrics, read={**progress.read, **read}, curve=tuple(curve))
+    return progress.replace(metrics=metrics, read={**progress.read, **read}, curve=tuple(curve))
 
 
 def metric_data(job: str, found: Iterable[Found]) -> list[Datum]:

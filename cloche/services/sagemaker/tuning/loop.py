@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from cloche.core.clock import to_ms
+from cloche.core.typed import encode
 from cloche.records.store import AlreadyExists, Changed, Resource
 from cloche.services.sagemaker import failure_log
 from cloche.services.sagemaker.training.record import TRAINING_JOB
@@ -150,22 +151,22 @@ class TuningJobs:
         for each in seen:
             record = each.record
             if each.ended and record.outcome is None:
-                search = search.with_trial(replace(record, outcome=each.outcome))
+                search = search.with_trial(record.replace(outcome=each.outcome))
             elif record.number in early:
-                search = search.with_trial(replace(record, early=True))
+                search = search.with_trial(record.replace(early=True))
         for new in proposals:
             search = search.with_trial(new)
         if plan.ending is not None and search.ending is None:
             converged = to_ms(store.clock.now()) if plan.converged else None
-            search = replace(search, ending=plan.ending, reason=plan.reason, converged_ms=converged)
+            search = search.replace(ending=plan.ending, reason=plan.reason, converged_ms=converged)
         over = search.ending is not None and all(each.ended for each in seen)
         changes: dict[str, Any] = {}
         if over and search.ending is not None:
-            search = replace(search, ended_ms=to_ms(store.clock.now()))
+            search = search.replace(ended_ms=to_ms(store.clock.now()))
             ending = "Stopped" if job.status is TuningJobStatus.STOPPING else search.ending
             changes["status"] = ending
         if search != job.search:
-            await store.update(job.resource, document=search.document(), **changes)
+            await store.update(job.resource, document=encode(search), **changes)
             if changes.get("status") == "Failed":
                 failure_log.failed(job.resource, search.reason)
             if proposals:

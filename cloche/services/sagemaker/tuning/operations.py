@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cloche.core.errors import AwsError
 from cloche.core.numbers import natural
+from cloche.core.typed import encode
 from cloche.operation import Call, operation
 from cloche.permissions import PassRole, Permission, list_key
 from cloche.records.store import AlreadyExists, Conflict, Resource, Store
@@ -112,7 +113,7 @@ async def create_hyper_parameter_tuning_job(
         created=call.now,
         modified=call.now,
         wish=wish(request, Tags),
-        document=Search().document(),
+        document=encode(Search()),
     )
     try:
         await call.store.insert(resource)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Literal
 
 from cloche.core.clock import to_ms
-from cloche.records.store import Document, Resource
+from cloche.core.typed import Record, decode
+from cloche.records.store import Resource
 from cloche.services.sagemaker.names import Request
 
 TUNING_JOB = "hyper-parameter-tuning-job"
@@ -41,8 +42,7 @@ NEXT_TUNING: Mapping[TuningJobStatus, tuple[TuningJobStatus, ...]] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class Outcome(Record, frozen=True, kw_only=True):
     """How a trial's training job ended; kept here, since training jobs may be deleted.
 
     status: of the training job. objective: the last value of the metric; None: it gave none.
@@ -56,8 +56,7 @@ class Outcome:
     ended_ms: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrialRecord:
+class TrialRecord(Record, frozen=True, kw_only=True):
     """One training job of the search, written down before the job is created.
 
     parameters: the tuned hyperparameters, as text. early: it was, or will be, stopped early.
@@ -72,8 +71,7 @@ class TrialRecord:
     outcome: Outcome | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Search:
+class Search(Record, frozen=True, kw_only=True):
     """What was made of a tuning job so far (the resource's document).
 
     ending: how the job will end once its running trials have; reason: why it failed.
@@ -85,14 +83,10 @@ class Search:
     converged_ms: int | None = None
     ended_ms: int | None = None
 
-    def document(self) -> Document:
-        """Return this as JSON."""
-        return asdict(self)
-
     def with_trial(self, new: TrialRecord) -> Search:
         """Return this with a trial added, or put in the place of the one of its number."""
         others = [trial for trial in self.trials if trial.number != new.number]
-        return replace(self, trials=tuple(sorted((*others, new), key=lambda t: t.number)))
+        return self.replace(trials=tuple(sorted((*others, new), key=lambda t: t.number)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,14 +150,5 @@ class TuningJob:
 
 
 def tuning_job(resource: Resource) -> TuningJob:
-    """Return the row as a tuning job."""
-    document: dict[str, Any] = dict(resource.document)
-    trials = tuple(trial_record(trial) for trial in document.pop("trials", ()))
-    return TuningJob(resource, Search(trials=trials, **document))
-
-
-def trial_record(document: Mapping[str, Any]) -> TrialRecord:
-    """Return a trial from its JSON."""
-    outcome = document["outcome"]
-    made = None if outcome is None else Outcome(**(outcome | {"curve": tuple(outcome["curve"])}))
-    return TrialRecord(**(dict(document) | {"outcome": made}))
+    """Return the row as a tuning job; BadRecord when it is none."""
+    return TuningJob(resource, decode(Search, resource.document, resource.arn))

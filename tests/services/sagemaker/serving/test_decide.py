@@ -2,11 +2,12 @@
 
 import itertools
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
+from cloche.core.typed import decode, encode
 from cloche.records.store import Resource
 from cloche.services.sagemaker.serving.decide import (
     CALM_PAUSE_S,
@@ -31,7 +32,6 @@ from cloche.services.sagemaker.serving.record import (
     State,
     Variant,
     endpoint,
-    state,
 )
 
 E = EndpointStatus
@@ -61,7 +61,7 @@ def variant(**changes: object) -> Variant:
         count=1,
         weight=1.0,
     )
-    return replace(base, **changes)  # type: ignore[arg-type]
+    return base.replace(**changes)
 
 
 def deployment(id: str, *replicas: Replica, **changes: object) -> Deployment:
@@ -72,7 +72,7 @@ def deployment(id: str, *replicas: Replica, **changes: object) -> Deployment:
 
 def replica(id: str, of: str = "A", **changes: object) -> Replica:
     base = Replica(id=id, deployment=of, variant="AllTraffic", created_ms=NOW - 10_000)
-    return replace(base, **changes)  # type: ignore[arg-type]
+    return base.replace(**changes)
 
 
 def launched(id: str, of: str = "A", **changes: object) -> Replica:
@@ -98,8 +98,8 @@ def record(status: E, wanted: Deployment, now: State) -> Endpoint:
         status=status,
         created=at,
         modified=at,
-        wish={"Deployment": asdict(wanted)},
-        document=now.document(),
+        wish={"Deployment": encode(wanted)},
+        document=encode(now),
     )
     return endpoint(resource)
 
@@ -376,7 +376,7 @@ def test_every_status_and_observation(
         before = record(status, wanted, make())
         plan = decide(before, look({"x": x, "y": y}))
         assert plan.status is status or plan.status in NEXT[status]
-        assert state(plan.state.document()) == plan.state  # it can be written and read
+        assert decode(State, encode(plan.state), "e") == plan.state  # it can be written and read
         known = [d for d in (plan.state.serving, plan.state.coming) if d is not None]
         staying = [r for d in known for r in d.replicas]
         everyone = [r.id for r in (*staying, *plan.state.leaving)]

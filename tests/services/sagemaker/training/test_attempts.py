@@ -11,6 +11,7 @@ from botocore.exceptions import ClientError
 from training_client import BUCKET, Trainer
 from training_world import World, statuses
 
+from cloche.core.typed import encode
 from cloche.services.sagemaker.training import attempts
 from cloche.services.sagemaker.training.record import SecondaryStatus as S
 from cloche.services.sagemaker.training.record import TrainingJobStatus
@@ -118,7 +119,7 @@ async def test_stopped_while_it_starts_over(world: World) -> None:
     await world.store.update(
         job.resource,
         status=TrainingJobStatus.STOPPING,
-        document=job.progress.go(S.STOPPING, world.clock.now()).document(),
+        document=encode(job.progress.go(S.STOPPING, world.clock.now())),
     )
     assert (await world.until(S.STOPPED)).status is TrainingJobStatus.STOPPED
     assert len(world.engine.launched) == 1

@@ -9,6 +9,7 @@ from itertools import product
 
 import pytest
 
+from cloche.core.typed import encode
 from cloche.engine import Seen
 from cloche.records.store import Resource
 from cloche.services.sagemaker.training.decide import (
@@ -83,7 +84,7 @@ def job(
     progress = Progress()
     for step in PATHS[secondary]:
         progress = progress.go(step, NOW)
-    progress = replace(progress, ending=ending, uploaded=uploaded)
+    progress = progress.replace(ending=ending, uploaded=uploaded)
     default = T.STOPPING if secondary is S.STOPPING else T.IN_PROGRESS
     resource = Resource(
         account="1",
@@ -98,7 +99,7 @@ def job(
             "Request": {"ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 2}},
             "Tags": {},
         },
-        document=progress.document(),
+        document=encode(progress),
     )
     return training_job(resource)
 
@@ -216,4 +217,4 @@ def test_same_status_changes_the_message_alone() -> None:
 
 def test_progress_survives_its_document() -> None:
     one = job(S.UPLOADING, S.FAILED, True)
-    assert training_job(replace(one.resource, document=one.progress.document())) == one
+    assert training_job(replace(one.resource, document=encode(one.progress))) == one

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import pytest
 
 from cloche.core.clock import ManualClock
+from cloche.core.typed import encode
 from cloche.records.store import Resource, Store
 from cloche.services.sagemaker.names import arn, wish
 from cloche.services.sagemaker.training.record import (
@@ -87,7 +87,7 @@ async def begin(path: Path) -> Store:
             created=now,
             modified=now,
             wish=wish(REQUEST, ()),
-            document=Search().document(),
+            document=encode(Search()),
         )
     )
     return store
@@ -112,8 +112,8 @@ async def complete_one(store: Store) -> None:
     job = training_job(resource)
     loss = float(job.request["HyperParameters"]["x"])
     metrics = {"loss": Metric(value=loss, at_ms=0)}
-    progress = replace(job.progress, metrics=metrics, curve=(loss,))
-    await store.update(resource, status="Completed", document=progress.document())
+    progress = job.progress.replace(metrics=metrics, curve=(loss,))
+    await store.update(resource, status="Completed", document=encode(progress))
 
 
 async def live(store: Store, last: int | None = None, *, before: bool = True) -> bool:

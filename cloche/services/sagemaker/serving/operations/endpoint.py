@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from cloche.core.clock import from_ms
 from cloche.core.errors import AwsError, unsupported
+from cloche.core.typed import encode
 from cloche.operation import Call, operation
 from cloche.permissions import REQUEST_TAGS, Permission
 from cloche.records.store import Conflict, Document, Resource
@@ -64,7 +64,7 @@ async def create_endpoint(
         request,
         Tags,
         status=E.CREATING,
-        more={"Deployment": asdict(new)},
+        more={"Deployment": encode(new)},
     )
     return {"EndpointArn": where}
 
@@ -181,8 +181,8 @@ async def update_endpoint_weights_and_capacities(
             if count < 1:
                 raise unsupported("DesiredInstanceCount 0", "Delete the endpoint instead.")
             weight = change.get("DesiredWeight", variant.weight)
-            variants[variant.name] = replace(variant, count=count, weight=weight)
-        new = replace(serving, variants=tuple(variants.values()), replicas=())
+            variants[variant.name] = variant.replace(count=count, weight=weight)
+        new = serving.replace(variants=tuple(variants.values()), replicas=())
         if await wish_for(call, found, new):
             return {"EndpointArn": found.resource.arn}
 
@@ -232,7 +232,7 @@ async def wish_for(call: Call[SageMaker], found: Endpoint, new: Deployment) -> b
     check_serving(new, call.store, (call.account, call.region), now)
     resource = found.resource
     request: Document = {**resource.wish["Request"], "EndpointConfigName": new.config}
-    wish = {**resource.wish, "Request": request, "Deployment": asdict(new)}
+    wish = {**resource.wish, "Request": request, "Deployment": encode(new)}
     try:
         await call.store.update(resource, status=E.UPDATING, wish=wish)
     except Conflict:
@@ -284,10 +284,10 @@ def retained(new: Deployment, old: Deployment, names: Any) -> Deployment:
     """Return the new deployment with counts or weights as they are now, where a variant stays."""
     now = {variant.name: variant for variant in old.variants}
     variants = tuple(
-        replace(v, **{name: getattr(now[v.name], name) for name in names}) if v.name in now else v
+        v.replace(**{name: getattr(now[v.name], name) for name in names}) if v.name in now else v
         for v in new.variants
     )
-    return replace(new, variants=variants)
+    return new.replace(variants=variants)
 
 
 def described(

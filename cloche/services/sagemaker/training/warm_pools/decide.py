@@ -7,7 +7,7 @@ argument.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -140,14 +140,14 @@ def left(job: TrainingJob, now: datetime) -> WarmPool | None:
     doubtful = job.progress.ending is SecondaryStatus.FAILED and failure.startswith(INTERNAL)
     old = to_ms(now) >= pool.made_ms + LONGEST_S * 1000
     if doubtful or old or not keep_alive_s(job.request):
-        return replace(pool, status=WarmPoolStatus.TERMINATED)
-    return replace(pool, status=WarmPoolStatus.AVAILABLE, kept_ms=to_ms(now))
+        return pool.replace(status=WarmPoolStatus.TERMINATED)
+    return pool.replace(status=WarmPoolStatus.AVAILABLE, kept_ms=to_ms(now))
 
 
 def reused(pool: WarmPool, by: TrainingJob, now: datetime) -> WarmPool:
     """Return a pool as its job shows it once another job took it."""
     ended = WarmPoolStatus.REUSED
-    return replace(pool, status=ended, ended_ms=to_ms(now), reused_by=by.resource.name)
+    return pool.replace(status=ended, ended_ms=to_ms(now), reused_by=by.resource.name)
 
 
 def terminated(job: TrainingJob, changed: datetime, now: datetime) -> WarmPool:
@@ -157,7 +157,7 @@ def terminated(job: TrainingJob, changed: datetime, now: datetime) -> WarmPool:
     """
     assert job.progress.pool is not None
     end = min(to_ms(now), max(until_ms(job), to_ms(changed)))
-    return replace(job.progress.pool, status=WarmPoolStatus.TERMINATED, ended_ms=end)
+    return job.progress.pool.replace(status=WarmPoolStatus.TERMINATED, ended_ms=end)
 
 
 def described(job: TrainingJob) -> Mapping[str, Any] | None:

@@ -7,12 +7,12 @@ it. What became of it for each job stands in the job's own record.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 from cloche.core.clock import to_ms
 from cloche.core.config import Config
+from cloche.core.typed import Record, decode, encode
 from cloche.records.store import Change, Resource, Store
 from cloche.services.sagemaker.software.instance import gang_name
 from cloche.services.sagemaker.training.record import (
@@ -24,7 +24,11 @@ from cloche.services.sagemaker.training.record import (
 )
 from cloche.services.sagemaker.training.warm_pools import decide as warm_pools
 
-HOLDER = "TrainingJobArn"
+
+class PoolHolder(Record, frozen=True, kw_only=True, rename="pascal"):
+    """The document of a pool's row: the job that has it, or left it."""
+
+    training_job_arn: str
 
 
 def folder(name: str, config: Config) -> Path:
@@ -34,7 +38,7 @@ def folder(name: str, config: Config) -> Path:
 
 def holder(pool: Resource, store: Store) -> TrainingJob | None:
     """Return the job that has a pool, or left it; None when another pool is its own by now."""
-    found = store.find(pool.document[HOLDER])
+    found = store.find(decode(PoolHolder, pool.document, pool.arn).training_job_arn)
     job = None if found is None else training_job(found)
     own = None if job is None else job.progress.pool
     return job if own is not None and own.name == pool.name else None
@@ -72,7 +76,7 @@ def begin(store: Store, job: TrainingJob, now: datetime) -> tuple[WarmPool | Non
         status=pool.status,
         created=now,
         modified=now,
-        document={HOLDER: r.arn},
+        document=encode(PoolHolder(training_job_arn=r.arn)),
     )
     return pool, [Change(new=row, message=f"made for {r.name}")]
 
@@ -84,11 +88,12 @@ def taken(
     pool, row = before.progress.pool, row_of(before, store)
     assert pool is not None and row is not None
     mine = WarmPool(name=pool.name, made_ms=pool.made_ms)
+    held = decode(PoolHolder, row.document, row.arn).replace(training_job_arn=job.resource.arn)
     note = f"The warm pool moved to {job.resource.name}"
     return mine, [
         Change(
             old=row,
-            new=store.newer(row, status=mine.status, document={HOLDER: job.resource.arn}),
+            new=store.newer(row, status=mine.status, document=encode(held)),
             message=f"taken by {job.resource.name}",
         ),
         settled(store, before, warm_pools.reused(pool, job, now), note),
@@ -116,6 +121,6 @@ async def terminate(store: Store, row: Resource, job: TrainingJob | None, now: d
 
 def settled(store: Store, job: TrainingJob, pool: WarmPool, note: str) -> Change:
     """Return the change by which a job's record tells what became of its pool."""
-    document = replace(job.progress, pool=pool).document()
+    document = encode(job.progress.replace(pool=pool))
     new = store.newer(job.resource, document=document)
     return Change(old=job.resource, new=new, message=note)
