@@ -19,6 +19,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import socket
 import statistics
 import subprocess
@@ -150,17 +151,22 @@ def serving(folder: Path) -> Iterator[Server]:
     command += ["--root-access-key-id", KEY, "--root-secret-access-key", SECRET]
     address = f"http://127.0.0.1:{port}"
     with process(command, f"{address}/_cloche/health"):
-        yield Server("cloche", address, server_pid(Home(folder)), KEY, SECRET)
+        yield Server("cloche", address, told_pid(Home(folder), "pid"), KEY, SECRET)
 
 
-def server_pid(home: Home) -> int:
-    """Return the server's process id, once it has said it."""
+def kill(home: Home) -> None:
+    """Kill what `cloche up` became, and the server with it."""
+    os.kill(told_pid(home, "parent"), signal.SIGKILL)
+
+
+def told_pid(home: Home, whose: str) -> int:
+    """Return the process id of the server ("pid") or its "parent", once the server has said it."""
     deadline = time.monotonic() + STARTS_WITHIN_S
     while not home.server.exists():
         if time.monotonic() > deadline:
             raise RuntimeError(f"{home.server} is not there")
         time.sleep(0.05)
-    return int(json.loads(home.server.read_text())["pid"])
+    return int(json.loads(home.server.read_text())[whose])
 
 
 def end_gangs(engine: LocalEngine) -> None:

@@ -6,8 +6,6 @@ The peer of each is the same with little: what is asked for is what may cost. A 
 """
 
 import contextlib
-import os
-import signal
 import sqlite3
 import statistics
 import sys
@@ -19,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import load, serving, training
-from bench.harness import Server, Wire, home_folder, recorded, title, until
+from bench.harness import Server, Wire, home_folder, kill, recorded, title, until
 from bench.harness import serving as serve
 from cloche.core.config import Home
 from cloche.records import objects
@@ -122,7 +120,7 @@ def waiting() -> None:
         for name, server in (("a short queue", quiet), ("the long one", busy)):
             paces[name] = queues[server].release()
             show(name, paces[name][0], paces[name][1])
-        starts(busy, busy_home)
+        starts(busy_home)
 
 
 class Queue:
@@ -180,16 +178,16 @@ class Queue:
         return [after - before for before, after in pairwise(times)], order
 
 
-def starts(server: Server, folder: Path) -> None:
+def starts(folder: Path) -> None:
     """Kill the server and start it again, with as many jobs waiting."""
     title("start after kill -9, the long queue waiting, s")
-    os.kill(server.pid, signal.SIGKILL)
+    kill(Home(folder))
     times = []
     for _ in range(3):
         begin = time.monotonic()
-        with serve(folder) as again:
+        with serve(folder):
             times.append(time.monotonic() - begin)
-            os.kill(again.pid, signal.SIGKILL)
+            kill(Home(folder))
     show("answers after", times)
 
 

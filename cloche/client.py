@@ -38,7 +38,7 @@ class Client:
         server = homes.read_server(home)
         if server is None:
             raise Stop(
-                f"Cloche is not up (home folder {home.path}). Start it with: "
+                f"Cloche is not up (home folder {home.path}). {how_it_ended(home)}Start it with: "
                 f"cloche up{home_option(home)}",
                 code=NOT_UP,
             )
@@ -95,6 +95,15 @@ def answers(client: Client) -> bool:
         return "status" in client.get("/_cloche/health", timeout_s=5.0)
     except (OSError, ValueError):
         return False
+
+
+def how_it_ended(home: Home) -> str:
+    """Return a sentence about the last server, when nobody asked it to end."""
+    last = homes.last_server(home)
+    if last is None or homes.is_held(home):
+        return ""
+    told = f"; its log: {last.log}" if last.log else ""
+    return f"The last server was killed, or given up after it had died again and again{told}. "
 
 
 def home_option(home: Home) -> str:

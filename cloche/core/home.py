@@ -236,15 +236,20 @@ def is_held(home: Home) -> bool:
 
 def read_server(home: Home) -> Server | None:
     """Return the server that is up; None when none is, or it has not come up yet."""
+    server = last_server(home)
+    # After a kill -9 the file is there and the lock is free.
+    return server if server is not None and is_held(home) else None
+
+
+def last_server(home: Home) -> Server | None:
+    """Return the server that is up, or that did not end in order; None after one that did."""
     secure_if_made(home)
     try:
-        server = Server(**json.loads(home.server.read_text()))
+        return Server(**json.loads(home.server.read_text()))
     except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):
         return None
     except PermissionError:
         raise HomeError(f"{home.path} is another user's home folder") from None
-    # After a kill -9 the file is there and the lock is free.
-    return server if is_held(home) else None
 
 
 def write_server(home: Home, server: Server) -> None:

@@ -46,7 +46,9 @@ def test_up_says_where_when_it_answers_and_down_stops_it(cloche: Cloche) -> None
     assert "Cloche is down; everything is kept." in cloche("down").stdout
     assert not (cloche.home / "server.json").exists()
     assert not is_alive(pid) and not is_alive(parent)
-    assert "Cloche is not up" in cloche("status", code=3).stderr
+    assert cloche("status", code=3).stderr == (
+        f"Cloche is not up (home folder {cloche.home}). Start it with: cloche up\n"
+    )
 
 
 def test_up_twice_says_that_it_is_up(cloche: Cloche) -> None:
@@ -117,7 +119,13 @@ def test_after_kill_9_up_works_again_with_the_same_account(cloche: Cloche) -> No
     cloche.client("s3").create_bucket(Bucket="kept-bucket")
     pid, parent = cloche.pid, cloche.parent
     os.kill(parent, signal.SIGKILL)
+    until(lambda: not is_alive(pid))
     assert (cloche.home / "server.json").exists()  # stale
+    assert cloche("status", code=3).stderr == (
+        f"Cloche is not up (home folder {cloche.home}). The last server was killed, or given up "
+        f"after it had died again and again; its log: {cloche.home}/server.log. Start it with: "
+        "cloche up\n"
+    )
     cloche.up()
     assert not is_alive(pid) and not is_alive(parent) and pid != cloche.pid
     again = json.loads((cloche.home / "credentials.json").read_text())

@@ -4,7 +4,7 @@
     python small_server.py HOME                  the server, as the parent starts it
 
 A file in HOME says how the server is: `fails` before it is up, `dies` as soon as it is, `lingers`
-when it is asked to end, until it is asked again.
+when it is asked to end, until it is asked again. With `waits` the second start is long after.
 """
 
 import json
@@ -29,6 +29,8 @@ def main() -> None:
 def parent(home: Path, port: int) -> None:
     log.configure()
     restarts.FIRST_PAUSE_S = 0.01
+    if (home / "waits").exists():
+        restarts.FIRST_PAUSE_S = restarts.LONGEST_PAUSE_S = 600.0
     listening = socket.create_server(("127.0.0.1", port))
     lock = (home / "lock").open("a")
     held = {"lock": lock.fileno(), "gateway": listening.detach()}
