@@ -427,7 +427,7 @@ class LocalEngine:
         for folder in self._folders():
             alive = held(folder)
             trial = unquote(folder.name).startswith(TRIAL)  # of a server that was killed meanwhile
-            known = (folder / "state.json").exists() and not trial
+            known = read_record(folder / "state.json") is not None and not trial
             planned = read_record(folder / "plan.json") if known or alive else None
             if known and planned is not None:
                 self._restore_volumes(folder, planned)

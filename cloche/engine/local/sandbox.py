@@ -232,13 +232,7 @@ def sandboxed(
         env["PATH"],
     ]
     argv += ["--", *command(process.argv, env)]
-    carried = set() if bounds.volume is None else set(bounds.volume.carried.values())
-    written = [
-        path_of(mount.source)
-        for mount in process.mounts
-        if mount.mode == "rw" and mount.source.place not in carried
-    ]
-    written += [path_of(mount.changes) for mount in process.mounts if mount.changes]
+    written = [places.find(path) for path in written_beside(process, bounds.volume)]
     return PlannedProcess(
         name=process.name,
         argv=argv,
@@ -247,8 +241,17 @@ def sandboxed(
         cwd="/",
         log=str(process.log),
         sandboxed=True,
-        **planned_bounds(process, bounds, own, [places.find(path) for path in written]),
+        **planned_bounds(process, bounds, own, written),
     )
+
+
+def written_beside(process: ProcessSpec, volume: Volume | None) -> list[Path]:
+    """Return the folders that a process may write and that are not in its volume."""
+    carried = set() if volume is None else set(volume.carried.values())
+    written = [mount.source for mount in process.mounts if mount.mode == "rw"]
+    written = [source for source in written if source.place not in carried]
+    written += [mount.changes for mount in process.mounts if mount.changes]
+    return [path_of(source) for source in written]
 
 
 def planned_bounds(
