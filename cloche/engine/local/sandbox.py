@@ -239,7 +239,7 @@ def sandboxed(
         env={},
         environ=settings(env) if BY_DESCRIPTOR else [],
         cwd="/",
-        log=str(process.log),
+        log=str(log_of(process, folder)),
         sandboxed=True,
         **planned_bounds(process, bounds, own, written),
     )
@@ -314,6 +314,11 @@ def environment(process: ProcessSpec) -> dict[str, str]:
 def path_of(staged: Input) -> Path:
     """Return where what was staged lies: on this machine it stays where it is."""
     return Path(staged.place)
+
+
+def log_of(process: ProcessSpec, folder: Path) -> Path:
+    """Return where a process's log lies: where it was staged, or in the run directory."""
+    return folder / f"log-{process.name}" if process.log is None else path_of(process.log)
 
 
 def lower(mount: Mount) -> list[Path]:

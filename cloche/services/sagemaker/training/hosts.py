@@ -382,7 +382,7 @@ def process(
             *((Mount(engine.stage(cache), warm_pools.CACHE, "rw"),) if cache is not None else ()),
             *(Mount(engine.stage(ground.source), inside) for inside in archive),
         ),
-        log=log,
+        log=engine.stage(log),
         warm=None if cold else Warm(environment.framework.warm, LOAD_TIME),
         cpus=instance.vcpu,
         memory_mib=instance.memory_mib,
