@@ -76,12 +76,12 @@ class Bench:
                 name=f"algo-{host}",
                 argv=argv,
                 mounts=self.mounts,
-                log=self.folder / f"{name}-{host}.log",
+                log=self.engine.stage(self.folder / f"{name}-{host}.log"),
             )
             for host in range(hosts)
         )
         self.engine.launch(GangSpec(name=name, processes=processes, background=True))
-        return name, processes[0].log
+        return name, self.folder / f"{name}-0.log"
 
     def end(self, name: str) -> None:
         """Wait for a gang's end and forget it."""

@@ -141,6 +141,7 @@ class Platform:
         closing.callback(self.lag.stop)
         # Answers need no sandbox; jobs wait until it is known what isolation there is.
         await asyncio.wrap_future(self.engine.trial)
+        self._hear_of_endings()
         self.reconciling = asyncio.create_task(self.reconciler.run(), name="reconciler")
         closing.push_async_callback(self._end_reconciler)
         homes.write_choices(config)
@@ -233,6 +234,16 @@ class Platform:
         loops = [loop for service in services for loop in service.loops]
         self.reconciler = Reconciler(store, loops)
         self.gateway.local.failures = self.reconciler.failures
+
+    def _hear_of_endings(self) -> None:
+        """Have whom the end of a gang concerns told of it."""
+        events, ended = asyncio.get_running_loop(), self.sagemaker.endings.ended
+
+        def tell(gang: str) -> None:
+            events.call_soon_threadsafe(ended, gang)
+
+        self.engine.on_ended(tell)
+        self.closing.push_async_callback(executors.ENGINE.run, self.engine.close)
 
     def _build_outside(self) -> s3.Inputs:
         """Make what reads the real S3: for clients, and (returned) for jobs and endpoints."""

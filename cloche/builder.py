@@ -30,7 +30,7 @@ from urllib.parse import unquote, urlsplit
 from cloche.core.config import Home
 from cloche.engine import Doors, Engine, EngineError, GangSpec, Mount, ProcessSpec, Seen
 from cloche.engine.local.engine import LocalEngine
-from cloche.environments.background import Files, fail, read_on, say_of
+from cloche.environments.background import Files, fail, say_of
 from cloche.environments.build import (
     LAST_LINES,
     BuildError,
@@ -49,6 +49,7 @@ WITHIN_S = 3600.0
 GRACE_S = 5.0
 ENDS_WITHIN_S = 30.0
 LOOK_AGAIN_S = 0.05
+READ = 1 << 20  # bytes of pip's log at a time: more than its longest line has
 MEMORY_MIB = 4096
 CONFIGURED = ("global", "install", ":env:")  # sections of pip's configuration, the last one holds
 # Settings that say where on this machine things go, or which proxy is its own.
@@ -126,16 +127,13 @@ class Sandboxed:
         end_all(engine)  # what a killed builder left
         settings = settings_of(folder)
         gang = spec(packages, folder, settings, self.home, engine)
-        log = gang.processes[0].log
-        log.unlink(missing_ok=True)
         try:
             engine.launch(gang)
             with way_out(engine.doors(gang.name), fence(packages, settings)):
-                ended, last = follow(engine, gang.name, log, say)
+                ended, last = follow(engine, gang.name, say)
         finally:
             end_all(engine, folder)
-            for mine in (log, placeholder(folder)):
-                mine.unlink(missing_ok=True)
+            placeholder(folder).unlink(missing_ok=True)
         if ended.reason is not None:
             raise BuildError(f"pip was stopped after {WITHIN_S:.0f} s", last)
         if ended.exit_code != 0:
@@ -178,7 +176,6 @@ def spec(
             **variables,
         },
         mounts=tuple(mounts),
-        log=folder.with_name(f"{folder.name}.pip"),
         memory_mib=MEMORY_MIB,
     )
     return GangSpec(
@@ -279,19 +276,19 @@ def way_out(doors: Doors | None, egress: Fenced) -> Iterator[None]:
         thread.join()
 
 
-def follow(
-    engine: LocalEngine, gang: str, log: Path, say: Callable[[str], None]
-) -> tuple[Seen, Sequence[str]]:
+def follow(engine: Engine, gang: str, say: Callable[[str], None]) -> tuple[Seen, Sequence[str]]:
     """Say what pip says until it has ended; return how, and its last lines."""
     last: deque[str] = deque(maxlen=LAST_LINES)
     heard = 0
     while True:
         seen = (engine.see(gang) or {}).get(HOST, Seen("lost"))
-        records, heard = read_on(log, heard)
-        for record in records:
+        read = engine.read_log(gang, HOST, heard, READ)
+        whole = read[: read.rfind(b"\n") + 1]
+        heard += len(whole)
+        for record in whole.decode(errors="replace").splitlines():
             last.append(record.partition(" ")[2])
             say(last[-1])
-        if seen.state != "running" and not records:
+        if seen.state != "running" and not whole:
             return seen, tuple(last)
         time.sleep(LOOK_AGAIN_S)
 

@@ -67,7 +67,10 @@ class ProcessSpec:
     env: Mapping[str, str] = field(default_factory=dict)  # all of it: nothing is inherited
     workdir: str = "/"  # inside the sandbox
     mounts: tuple[Mount, ...] = ()
-    log: Path  # stdout and stderr, a line each: "<milliseconds since 1970> <text>\n"; appended
+    # A staged file to which its stdout and stderr are appended within a second, and all of it once
+    # it is seen to have ended; a line each: "<milliseconds since 1970> <text>\n". None: they are
+    # kept with the gang, and read by `read_log`.
+    log: Input | None = None
     cpus: float = 1.0  # declared by the instance type; the share is min(declared, machine's)
     memory_mib: int = 1024  # declared; the bound is min(declared, machine's); 0: the machine's
     disk_mib: int = 30 * 1024  # what its files may take, its input not counted; 0: no bound
@@ -217,6 +220,12 @@ class Engine(Protocol):
         It is a sandbox's output there: to be read as `core.beneath` reads. own: no process of it
         runs any more, and it is the server's user's from then on; also what a mount had as
         `changes`, which is a layer then.
+        """
+
+    def read_log(self, gang: str, process: str, offset: int, limit: int) -> bytes:
+        """Return at most `limit` bytes of a process's log; empty at its end, or if there is none.
+
+        A negative offset counts from its end.
         """
 
     def stop(self, gang: str) -> None:

@@ -108,7 +108,7 @@ class EngineContract(ExchangeContract):
     def test_all_or_none(self, lab: Lab) -> None:
         """When one process can't start none does, and the error names it."""
         good = lab.process("algo-1", "echo ran")
-        bad = ProcessSpec(name="algo-2", argv=("no-such-program",), log=lab.folder / "2.log")
+        bad = ProcessSpec(name="algo-2", argv=("no-such-program",), log=lab.log_for("2"))
         with pytest.raises(EngineError, match=r"algo-2: no-such-program: command not found"):
             lab.engine.launch(GangSpec(name="gang", processes=(good, bad)))
         assert lab.engine.see("gang") is None
@@ -132,7 +132,7 @@ class EngineContract(ExchangeContract):
         self, lab: Lab, change: Mapping[str, object], message: str
     ) -> None:
         """The error says what is wrong."""
-        settings = {"name": "h", "argv": ("true",), "log": lab.folder / "h.log"} | dict(change)
+        settings = {"name": "h", "argv": ("true",), "log": lab.log_for("h")} | dict(change)
         process = ProcessSpec(**settings)  # type: ignore[arg-type]
         with pytest.raises(EngineError, match=message):
             lab.engine.launch(GangSpec(name="gang", processes=(process,)))
@@ -331,7 +331,7 @@ class EngineContract(ExchangeContract):
             process = ProcessSpec(
                 name="h",
                 argv=("sleep", "99"),
-                log=lab.folder / f"{name}.log",
+                log=lab.log_for(name),
                 cpus=cpus,
                 memory_mib=memory_mib,
             )

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -65,6 +66,25 @@ class ExchangeContract:
         lab.kill_supervisor("lost")
         wait_until(lambda: "lost" in heard)
         assert (lab.engine.see("lost") or {})["h"].state == "lost"
+
+    def test_a_log_is_read(self, lab: Lab) -> None:
+        """While the process runs and when it has ended; it goes with the gang."""
+        script = "echo one; while [ ! -e /go/on ]; do sleep 0.02; done; echo three"
+        (lab.folder / "go").mkdir()
+        process = lab.process("h", script, lab.mount(lab.folder / "go", "/go", "rw"))
+        lab.place(GangSpec(name="gang", processes=(replace(process, log=None),)))
+        read = partial(lab.engine.read_log, "gang", "h")
+        wait_until(lambda: read(0, 100).endswith(b" one\n"))
+        first = read(0, 100)
+        assert read(len(first), 100) == b""
+        (lab.folder / "go/on").touch()
+        assert outcomes(lab.finished()) == {"h": (0, None)}
+        second = read(len(first), 100)
+        assert second.endswith(b" three\n")
+        assert (read(0, 5), read(-3, 2), read(-1000, 1000)) == (first[:5], b"ee", first + second)
+        assert lab.engine.read_log("gang", "nobody", 0, 100) == b""
+        lab.engine.forget("gang")
+        assert read(0, 100) == b""
 
     def test_output_is_collected(self, lab: Lab) -> None:
         """It is there while the gang runs; when it has ended it can become the server's own."""

@@ -21,6 +21,7 @@ from cloche.engine import (
     Doors,
     Engine,
     GangSpec,
+    Input,
     Mount,
     Placed,
     ProcessSpec,
@@ -66,7 +67,7 @@ class Lab:
     ) -> ProcessSpec:
         """Return a host that runs a shell script and logs to `NAME.log`."""
         argv = ("/bin/sh", "-c", textwrap.dedent(script))
-        log = self.folder / f"{name}.log"
+        log = self.log_for(name)
         return ProcessSpec(name=name, argv=argv, log=log, mounts=mounts, env=env or {})
 
     def python(self, name: str, script: str, *mounts: Mount) -> ProcessSpec:
@@ -74,8 +75,12 @@ class Lab:
         prefix = Path(sys.base_prefix)
         own = () if prefix == Path("/usr") else (self.mount(prefix, str(prefix)),)
         argv = (PYTHON, "-c", textwrap.dedent(script))
-        log = self.folder / f"{name}.log"
+        log = self.log_for(name)
         return ProcessSpec(name=name, argv=argv, log=log, mounts=(*own, *mounts))
+
+    def log_for(self, name: str) -> Input:
+        """Return the file to which a host's output goes, for `log`."""
+        return self.engine.stage(self.folder / f"{name}.log")
 
     def run(self, *processes: ProcessSpec, name: str = "gang") -> dict[str, Seen]:
         """Run a gang to its end and return how each process ended."""

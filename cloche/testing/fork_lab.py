@@ -77,7 +77,7 @@ class Stage:
                 mount(RUNTIME, "/opt/cloche/runtime"),
                 mount(self.folder / "runner.py", "/runner.py"),
             ),
-            log=self.folder / f"{name}.log",
+            log=self.lab.log_for(name),
             warm=Warm(self.modules, LOADED),
         )
         return GangSpec(name=name, processes=(process,), stop_grace_s=20, background=True)

@@ -52,7 +52,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def look(lab: Lab, folder: Path) -> list[str] | None:
-    return Look(lab.engine, folder, lab.folder / "kept").run()
+    return Look(lab.engine, folder).run()
 
 
 def decoder(lab: Lab, one: Look) -> int | None:
@@ -108,7 +108,7 @@ def while_it_decodes(lab: Lab, folder: Path, canary: Path) -> set[str]:
     """Return what the process that decodes could get at."""
     canary.write_text("secret")
     slow(folder)
-    one = Look(lab.engine, folder, lab.folder / "kept")
+    one = Look(lab.engine, folder)
     thread = threading.Thread(target=one.run)
     thread.start()
     try:

@@ -42,8 +42,7 @@ class Scene:
 
     def starts_gang(self, name: str) -> Path:
         """Start a process of user code; return its supervisor's control socket."""
-        log = self.home / f"{name}.log"
-        process = ProcessSpec(name="host", argv=("/bin/sh", "-c", "sleep 600"), log=log)
+        process = ProcessSpec(name="host", argv=("/bin/sh", "-c", "sleep 600"))
         engine = self.platform.app.engine
         assert engine.launch(GangSpec(name=name, processes=(process,))) == Placed()
         return engine.folder(name) / "control"
@@ -269,7 +268,6 @@ def test_the_environment_of_a_job(scene: Scene) -> None:
         name="host",
         argv=("/bin/sh", "-c", "sleep 600", PLAIN),
         env={"PASSWORD": CANARY},
-        log=scene.home / "passwords.log",
     )
     assert engine.launch(GangSpec(name="passwords", processes=(process,))) == Placed()
     loot = scene.other.tries(PASSWORDS)

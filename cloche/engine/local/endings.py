@@ -14,9 +14,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from cloche.core.unix import short_path
 from cloche.engine import EngineError
-from cloche.engine.local.runs import ANSWER_WITHIN_S, await_end, held, read_record
+from cloche.engine.local.control import connected
+from cloche.engine.local.runs import await_end, held, read_record
 
 logger = logging.getLogger("cloche.engine")
 WATCHED_FROM = 2  # the first version whose supervisors know the message `watch`
@@ -83,17 +83,14 @@ class Endings:
         if state.get("version", 1) < WATCHED_FROM:
             self.older.append(gang)
             return
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        connection.settimeout(ANSWER_WITHIN_S)
         try:
-            with short_path(gang.folder) as folder:
-                connection.connect(f"{folder}/control")
-            connection.sendall(b"watch")
+            connection = connected(gang.folder)
         except OSError:
-            connection.close()
             self._gone(gang)
-        else:
-            self.selector.register(connection, selectors.EVENT_READ, gang)
+            return
+        with suppress(OSError):  # then its end is heard
+            connection.sendall(b"watch")
+        self.selector.register(connection, selectors.EVENT_READ, gang)
 
     def _heard(self, connection: socket.socket, gang: Gang) -> None:
         with suppress(OSError):

@@ -23,7 +23,6 @@ import psutil
 from cloche.core import beneath
 from cloche.core.clock import from_ms
 from cloche.core.trees import clear_away
-from cloche.core.unix import short_path
 from cloche.engine import (
     Address,
     Capacity,
@@ -41,6 +40,7 @@ from cloche.engine import (
 )
 from cloche.engine.local import cgroups, volumes
 from cloche.engine.local.accounts import Accounts, Resources
+from cloche.engine.local.control import ask
 from cloche.engine.local.endings import Endings
 from cloche.engine.local.folders import fill_host, make_run, private_folders, set_aside, take_back
 from cloche.engine.local.forking import ForkServers
@@ -48,14 +48,23 @@ from cloche.engine.local.probe import diagnose, probe, reduced
 from cloche.engine.local.reduced import plan_reduced
 from cloche.engine.local.reserve import Reserve
 from cloche.engine.local.runs import (
-    ANSWER_WITHIN_S,
     await_end,
     await_start,
     held,
+    read_file,
     read_record,
     runs,
 )
-from cloche.engine.local.sandbox import Bounds, Claim, Machine, Volume, check, host_folder, plan
+from cloche.engine.local.sandbox import (
+    Bounds,
+    Claim,
+    Machine,
+    Volume,
+    check,
+    host_folder,
+    log_of,
+    plan,
+)
 from cloche.engine.local.sockets import bound, older_serving, serving
 from cloche.engine.local.supervising import Supervising
 from cloche.engine.local.supervisor.group import Group
@@ -216,9 +225,17 @@ class LocalEngine:
                 seen[name] = Seen("running" if alive else "lost", started=started)
         return seen
 
+    def read_log(self, gang: str, process: str, offset: int, limit: int) -> bytes:
+        """Return at most `limit` bytes of a process's log; a negative offset is from its end."""
+        planned = read_record(self.folder(gang) / "plan.json") or {"processes": ()}
+        for each in planned["processes"]:
+            if each["name"] == process:
+                return read_file(Path(each["log"]), offset, limit)
+        return b""
+
     def stop(self, gang: str) -> None:
         """Ask all processes to end; does not wait."""
-        self._ask(gang, b"stop")
+        ask(self.folder(gang), b"stop")
 
     def forget(self, gang: str) -> None:
         """Remove the run directory and what its processes left in overlays, /tmp and home."""
@@ -251,7 +268,7 @@ class LocalEngine:
 
     def doors(self, gang: str) -> Doors | None:
         """Return the gang's listening sockets (new descriptors); None when it has none now."""
-        descriptors = self._ask(gang, b"doors")
+        descriptors = ask(self.folder(gang), b"doors")
         if not descriptors:
             return None
         platform, proxy = (socket.socket(fileno=fd) for fd in descriptors)
@@ -306,7 +323,7 @@ class LocalEngine:
             doors = [socket.create_server(("127.0.0.1", 0), backlog=1024) for _ in wanted]
         try:
             for process in gang.processes:
-                process.log.parent.mkdir(parents=True, exist_ok=True)
+                log_of(process, folder).parent.mkdir(parents=True, exist_ok=True)
                 if process.serves:
                     listening[process.name] = bound(serving(folder, process.name))
             sockets = {str(door.fileno()): door.fileno() for door in doors}
@@ -383,14 +400,13 @@ class LocalEngine:
         engine.trial = Future()
         engine.trial.set_result(machine)
         with tempfile.TemporaryDirectory(prefix=TRIAL, dir=self.root) as name:
-            log, source = Path(name) / "log", Path(name) / "input"
+            source = Path(name) / "input"
             source.mkdir()
             (source / "object").touch(0o444)
             process = ProcessSpec(
                 name="trial",
                 argv=("/bin/sh", "-c", "echo changed > /input/object"),
                 mounts=(Mount(engine.stage(source), "/input", "overlay"),),
-                log=log,
                 memory_mib=0,
             )
             gang = Path(name).name
@@ -427,7 +443,7 @@ class LocalEngine:
         for folder in self._folders():
             alive = held(folder)
             trial = unquote(folder.name).startswith(TRIAL)  # of a server that was killed meanwhile
-            known = (folder / "state.json").exists() and not trial
+            known = read_record(folder / "state.json") is not None and not trial
             planned = read_record(folder / "plan.json") if known or alive else None
             if known and planned is not None:
                 self._restore_volumes(folder, planned)
@@ -463,18 +479,6 @@ class LocalEngine:
         for name in [name for name in self.claims if not runs(self.folder(name))]:
             del self.claims[name]
         return list(self.claims.values())
-
-    def _ask(self, gang: str, request: bytes) -> list[int]:
-        """Ask the gang's supervisor; return the descriptors that it sends, if it lives."""
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.settimeout(ANSWER_WITHIN_S)
-            try:
-                with short_path(self.folder(gang)) as folder:
-                    connection.connect(f"{folder}/control")
-                connection.sendall(request)
-                return socket.recv_fds(connection, 16, 2)[1]
-            except (FileNotFoundError, NotADirectoryError, ConnectionError):
-                return []  # there is none, or it was just ending
 
 
 def disk_full(error: BaseException) -> bool:

@@ -22,6 +22,7 @@ from cloche.engine.local.sandbox import (
     command,
     environment,
     host_folder,
+    log_of,
     planned_bounds,
     settings,
 )
@@ -85,7 +86,7 @@ def bare(
         env={"PATH": env["PATH"]},
         environ=settings(env) if BY_DESCRIPTOR else [],
         cwd=translate(process.workdir, real),
-        log=str(process.log),
+        log=str(log_of(process, folder)),
         sandboxed=False,
         **planned_bounds(process, bounds, str(own), written),
     )

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import stat
 import time
 from pathlib import Path
 from typing import Any, cast
@@ -76,3 +77,17 @@ def read_record(path: Path) -> dict[str, Any] | None:
             f"one reads up to {VERSION}). Nothing was changed. Update Cloche."
         )
     return record
+
+
+def read_file(path: Path, offset: int, limit: int) -> bytes:
+    """Return a part of a regular file; a negative offset is from its end. Not there: empty."""
+    try:
+        opened = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return b""
+    with open(opened, "rb", buffering=0) as file:
+        status = os.fstat(opened)
+        if not stat.S_ISREG(status.st_mode):
+            return b""
+        start = offset if offset >= 0 else max(0, status.st_size + offset)
+        return os.pread(file.fileno(), limit, start)

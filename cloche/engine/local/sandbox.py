@@ -232,23 +232,26 @@ def sandboxed(
         env["PATH"],
     ]
     argv += ["--", *command(process.argv, env)]
-    carried = set() if bounds.volume is None else set(bounds.volume.carried.values())
-    written = [
-        path_of(mount.source)
-        for mount in process.mounts
-        if mount.mode == "rw" and mount.source.place not in carried
-    ]
-    written += [path_of(mount.changes) for mount in process.mounts if mount.changes]
+    written = [places.find(path) for path in written_beside(process, bounds.volume)]
     return PlannedProcess(
         name=process.name,
         argv=argv,
         env={},
         environ=settings(env) if BY_DESCRIPTOR else [],
         cwd="/",
-        log=str(process.log),
+        log=str(log_of(process, folder)),
         sandboxed=True,
-        **planned_bounds(process, bounds, own, [places.find(path) for path in written]),
+        **planned_bounds(process, bounds, own, written),
     )
+
+
+def written_beside(process: ProcessSpec, volume: Volume | None) -> list[Path]:
+    """Return the folders that a process may write and that are not in its volume."""
+    carried = set() if volume is None else set(volume.carried.values())
+    written = [mount.source for mount in process.mounts if mount.mode == "rw"]
+    written = [source for source in written if source.place not in carried]
+    written += [mount.changes for mount in process.mounts if mount.changes]
+    return [path_of(source) for source in written]
 
 
 def planned_bounds(
@@ -311,6 +314,11 @@ def environment(process: ProcessSpec) -> dict[str, str]:
 def path_of(staged: Input) -> Path:
     """Return where what was staged lies: on this machine it stays where it is."""
     return Path(staged.place)
+
+
+def log_of(process: ProcessSpec, folder: Path) -> Path:
+    """Return where a process's log lies: where it was staged, or in the run directory."""
+    return folder / f"log-{process.name}" if process.log is None else path_of(process.log)
 
 
 def lower(mount: Mount) -> list[Path]:

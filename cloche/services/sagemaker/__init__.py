@@ -12,6 +12,7 @@ from cloche.engine import Engine
 from cloche.operation import Service, collect, service_model
 from cloche.records.store import Store
 from cloche.services.sagemaker import tag_operations
+from cloche.services.sagemaker.gang_endings import GangEndings
 from cloche.services.sagemaker.holders import holders
 from cloche.services.sagemaker.permissions import RESOURCE_TAGS
 from cloche.services.sagemaker.serving.invoke import invoke
@@ -85,6 +86,7 @@ class SageMaker:
     config: Config
     inputs: Inputs
     router: Router = field(default_factory=Router)
+    endings: GangEndings = field(default_factory=GangEndings)
 
     def __post_init__(self) -> None:
         self.layers = Layers(self.engine, self.doors, self.config, self.store.clock)

@@ -1,7 +1,5 @@
 """Who fits beside whom, as tables."""
 
-from pathlib import Path
-
 import pytest
 
 from cloche.engine import Capacity, GangSpec, ProcessSpec
@@ -15,7 +13,7 @@ def gang(
     count: int, cpus: float, memory_mib: int, background: bool = False, counted: bool = True
 ) -> GangSpec:
     hosts = tuple(
-        ProcessSpec(name=f"h{i}", argv=("x",), log=Path("/l"), cpus=cpus, memory_mib=memory_mib)
+        ProcessSpec(name=f"h{i}", argv=("x",), cpus=cpus, memory_mib=memory_mib)
         for i in range(count)
     )
     return GangSpec(name="g", processes=hosts, background=background, counted=counted)

@@ -132,7 +132,7 @@ def test_a_trial_of_a_killed_server_is_cleared_away(tmp_path: Path) -> None:
     root = tmp_path / "runs"
     engine = LocalEngine(root, machine=SANDBOXED)
     for name in (".trial-x1", "other"):
-        process = ProcessSpec(name="h", argv=("/bin/true",), log=tmp_path / name, memory_mib=0)
+        process = ProcessSpec(name="h", argv=("/bin/true",), memory_mib=0)
         assert engine.launch(GangSpec(name=name, processes=(process,))) == Placed()
         wait_until(lambda name=name: not held(engine.folder(name)))  # type: ignore[misc]
     assert set(engine.adopt()) == {".trial-x1", "other"}

@@ -40,7 +40,7 @@ def in_venv(lab: Lab, name: str, script: str, *mounts: Mount) -> ProcessSpec:
     own = (base, lab.mount(VENV, str(VENV), "overlay"))
     path = f"{VENV}/bin:/usr/bin:/bin"
     env = {"PATH": path, "OMP_NUM_THREADS": "1", "PIP_ROOT_USER_ACTION": "ignore"}
-    log = lab.folder / f"{name}.log"
+    log = lab.log_for(name)
     argv = ("/bin/sh", "-c", script)
     return ProcessSpec(name=name, argv=argv, env=env, log=log, mounts=(*own, *mounts))
 

@@ -105,10 +105,9 @@ def test_same_as_an_ordinary_start(stage: Stage) -> None:
     """Credentials, mounts, descriptors, namespaces, limits, environment: all are the same."""
     stage.warm()
     understudy = stage.run(LOOK, "look")
-    hired = stage.spec(LOOK, "look").processes[0]
     assert understudy[0] == "hired"
     (stage.folder / "code/uses.py").write_text("# import heavy\n")
-    os.rename(hired.log, stage.folder / "hired.log")
+    os.rename(stage.folder / "look.log", stage.folder / "hired.log")
     stage.lab.engine.forget("look")
     ordinary = stage.run(LOOK, "look")
     assert ordinary[0] == "ordinary"

@@ -21,7 +21,7 @@ ROOT = replace(USER, bwrap=(("bwrap/package", Path("/p")),), program="bwrap/pack
 
 
 def host(name: str = "algo-1", *mounts: Mount, **more: object) -> ProcessSpec:
-    settings = {"name": name, "argv": ("python", "-u"), "log": Path("/l")} | more
+    settings = {"name": name, "argv": ("python", "-u"), "log": Input("/l")} | more
     return ProcessSpec(mounts=mounts, **settings)  # type: ignore[arg-type]
 
 

@@ -286,8 +286,9 @@ class World:
     def log(self, text: str, host: str = "algo-1") -> None:
         """Append lines to a host's log, as its supervisor does."""
         spec = self.engine.specs[self.engine.launched[-1]]
-        path = next(p.log for p in spec.processes if p.name == host)
-        with path.open("a") as file:
+        log = next(p.log for p in spec.processes if p.name == host)
+        assert log is not None
+        with Path(log.place).open("a") as file:
             for line in text.splitlines():
                 file.write(f"{to_ms(self.clock.now())} {line}\n")
 

@@ -168,6 +168,8 @@ class EndpointLoop:
         ]
         await asyncio.gather(*(self.pings.ping(r, address, lost) for r, address in reached))
         await asyncio.gather(*(self._open_doors(found, r) for r in running))
+        for replica in running:
+            self.sagemaker.endings.expect(replica.gang, found.resource.arn, (self.wake,))
         sights = {
             replica.id: self._sight(replica, seen[replica.id], traces.get(replica.id, ""))
             for replica in state.replicas
@@ -320,6 +322,7 @@ class EndpointLoop:
             said = (environment, variant.image, lines, where)
             now_ms = to_ms(sagemaker.store.clock.now())
             await asyncio.to_thread(say_what_runs, log, now_ms, *said)
+            sagemaker.endings.expect(replica.gang, resource.arn, (self.wake,))
             outcome = await asyncio.to_thread(sagemaker.engine.launch, spec)
         except (EngineError, AwsError) as error:
             logger.error("%s: %s", replica.gang, error)
@@ -356,6 +359,7 @@ class EndpointLoop:
             self.pings.forget(replica)
             self.memory.broken.pop(replica.id, None)
             self.memory.addresses.pop(replica.id, None)
+            self.sagemaker.endings.forget(replica.gang)
 
     async def _delete(self, found: Endpoint, folders: Folders) -> float | None:
         """Remove all that is kept of the endpoint, then its record."""

@@ -103,7 +103,7 @@ def gang_spec(
         argv=(str(environment.python), "-m", "cloche.runtime.serving"),
         env=variables,
         mounts=layered(base_mounts(environment, config, engine), layer, engine) + own,
-        log=log,
+        log=stage(log),
         cpus=kind.vcpu,
         memory_mib=kind.memory_mib,
         disk_mib=variant.volume_gb * 1024,

@@ -2,7 +2,7 @@
 
 pip runs in a sandbox of its own, with nothing but the environment and the file, and what it changes
 there is the layer: code that nobody vouches for, seen in sandboxes of that role and nowhere else.
-It lies in `home/layers/<digest>/`: requirements.txt, pip.log, what changed, and layer.json,
+It lies in `home/layers/<digest>/`: requirements.txt, what changed, and layer.json,
 written last, by a rename; a folder without that is what is left of an installation that failed or
 was cut off. Jobs see the environment with the layer over it (`engine.Mount.layers`).
 """
@@ -18,7 +18,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from cloche.core import beneath
 from cloche.core.atomic import write_json
 from cloche.core.beneath import remove as remove_tree
 from cloche.core.clock import Clock
@@ -35,7 +34,6 @@ MANIFEST = "layer.json"
 INSTALLS_WITHIN_S = 1800.0
 UNUSED = timedelta(days=30)  # then it is removed; no training job may run so long (28 days)
 MEMORY_MIB = 1024
-LOG = "pip.log"
 LAST_WORDS = 64 << 10  # bytes of what pip said, in which it says what it installed
 MOST_NAMED = 200  # distributions that are named in logs
 
@@ -125,13 +123,13 @@ class Layers:
         """Make what pip did a layer, or clear it away."""
         folder = self.config.home.layers / name
         self.engine.collect(gang_of(name), folder, own=True)
+        said = self.engine.read_log(gang_of(name), HOST, -LAST_WORDS, LAST_WORDS)
         self.engine.forget(gang_of(name))
         if seen.state != "exited" or seen.exit_code != 0:
             remove_tree(folder)
             self.failed.add(name)
             return None
         built = self.clock.now().isoformat(timespec="seconds")
-        said = beneath.read(folder, LOG, LAST_WORDS, end=True) or b""
         content = {"installed": installed(said.decode("utf-8", "replace")), "built": built}
         write_json(folder / MANIFEST, content)
         return self.ready(name)
@@ -193,7 +191,6 @@ def gang(wanted: Wanted, folder: Path, config: Config, engine: Engine) -> GangSp
         env=base_environment(wanted.environment, config, (HOST,), isolated=False)
         | dict(wanted.settings),
         mounts=(changes, *others, Mount(engine.stage(folder / NAME), INSIDE)),
-        log=folder / LOG,
         memory_mib=MEMORY_MIB,
     )
     return GangSpec(

@@ -98,7 +98,7 @@ class DataWarnings:
         """Return what a look finds; who is cancelled ends it."""
         if self.closed:
             return None
-        look = Look(self.engine, folder, self.kept)
+        look = Look(self.engine, folder)
         self.looks.add(look)
         try:
             return await asyncio.get_running_loop().run_in_executor(self.threads, look.run)

@@ -60,6 +60,7 @@ from cloche.services.sagemaker.training.warm_pools import (
 
 if TYPE_CHECKING:
     from cloche.services.s3 import Inputs
+    from cloche.services.sagemaker import SageMaker
 
 STOP_GRACE_S = 120.0  # from SIGTERM to SIGKILL (StopTrainingJob)
 NETWORK_INTERFACE = "lo"  # what a gang's hosts reach one another by
@@ -119,14 +120,16 @@ def mls_of(job: TrainingJob, config: Config) -> list[Path]:
     return [ground.ml(host) for host in job.hosts]
 
 
-def collect(job: TrainingJob, config: Config, engine: Engine) -> None:
-    """Bring what the hosts have written until now to the job's folders."""
-    for host, ml in zip(job.hosts, mls_of(job, config), strict=True):
+def collected(job: TrainingJob, sagemaker: SageMaker) -> list[Path]:
+    """Return what the hosts see as `/opt/ml`, with all that they have written until now."""
+    mls = mls_of(job, sagemaker.config)
+    for host, ml in zip(job.hosts, mls, strict=True):
         written = [ml, *checkpoints.elsewhere(synced(job), ml)]
-        if (cache := cache_of(job, host, config)) is not None:
+        if (cache := cache_of(job, host, sagemaker.config)) is not None:
             written.append(cache)
         for folder in written:
-            engine.collect(gang_of(job), folder)
+            sagemaker.engine.collect(gang_of(job), folder)
+    return mls
 
 
 def synced(job: TrainingJob) -> list[checkpoints.Place]:
@@ -379,7 +382,7 @@ def process(
             *((Mount(engine.stage(cache), warm_pools.CACHE, "rw"),) if cache is not None else ()),
             *(Mount(engine.stage(ground.source), inside) for inside in archive),
         ),
-        log=log,
+        log=engine.stage(log),
         warm=None if cold else Warm(environment.framework.warm, LOAD_TIME),
         cpus=instance.vcpu,
         memory_mib=instance.memory_mib,

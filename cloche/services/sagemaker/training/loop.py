@@ -126,6 +126,8 @@ class TrainingJobs:
         if job.secondary not in (S.DOWNLOADING, S.PENDING):
             self.line.leave(job.resource)
         seen = await asyncio.to_thread(self.sagemaker.engine.see, h.gang_of(job))
+        if seen is not None:
+            self.sagemaker.endings.expect(h.gang_of(job), job.resource.arn, self.woken)
         plan = attempts.plan(job, seen, self.sagemaker.store.clock.now())
         match plan:
             case attempts.Leave():
@@ -193,6 +195,7 @@ class TrainingJobs:
             gang = await asyncio.to_thread(
                 h.gang, job, logs, sagemaker.config, sagemaker.engine, layer
             )
+            sagemaker.endings.expect(gang.name, job.resource.arn, self.woken)
             placed = await asyncio.to_thread(sagemaker.engine.launch, gang)
         except Conflict:
             raise
@@ -310,7 +313,7 @@ class TrainingJobs:
         if progress is not job.progress:
             await self.write(job, progress)
         with suppress(AwsError):  # at the job's end it is tried again, and then it is told
-            mls = await self.collected(job)
+            mls = await asyncio.to_thread(h.collected, job, self.sagemaker)
             await self.checkpoints.sync(h.synced(job), mls, self.sagemaker.store.clock.now())
         return min(LAST_LOOK_S, max(FIRST_LOOK_S, self.age_s(job) / 20))
 
@@ -330,12 +333,8 @@ class TrainingJobs:
                 plan = End(S.FAILED, failure=damage)
         progress, failure = await self.harvest(job), plan.failure
         if plan.failed_host is not None:
-            host = plan.failed_host
-            ml = dict(zip(job.hosts, await self.collected(job), strict=True))[host]
-            log = (await self.logs(job))[host]
-            code = seen[host].exit_code or 1
-            named = host if len(job.hosts) > 1 else None
-            failure = await asyncio.to_thread(failure_reason, ml, log, code, named, plan.note)
+            log = (await self.logs(job))[plan.failed_host]
+            failure = await asyncio.to_thread(failure_reason, job, plan, seen, log, self.sagemaker)
         if plan.ran:
             progress = progress.go(S.UPLOADING, self.sagemaker.store.clock.now())
         else:
@@ -354,6 +353,7 @@ class TrainingJobs:
         logs, sync = await self.logs(job), self.put_checkpoints
         rules = await rule_run.run(job, self.sagemaker, logs, sync)
         if isinstance(rules, rule_gang.Judging):
+            self.sagemaker.endings.expect(rule_gang.name_of(job), job.resource.arn, self.woken)
             return await self.wait(job, job.secondary, rules.message)
         progress = job.progress.replace(uploaded=True, rules=rules)
         try:
@@ -465,18 +465,13 @@ class TrainingJobs:
     async def put_checkpoints(self, job: TrainingJob, *, strict: bool) -> None:
         """Put what is left of the checkpoints to S3; strict: AwsError if its bucket is gone."""
         try:
-            await self.checkpoints.finish(h.synced(job), await self.collected(job))
+            mls = await asyncio.to_thread(h.collected, job, self.sagemaker)
+            await self.checkpoints.finish(h.synced(job), mls)
         except StorageFull:
             raise
         except AwsError:
             if strict:
                 raise
-
-    async def collected(self, job: TrainingJob) -> list[Path]:
-        """Return what the hosts see as /opt/ml, with what they have written there until now."""
-        sagemaker = self.sagemaker
-        await asyncio.to_thread(h.collect, job, sagemaker.config, sagemaker.engine)
-        return h.mls_of(job, sagemaker.config)
 
     async def let_go(self, job: TrainingJob) -> None:
         """Let go of hosts, doors and folders."""
@@ -485,6 +480,7 @@ class TrainingJobs:
         await rule_run.end(job, sagemaker)
         await self.kept(job).preparing.stop()
         await asyncio.to_thread(remove_tree, h.ground_of(job, sagemaker.config).folder)
+        sagemaker.endings.forget(gang, rule_gang.name_of(job))
         remembered = self.remembered.pop(gang, None)
         if remembered is not None:
             remembered.harvest.close()

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cloche.core import beneath
+from cloche.engine import Seen
 from cloche.runtime.signals import killed_by
+from cloche.services.sagemaker.training import hosts as h
+from cloche.services.sagemaker.training.decide import End
+from cloche.services.sagemaker.training.record import TrainingJob
+
+if TYPE_CHECKING:
+    from cloche.services.sagemaker import SageMaker
 
 REASON_LIMIT = 1024  # characters of FailureReason (API_DescribeTrainingJob)
 TAIL_BYTES = 65_536
@@ -36,7 +45,18 @@ def traceback_text(log: Path) -> str:
     return "\n".join(after[frames:]).strip()
 
 
-def failure_reason(ml: Path, log: Path, exit_code: int, host: str | None, note: str = "") -> str:
+def failure_reason(
+    job: TrainingJob, plan: End, seen: Mapping[str, Seen], log: Path, sagemaker: SageMaker
+) -> str:
+    """Return FailureReason for the host that a job failed by. Blocks."""
+    host = plan.failed_host
+    assert host is not None
+    ml = dict(zip(job.hosts, h.collected(job, sagemaker), strict=True))[host]
+    named = host if len(job.hosts) > 1 else None
+    return reason_of_code(ml, log, seen[host].exit_code or 1, named, plan.note)
+
+
+def reason_of_code(ml: Path, log: Path, exit_code: int, host: str | None, note: str = "") -> str:
     """Return FailureReason for a process that ended with this code (negative: that signal).
 
     host: named at the end where there are several; AWS leaves the reader to guess it.

@@ -20,7 +20,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import cloche
-from cloche.core import beneath
 from cloche.datacheck.names import printed
 from cloche.engine import Engine, EngineError, GangSpec, Mount, Placed, ProcessSpec, Seen
 from cloche.services.sagemaker.software.instance import system
@@ -56,18 +55,12 @@ main()
 
 @dataclass(eq=False)
 class Look:
-    """One look at a folder that only the server can change. What is printed goes to `place`."""
+    """One look at a folder that only the server can change."""
 
     engine: Engine
     folder: Path
-    place: Path
     name: str = field(default_factory=lambda: f"{PREFIX}{secrets.token_hex(8)}")
     stopped: threading.Event = field(default_factory=threading.Event)
-
-    @property
-    def log(self) -> Path:
-        """Where the gang prints, while it is there."""
-        return self.place / f"{self.name}.log"
 
     def stop(self) -> None:
         """Have `run` end at once, from any thread; it then knows nothing."""
@@ -83,14 +76,12 @@ class Look:
             ended = self.follow()
             if ended is None or ended.state != "exited" or ended.exit_code != 0 or ended.reason:
                 return None
-            said = beneath.read(self.place, self.log.name, SAID, end=True)
-            return findings(said or b"")
+            return findings(self.engine.read_log(self.name, HOST, -SAID, SAID))
         except EngineError as error:
             logger.warning("the pictures of a job are not checked: %s", error)
             return None
         finally:
             end(self.engine, self.name)
-            self.log.unlink(missing_ok=True)
 
     def follow(self) -> Seen | None:
         """Wait for its end and return it; None: it was stopped."""
@@ -121,7 +112,6 @@ def spec(look: Look) -> GangSpec:
         argv=(*python, os.pathsep.join(map(str, paths)), INSIDE),
         env=ENVIRONMENT | {name: os.environ[name] for name in INHERITED if name in os.environ},
         mounts=tuple(mounts),
-        log=look.log,
         memory_mib=MEMORY_MIB,
         disk_mib=DISK_MIB,
         processes=PROCESSES,

@@ -156,7 +156,7 @@ async def test_looks_of_a_killed_server_are_ended_at_the_next_start(
     lab: Lab, tmp_path: Path
 ) -> None:
     checked = Checked(lab, tmp_path / "log")
-    look = Look(lab.engine, checked.folder, checked.kept)
+    look = Look(lab.engine, checked.folder)
     lab.place(spec(look))  # whose server is gone
     for number in range(MOST_KEPT + 1):
         (checked.kept / f"{number}.json").write_text("[]")
@@ -184,7 +184,7 @@ async def test_jobs_of_one_content_share_a_look(lab: Lab, tmp_path: Path) -> Non
 
 
 def test_the_gang_takes_nothing_from_jobs(lab: Lab, tmp_path: Path) -> None:
-    gang = spec(Look(lab.engine, tmp_path, tmp_path / "kept"))
+    gang = spec(Look(lab.engine, tmp_path))
     assert (gang.egress, gang.background, gang.counted) == (False, True, False)
     (process,) = gang.processes
     assert {mount.mode for mount in process.mounts} == {"ro"}

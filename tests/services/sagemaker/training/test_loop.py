@@ -78,6 +78,33 @@ async def test_life(world: World) -> None:
     )
 
 
+async def test_the_end_of_the_hosts_has_the_job_looked_at(world: World) -> None:
+    """The engine tells of it; what the hosts wrote is collected then, before it is put to S3."""
+    looked: list[str] = []
+    world.loop.woken.append(looked.append)
+    await world.create(CheckpointConfig={"S3Uri": "s3://bucket/kept", "LocalPath": "/kept"})
+    await world.until(S.TRAINING)
+    (gang,), ended = world.engine.launched, world.sagemaker.endings.ended
+    looked.clear()
+    ended("another")
+    assert looked == []
+    ended(gang)
+    assert looked == [world.job().resource.arn]
+    world.restart()
+    world.loop.woken.append(looked.append)
+    await world.step()
+    ended(gang)
+    assert looked == [world.job().resource.arn] * 2
+    world.engine.end()
+    world.engine.collected.clear()
+    await world.until(S.COMPLETED)
+    staged = {m.target: Path(m.source.place) for m in world.engine.specs[gang].processes[0].mounts}
+    assert {(gang, staged["/opt/ml"]), (gang, staged["/kept"])} <= set(world.engine.collected)
+    looked.clear()
+    ended(gang)
+    assert looked == []
+
+
 async def test_a_new_server_at_every_step_finishes_the_job_once(world: World) -> None:
     trainer(world)
     await world.create(AlgorithmSpecification=algorithm(MetricDefinitions=METRIC))

@@ -73,7 +73,6 @@ def test_installed_once(trainer: Trainer, index: Index, platform: Platform) -> N
     (layer,) = platform.home.layers.iterdir()
     assert sorted(path.name for path in layer.iterdir()) == [
         "layer.json",
-        "pip.log",
         "requirements.txt",
         "upper",
     ]

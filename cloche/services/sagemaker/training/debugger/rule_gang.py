@@ -170,7 +170,6 @@ def gang(job: TrainingJob, folder: Path, built: Environment, sagemaker: SageMake
             Mount(stage(folder / "rules.json"), ASKED),
             Mount(stage(folder / "run"), RUN, "rw"),
         ),
-        log=folder / "log",
         memory_mib=MEMORY_MIB,
     )
     return GangSpec(
