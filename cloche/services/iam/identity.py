@@ -8,9 +8,11 @@ All are resources of the store, in region "" because IAM is global: kind "user" 
 import asyncio
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Self
+
+from msgspec import UNSET, UnsetType
 
 from cloche.core import executors
 from cloche.core.arn import parse_arn
@@ -18,9 +20,11 @@ from cloche.core.authorization import Actor, Authorizer, Question
 from cloche.core.clock import Clock, from_ms, to_ms
 from cloche.core.identity import Credential, Principal
 from cloche.core.ids import secret_access_key, session_token, unique_id
+from cloche.core.typed import decode, encode
 from cloche.records.resource import Resource
 from cloche.records.store import Store
 from cloche.services.iam import policies
+from cloche.services.iam.record import KeyDocument, RoleDocument
 from cloche.services.iam.trust import trusts
 
 REGION = ""
@@ -45,14 +49,20 @@ CACHED = 10_000  # credentials held in memory
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """A role; `record` is what the store holds of it."""
+    """A role; `record` is what the store holds of it, `document` what is said there."""
 
     record: Resource
+    document: RoleDocument
+
+    @classmethod
+    def of(cls, record: Resource) -> Self:
+        """Return the row as a role; BadRecord when it is none."""
+        return cls(record, decode(RoleDocument, record.document, record.arn))
 
     @property
     def name(self) -> str:
         """The name without the path."""
-        return self.record.document["RoleName"]  # type: ignore[no-any-return]
+        return self.document.role_name
 
     @property
     def arn(self) -> str:
@@ -61,13 +71,13 @@ class Role:
 
     @property
     def id(self) -> str:
-        """`AROA…`: unique for ever; a role made again under the same name has another."""
-        return self.record.document["RoleId"]  # type: ignore[no-any-return]
+        """`AROA…`."""
+        return self.document.role_id
 
     @property
     def trust(self) -> str:
         """The trust policy, as it was sent."""
-        return self.record.document["AssumeRolePolicyDocument"]  # type: ignore[no-any-return]
+        return self.document.assume_role_policy_document
 
     def trusts(self, question: Question) -> bool:
         """Tell whether its trust policy lets the caller in."""
@@ -87,12 +97,12 @@ class Role:
     @property
     def max_session_s(self) -> int:
         """How long a session of this role may last, seconds."""
-        return self.record.document["MaxSessionDuration"]  # type: ignore[no-any-return]
+        return self.document.max_session_duration
 
     @property
     def policies(self) -> list[str]:
         """ARNs of the attached managed policies."""
-        return list(self.record.document["Policies"])
+        return list(self.document.policies)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +202,7 @@ class Identity:
         secrets = {"SecretAccessKey": secret_access_key(), "SessionToken": session_token()}
         expires = to_ms(now + timedelta(seconds=duration_s))
         key_id = unique_id("ASIA", 20)
-        record = key_resource("session", key_id, principal, owner, now, Expiration=expires)
+        record = key_resource("session", key_id, principal, owner, now, expires)
         return await self._keep(record, secrets)
 
     async def sweep(self) -> None:
@@ -200,7 +210,8 @@ class Identity:
         self.swept = now = self.clock.now()
         too_old = to_ms(now - KEEP_EXPIRED)
         for record in await executors.RECORDS.run(self.store.each, "session"):
-            if record.document["Expiration"] < too_old:
+            expires = decode(KeyDocument, record.document, record.arn).expiration
+            if expires is not UNSET and expires < too_old:
                 await self._drop_key(record)
 
     # ------------------------------------------------------------------ roles
@@ -208,7 +219,7 @@ class Identity:
     def role(self, account: str, name: str) -> Role | None:
         """Return the role of that name (upper and lower case are the same), or None."""
         record = self.store.get("role", account, REGION, name.lower())
-        return Role(record) if record is not None else None
+        return Role.of(record) if record is not None else None
 
     def role_by_arn(self, arn: str) -> Role | None:
         """Return the role with this ARN, or None; the path must be right."""
@@ -219,18 +230,18 @@ class Identity:
         if parts.service != "iam" or not parts.resource.startswith("role/"):
             return None
         record = self.store.find(arn)
-        return Role(record) if record is not None and record.kind == "role" else None
+        return Role.of(record) if record is not None and record.kind == "role" else None
 
     def roles(self, account: str) -> list[Role]:
         """Return the account's roles by name."""
         records = [record for record in self.store.each("role") if record.account == account]
-        return sorted((Role(record) for record in records), key=lambda role: role.name)
+        return sorted((Role.of(record) for record in records), key=lambda role: role.name)
 
     def execution_role(self, account: str) -> Role | None:
         """Return the role that the account was made with (the oldest such), or None."""
         for record in self.store.each("role"):
             if record.account == account and f"role/service-role/{EXECUTION_ROLE}" in record.arn:
-                return Role(record)
+                return Role.of(record)
         return None
 
     async def create_role(
@@ -247,17 +258,16 @@ class Identity:
         now: datetime,
     ) -> Role:
         """Record a role whose trust policy was checked; AlreadyExists when the name is taken."""
-        document: dict[str, Any] = {
-            "RoleName": name,
-            "RoleId": unique_id("AROA"),
-            "Path": path,
-            "AssumeRolePolicyDocument": trust,
-            "MaxSessionDuration": max_session_s,
-            "Policies": list(attached),
-            "Tags": tags or [],
-        }
-        if description is not None:
-            document["Description"] = description
+        document = RoleDocument(
+            role_name=name,
+            role_id=unique_id("AROA"),
+            path=path,
+            assume_role_policy_document=trust,
+            max_session_duration=max_session_s,
+            policies=attached,
+            tags=tuple(tags or ()),
+            description=UNSET if description is None else description,
+        )
         arn = f"arn:aws:iam::{account}:role{path}{name}"
         record = Resource(
             account=account,
@@ -267,9 +277,10 @@ class Identity:
             arn=arn,
             created=now,
             modified=now,
-            document=document,
+            document=encode(document),
         )
-        return Role(await self.store.insert(record))
+        await self.store.insert(record)
+        return Role(record, document)
 
     async def delete_role(self, role: Role) -> None:
         """Remove a role; the keys of its sessions stop working. Conflict when it just changed."""
@@ -279,8 +290,8 @@ class Identity:
 
     async def set_policies(self, role: Role, arns: list[str]) -> None:
         """Record which managed policies are attached; Conflict when the role just changed."""
-        document = {**role.record.document, "Policies": arns}
-        await self.store.update(role.record, document=document)
+        document = role.document.replace(policies=tuple(arns))
+        await self.store.update(role.record, document=encode(document))
 
     # ------------------------------------------------------------------ root
 
@@ -358,7 +369,7 @@ def key_resource(
     principal: Principal,
     owner: str,
     now: datetime,
-    **more: Any,
+    expiration: int | UnsetType = UNSET,
 ) -> Resource:
     """Return the record of a key pair; its status names the owner, so that all of one are found."""
     return Resource(
@@ -370,17 +381,18 @@ def key_resource(
         status=owner,
         created=now,
         modified=now,
-        document={"Principal": asdict(principal), **more},
+        document=encode(KeyDocument(principal=principal, expiration=expiration)),
     )
 
 
 def credential(record: Resource, secrets: Mapping[str, str]) -> Credential:
     """Return the key pair of a record and its secrets."""
-    expires = record.document.get("Expiration")
+    document = decode(KeyDocument, record.document, record.arn)
+    expires = document.expiration
     return Credential(
         access_key_id=record.name,
         secret_access_key=secrets["SecretAccessKey"],
-        principal=Principal(**record.document["Principal"]),
+        principal=document.principal,
         session_token=secrets.get("SessionToken"),
-        expires=None if expires is None else from_ms(expires),
+        expires=None if expires is UNSET else from_ms(expires),
     )

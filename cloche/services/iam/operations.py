@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from typing import Any, TypeVar, overload
 from urllib.parse import quote
 
+from msgspec import UNSET
+
 from cloche.core import executors
 from cloche.core.authorization import Context, Question
 from cloche.core.errors import AwsError, unsupported
@@ -77,7 +79,7 @@ def list_roles(
     MaxItems: int = PAGE,
 ) -> dict[str, Any]:
     """Return the roles whose path begins with the prefix, by name; without their tags."""
-    roles = [r for r in call.service.roles(call.account) if path_of(r).startswith(PathPrefix)]
+    roles = [r for r in call.service.roles(call.account) if r.document.path.startswith(PathPrefix)]
     page = paged(roles, [role.name for role in roles], Marker, MaxItems)
     listed = [described(role) for role in page.pop("items")]
     for role in listed:
@@ -277,17 +279,11 @@ def check_tags(tags: list[dict[str, str]]) -> None:
         raise AwsError("InvalidInput", message)
 
 
-def path_of(role: Role) -> str:
-    """Return a role's path: `/` or `/service-role/`."""
-    path: str = role.record.document["Path"]
-    return path
-
-
 def described(role: Role) -> dict[str, Any]:
     """Return a role as the API shows it, the trust policy percent-encoded (RFC 3986)."""
-    document = role.record.document
+    document = role.document
     shown = {
-        "Path": document["Path"],
+        "Path": document.path,
         "RoleName": role.name,
         "RoleId": role.id,
         "Arn": role.arn,
@@ -295,10 +291,10 @@ def described(role: Role) -> dict[str, Any]:
         "AssumeRolePolicyDocument": quote(role.trust, safe="-_.~"),
         "MaxSessionDuration": role.max_session_s,
     }
-    if "Description" in document:
-        shown["Description"] = document["Description"]
-    if document["Tags"]:
-        shown["Tags"] = document["Tags"]
+    if document.description is not UNSET:
+        shown["Description"] = document.description
+    if document.tags:
+        shown["Tags"] = list(document.tags)
     return shown
 
 

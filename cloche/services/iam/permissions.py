@@ -38,7 +38,7 @@ def user_arns(call: Call[Any], parameters: Parameters) -> list[str]:
 def role_tags(call: Call[Identity], _parameters: Parameters, arn: str) -> Mapping[str, Values]:
     """Return the tags that a role has."""
     role = call.service.role_by_arn(arn)
-    tags = role.record.document["Tags"] if role is not None else ()
+    tags = role.document.tags if role is not None else ()
     return {**tag_keys(tags, "aws:resourcetag"), **tag_keys(tags, "iam:resourcetag")}
 
 

@@ -20,7 +20,7 @@ from cloche.operation import Call, operation
 from cloche.permissions import Permission
 from cloche.records.resource import Resource
 from cloche.services.logs.files import LogFile, LogRecord, Placed, format_record
-from cloche.services.logs.logs import CLIENT, Logs, stream_name
+from cloche.services.logs.logs import CLIENT, Logs, document_of, stream_name
 from cloche.services.logs.lookup import find_group, find_stream, invalid
 from cloche.services.logs.pattern import Pattern, parse_pattern
 from cloche.services.logs.permissions import STREAM, group_arns, stream_arns
@@ -322,7 +322,7 @@ async def put_log_events(
     """Add events to a stream, durably. (AWS ignores `sequenceToken` too.)"""
     group = find_group(call, logGroupName, None)
     stream = find_stream(call, group, logStreamName)
-    if stream.document["Writer"] != CLIENT:
+    if document_of(stream).writer != CLIENT:
         raise unsupported("PutLogEvents to a log stream that the platform itself writes")
     now_ms = to_ms(call.now)
     records = [LogRecord(event["timestamp"], event["message"], now_ms) for event in logEvents]

@@ -13,19 +13,30 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final, Literal
 from urllib.parse import quote
 
 from cloche.core.arn import Arn
+from cloche.core.typed import Record, decode, encode
 from cloche.records.errors import AlreadyExists, Conflict
-from cloche.records.resource import Listing, Page, Resource
+from cloche.records.resource import Document, Listing, Page, Resource
 from cloche.records.store import Store
 from cloche.services.logs.files import LogFile, LogRecord, read_from, read_lines
 
 GROUP, STREAM = "log-group", "log-stream"
-CLIENT, PLATFORM = "client", "platform"  # who writes a stream: PutLogEvents, or the engine
+WrittenBy = Literal["client", "platform"]
+CLIENT: Final = "client"  # who writes a stream: PutLogEvents
+PLATFORM: Final = "platform"  # or the engine
 KNOWN = 50_000  # streams whose extent is remembered
 QUICK_S, REST = 0.01, 50  # a look at a group's files that is quick; times as long they rest after
 NAME_BYTES = 180  # a longer file name is cut, and distinguished by its hash
+
+
+class StreamDocument(Record, frozen=True, kw_only=True, rename="pascal"):
+    """What is kept of a stream: its file, below the folder of all, and who writes it."""
+
+    file: str
+    writer: WrittenBy
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +80,9 @@ class Logs:
                 await self.create_stream(account, region, group, stream, writer=PLATFORM)
             found = self.stream(account, region, group, stream)
             assert found is not None
-        if found.document["Writer"] != PLATFORM:
-            taken = {**found.document, "Writer": PLATFORM}
-            found = await self.store.update(found, document=taken)
+        kept = document_of(found)
+        if kept.writer != PLATFORM:
+            found = await self.store.update(found, document=encode(kept.replace(writer=PLATFORM)))
         path = self.file(found)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
@@ -132,14 +143,18 @@ class Logs:
         return self.store.get(STREAM, account, region, f"{group}:{name}")
 
     async def create_stream(
-        self, account: str, region: str, group: str, name: str, *, writer: str = CLIENT
+        self,
+        account: str,
+        region: str,
+        group: str,
+        name: str,
+        *,
+        writer: WrittenBy = CLIENT,
     ) -> Resource:
         """Make a stream of a group that is there; AlreadyExists when it is there too."""
         arn = str(Arn("logs", region, account, f"log-group:{group}:log-stream:{name}"))
-        document = {
-            "File": f"{account}/{region}/{file_name(group)}/{file_name(name)}.log",
-            "Writer": writer,
-        }
+        file = f"{account}/{region}/{file_name(group)}/{file_name(name)}.log"
+        document = encode(StreamDocument(file=file, writer=writer))
         new = self._new(account, region, STREAM, f"{group}:{name}", arn, document)
         return await self.store.insert(new)
 
@@ -169,7 +184,7 @@ class Logs:
 
     def file(self, stream: Resource) -> Path:
         """Return the file behind a stream (it may not be there yet)."""
-        return self.folder / str(stream.document["File"])
+        return self.folder / document_of(stream).file
 
     def extent(self, stream: Resource) -> Extent:
         """Return what a stream holds now."""
@@ -223,7 +238,7 @@ class Logs:
         kind: str,
         name: str,
         arn: str,
-        document: dict[str, str] | None = None,
+        document: Document | None = None,
     ) -> Resource:
         now = self.store.clock.now()
         return Resource(
@@ -249,6 +264,11 @@ def listing(group: Resource, prefix: str, after: str | None) -> Listing:
         limit=1000,
         after=after,
     )
+
+
+def document_of(stream: Resource) -> StreamDocument:
+    """Return what is kept of a stream; BadRecord when it is none."""
+    return decode(StreamDocument, stream.document, stream.arn)
 
 
 def stream_name(stream: Resource) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from cloche.core.errors import AwsError
@@ -90,8 +89,7 @@ def assemble(announced: Document, chosen: Sequence[PartRow], upload: str) -> Doc
         checksum = composite(algorithm, [text for text, _ in parts])
     else:
         checksum = combined(algorithm, parts)
-    return replace(
-        announced,
+    return announced.replace(
         checksums={algorithm: checksum},
         parts=tuple(
             Part(size=size, checksums={algorithm: text} if announced.checksum_algorithm else {})

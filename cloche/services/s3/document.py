@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+import msgspec
+
+from cloche.core.typed import Record, decode, encode
 
 Texts = Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class Part(msgspec.Struct, frozen=True, array_like=True):
     """One part of an object that was uploaded in parts."""
 
     size: int  # bytes
-    checksums: Texts = field(default_factory=dict)
+    checksums: Mapping[str, str] = {}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Document:
+class Document(Record, frozen=True, kw_only=True, omit_defaults=True):
     """An object's headers, metadata, tags, checksums; of an upload too, until it is complete.
 
     `headers` under the names of PutObject's parameters (`ContentType`), `checksums` by algorithm
@@ -26,14 +27,14 @@ class Document:
     as a matter of course and look for the echo).
     """
 
-    headers: Texts = field(default_factory=dict)
-    metadata: Texts = field(default_factory=dict)
-    tags: Texts = field(default_factory=dict)
-    checksums: Texts = field(default_factory=dict)
+    headers: Mapping[str, str] = {}
+    metadata: Mapping[str, str] = {}
+    tags: Mapping[str, str] = {}
+    checksums: Mapping[str, str] = {}
     checksum_type: str = ""  # FULL_OBJECT, COMPOSITE
     checksum_algorithm: str = ""  # of an upload: what was announced
     storage_class: str = "STANDARD"
-    encryption: Mapping[str, str | bool] = field(default_factory=dict)
+    encryption: Mapping[str, str | bool] = {}
     parts: tuple[Part, ...] = ()
     upload: str = ""  # the id of the upload that made the object
 
@@ -46,24 +47,15 @@ class Document:
 
 def dump(document: Document) -> str:
     """Return the JSON that is stored: members that say nothing are left out."""
-    members: dict[str, object] = {
-        name: getattr(document, name)
-        for name in DEFAULTS
-        if name != "parts" and getattr(document, name) != DEFAULTS[name]
-    }
-    if document.parts:
-        members["parts"] = [[part.size, part.checksums] for part in document.parts]
-    return json.dumps(members, separators=(",", ":"))
+    return json.dumps(encode(document), separators=(",", ":"))
 
 
 def load(text: str) -> Document:
-    """Return what `dump` stored."""
-    members = json.loads(text)
-    if "parts" in members:
-        members["parts"] = tuple(
-            Part(size=size, checksums=checksums) for size, checksums in members["parts"]
-        )
-    return Document(**members)
+    """Return what `dump` stored; BadRecord when it is something else."""
+    try:
+        return DECODER.decode(text)
+    except msgspec.MsgspecError:
+        return decode(Document, json.loads(text), "an object's record")
 
 
-DEFAULTS = {name: getattr(Document(), name) for name in Document.__dataclass_fields__}
+DECODER = msgspec.json.Decoder(Document)  # quicker: a page has 1,000

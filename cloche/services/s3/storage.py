@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +23,7 @@ from cloche.records.objects import BucketRow, ObjectRow
 from cloche.records.prefix import successor
 from cloche.records.store import Store
 from cloche.services.s3.blobs import PIECE, BlobStore, LocalBlobs, link_or_copy
-from cloche.services.s3.document import Document, Texts, dump
+from cloche.services.s3.document import Document, Texts, dump, load
 from cloche.services.s3.errors import no_such_bucket, no_such_key
 from cloche.services.s3.verify import Verified
 
@@ -76,14 +75,12 @@ class StoredObject:
     @property
     def metadata(self) -> Texts:
         """The user's metadata, names without `x-amz-meta-`."""
-        found: Texts = json.loads(self.row.document).get("metadata", {})
-        return found
+        return load(self.row.document).metadata
 
     @property
     def content_type(self) -> str:
         """The media type that the object was given."""
-        headers: Texts = json.loads(self.row.document).get("headers", {})
-        return headers.get("ContentType", DEFAULT_TYPE)
+        return load(self.row.document).headers.get("ContentType", DEFAULT_TYPE)
 
 
 class S3:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cloche.core.clock import ManualClock
+from cloche.core.clock import ManualClock, to_ms
 from cloche.core.identity import Credential
 from cloche.records.store import Store
 from cloche.services.iam import Identity, IssuedKeys
@@ -138,3 +138,47 @@ async def test_find_is_quick(place: Place) -> None:
     for _ in range(10_000):
         identity.find(root.access_key_id)
     assert (time.process_time() - start) / 10_000 < 20e-6
+
+
+async def test_documents_are_as_the_first_release_wrote_them(place: Place) -> None:
+    identity = place.identity()
+    _, role_arn = await bootstrapped(identity)
+    role = identity.role_by_arn(role_arn)
+    assert role is not None
+    kept = place.store.find(role_arn)
+    assert kept is not None and kept.document == {
+        "RoleName": role.name,
+        "RoleId": role.id,
+        "Path": "/service-role/",
+        "AssumeRolePolicyDocument": role.trust,
+        "MaxSessionDuration": 3600,
+        "Policies": ["arn:aws:iam::aws:policy/AmazonSageMakerFullAccess"],
+        "Tags": [],
+        "Description": f"SageMaker execution role created with the account, for {REGION}.",
+    }
+    session = await identity.session(role_arn, "s", 900, place.clock.now())
+    key = place.store.find(f"session/{session.access_key_id}")
+    assert key is not None and key.document == {
+        "Principal": {
+            "kind": "assumed-role",
+            "account": ACCOUNT,
+            "arn": f"arn:aws:sts::{ACCOUNT}:assumed-role/{role.name}/s",
+            "user_id": f"{role.id}:s",
+            "role_arn": role_arn,
+        },
+        "Expiration": to_ms(place.clock.now()) + 900_000,
+    }
+
+
+async def test_what_a_later_release_keeps_with_a_role_stays(place: Place) -> None:
+    identity = place.identity()
+    _, role_arn = await bootstrapped(identity)
+    first = place.store.find(role_arn)
+    assert first is not None
+    later = {**first.document, "PermissionsBoundary": {"Arn": "a"}}
+    await place.store.update(first, document=later)
+    role = identity.role_by_arn(role_arn)
+    assert role is not None
+    await identity.set_policies(role, [])
+    kept = place.store.find(role_arn)
+    assert kept is not None and kept.document == {**later, "Policies": []}

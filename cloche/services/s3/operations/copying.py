@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -209,7 +208,7 @@ async def copied(
     except FileNotFoundError:  # replaced or deleted meanwhile
         newer = s3.row(source.bucket, source.key)
         return await copied(call, newer, target, document, algorithm)
-    document = replace(document, checksums=checksums, checksum_type="FULL_OBJECT")
+    document = document.replace(checksums=checksums, checksum_type="FULL_OBJECT")
     return ObjectRow(*target, source.size, etag, to_ms(call.now), blob, dump(document))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 
 from sqlalchemy.engine import Connection
 
@@ -66,7 +65,7 @@ async def put_object_tagging(
     bucket_of(call, Bucket, ExpectedBucketOwner)
     check_version(VersionId)
     tags = tags_of_set(Tagging.get("TagSet", ()))
-    await change_document(call, Bucket, Key, lambda document: replace(document, tags=tags))
+    await change_document(call, Bucket, Key, lambda document: document.replace(tags=tags))
     return {}
 
 
@@ -84,7 +83,7 @@ async def delete_object_tagging(
     """Remove an object's tags."""
     bucket_of(call, Bucket, ExpectedBucketOwner)
     check_version(VersionId)
-    await change_document(call, Bucket, Key, lambda document: replace(document, tags={}))
+    await change_document(call, Bucket, Key, lambda document: document.replace(tags={}))
 
 
 async def change_document(
