@@ -197,7 +197,7 @@ class Platform:
             egress=fenced,
             clock=clock,
         )
-        inputs = self._build_outside()
+        sources = self._build_outside()
         self.sagemaker = sagemaker.SageMaker(
             store=store,
             engine=self.engine,
@@ -207,7 +207,7 @@ class Platform:
             identity=self.identity,
             doors=self.doors,
             config=config,
-            inputs=inputs,
+            sources=sources,
         )
         self.closing.push_async_callback(self.sagemaker.close)
         services: tuple[Service, ...] = (
@@ -234,7 +234,7 @@ class Platform:
         self.reconciler = Reconciler(store, loops)
         self.gateway.local.failures = self.reconciler.failures
 
-    def _build_outside(self) -> s3.Inputs:
+    def _build_outside(self) -> s3.Sources:
         """Make what reads the real S3: for clients, and (returned) for jobs and endpoints."""
         config = self.config
         real = RealS3(config.s3_address, self._route_outside)
@@ -247,7 +247,7 @@ class Platform:
             config.pass_foreign_keys,
         )
         self.closing.callback(self.passing.close)
-        return s3.Inputs(self.s3, real, public)
+        return s3.Sources(self.s3, real, public)
 
     def _route_outside(self, host: str, port: int) -> Route | None:
         """Return the proxy by which this machine reaches a host outside."""
