@@ -198,7 +198,7 @@ class Platform:
             egress=fenced,
             clock=clock,
         )
-        inputs = self._build_outside()
+        sources = self._build_outside()
         self.sagemaker = sagemaker.SageMaker(
             store=store,
             engine=self.engine,
@@ -208,7 +208,7 @@ class Platform:
             identity=self.identity,
             doors=self.doors,
             config=config,
-            inputs=inputs,
+            sources=sources,
         )
         self.closing.push_async_callback(self.sagemaker.close)
         services: tuple[Service, ...] = (
@@ -245,7 +245,7 @@ class Platform:
         self.engine.on_ended(tell)
         self.closing.push_async_callback(executors.ENGINE.run, self.engine.close)
 
-    def _build_outside(self) -> s3.Inputs:
+    def _build_outside(self) -> s3.Sources:
         """Make what reads the real S3: for clients, and (returned) for jobs and endpoints."""
         config = self.config
         real = RealS3(config.s3_address, self._route_outside)
@@ -258,7 +258,7 @@ class Platform:
             config.pass_foreign_keys,
         )
         self.closing.callback(self.passing.close)
-        return s3.Inputs(self.s3, real, public)
+        return s3.Sources(self.s3, real, public)
 
     def _route_outside(self, host: str, port: int) -> Route | None:
         """Return the proxy by which this machine reaches a host outside."""

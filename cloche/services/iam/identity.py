@@ -184,14 +184,14 @@ class Identity:
         return await self.issue(role.session(session_name), role.id, duration_s, now)
 
     def acting_as(self, role_arn: str, session_name: str) -> Actor:
-        """Return who asks when the platform works for a session of a role; KeyError when there is
-        no such role.
+        """Return who asks when the platform works for a role.
+
+        A role that is gone may ask too: what it is answered is the authorizer's to say.
         """
         role = self.role_by_arn(role_arn)
-        if role is None:
-            raise KeyError(role_arn)
+        principal = role.session(session_name) if role is not None else gone(role_arn, session_name)
         keys = {"aws:securetransport": "true", "aws:viaawsservice": "false"}
-        return Actor(role.session(session_name), self.authorizer, self.clock.now, keys)
+        return Actor(principal, self.authorizer, self.clock.now, keys)
 
     async def issue(
         self, principal: Principal, owner: str, duration_s: int, now: datetime
@@ -356,6 +356,18 @@ class Identity:
         there = {record.arn for kind in KEYS for record in self.store.each(kind)}
         kept = [name for name in self.store.secrets.names() if name.startswith(KEY_NAMES)]
         await self.store.secrets.drop([name for name in kept if name not in there])
+
+
+def gone(role_arn: str, session_name: str) -> Principal:
+    """Return who had a session of a role that is no more, as far as its ARN tells."""
+    account, name = role_arn.split(":")[4], role_arn.rpartition("/")[2]
+    return Principal(
+        kind="assumed-role",
+        account=account,
+        arn=f"arn:aws:sts::{account}:assumed-role/{name}/{session_name}",
+        user_id=f":{session_name}",
+        role_arn=role_arn,
+    )
 
 
 def key_arn(kind: str, access_key_id: str) -> str:

@@ -22,6 +22,8 @@ from xml.etree import ElementTree
 from cloche.outside import OutsideError, PublicBuckets, RealS3
 
 if TYPE_CHECKING:
+    from cloche.core.authorization import Actor
+    from cloche.services.s3.acting import ActingS3
     from cloche.services.s3.storage import S3, StoredObject
 
 SPARE_BYTES = 1 << 30  # of the disk, that a download leaves
@@ -42,30 +44,45 @@ class PublicObject:
     etag: str
 
 
-@dataclass
-class Inputs:
-    """Looks objects up and puts their contents at paths, wherever they are.
-
-    halted: once it is set, from any thread, what is being read outside breaks off.
-    """
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where input comes from: the buckets that are here, and the public ones of the real S3."""
 
     s3: S3
     real: RealS3
     public: PublicBuckets
-    halted: threading.Event = field(default_factory=threading.Event)
 
-    def own(self) -> Inputs:
-        """Return the same, to be halted by itself."""
-        return Inputs(self.s3, self.real, self.public)
+    def acting_as(self, actor: Actor) -> Inputs:
+        """Return the sources as a role sees them, to be halted by themselves."""
+        return Inputs(self.s3.acting_as(actor), self.real, self.public)
 
     def is_outside(self, bucket: str) -> bool:
         """Tell whether a bucket is read outside: not here, and known to be public."""
+        return not self.s3.bucket_exists(bucket) and self.public.has(bucket)
+
+
+@dataclass
+class Inputs:
+    """Looks objects up for a role and puts their contents at paths, wherever they are.
+
+    halted: once it is set, from any thread, what is being read outside breaks off.
+    Each read is asked, also one outside; AwsError AccessDenied.
+    """
+
+    s3: ActingS3
+    real: RealS3
+    public: PublicBuckets
+    halted: threading.Event = field(default_factory=threading.Event)
+
+    def is_outside(self, bucket: str) -> bool:
+        """Tell whether a bucket is read outside (`Sources.is_outside`)."""
         return not self.s3.bucket_exists(bucket) and self.public.has(bucket)
 
     def find(self, bucket: str, key: str) -> StoredObject | PublicObject | None:
         """Return the object, or None. OutsideError."""
         if not self.is_outside(bucket):
             return self.s3.find(bucket, key)
+        self.s3.may_read(bucket, key)
         answer = self.real.get("HEAD", path_of(bucket, key), "", {})
         answer.close()
         if answer.status == 404:
@@ -82,6 +99,7 @@ class Inputs:
         if not self.is_outside(bucket):
             yield from self.s3.list(bucket, prefix)
             return
+        self.s3.may_list(bucket, prefix)
         after = ""
         for _ in range(PAGES):
             self.check()
@@ -108,7 +126,8 @@ class Inputs:
     def read(self, found: StoredObject | PublicObject) -> bytes:
         """Return a whole content; its size was looked at before."""
         if not isinstance(found, PublicObject):
-            return found.path.read_bytes()
+            return self.s3.content(found).read_bytes()
+        self.s3.may_read(found.bucket, found.key)
         answer = self.real.get("GET", path_of(found.bucket, found.key), "", {})
         content = answer.whole()
         if answer.status != 200:
@@ -125,6 +144,7 @@ class Inputs:
         """Put an object's content at a path, as a hard link where it is here (`S3.link`)."""
         if not isinstance(found, PublicObject):
             return self.s3.link(found, destination)
+        self.s3.may_read(found.bucket, found.key)
         for left in reversed(range(TRIES)):
             try:
                 self.fetch(found, destination)

@@ -15,6 +15,7 @@ from pathlib import Path
 from sqlalchemy.engine import Connection
 
 from cloche.core import executors
+from cloche.core.authorization import Actor
 from cloche.core.clock import from_ms, to_ms
 from cloche.core.errors import AwsError
 from cloche.core.executors import Executor
@@ -22,6 +23,7 @@ from cloche.records import objects as rows
 from cloche.records.objects import BucketRow, ObjectRow
 from cloche.records.prefix import successor
 from cloche.records.store import Store
+from cloche.services.s3.acting import ActingS3
 from cloche.services.s3.blobs import PIECE, BlobStore, LocalBlobs, link_or_copy
 from cloche.services.s3.document import Document, Texts, dump, load
 from cloche.services.s3.errors import no_such_bucket, no_such_key
@@ -86,7 +88,7 @@ class StoredObject:
 class S3:
     """The object store. Look-ups are quick and synchronous; writes are durable when they return.
 
-    Other services pass no account: what they may touch they have checked.
+    Other services use it as a role, `acting_as`: each read and write is asked.
     """
 
     def __init__(self, store: Store, blobs: Path | BlobStore) -> None:
@@ -109,6 +111,10 @@ class S3:
         self.sweeper.shutdown()
 
     # ------------------------------------------------------------------ for other services
+
+    def acting_as(self, actor: Actor) -> ActingS3:
+        """Return the object store as a role sees it, for work that is done for the role."""
+        return ActingS3(self, actor)
 
     def bucket_exists(self, bucket: str) -> bool:
         """Tell whether there is such a bucket, of whatever account."""

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from cloche.services.cloudwatch import CloudWatch
     from cloche.services.iam import Identity
     from cloche.services.logs import Logs
-    from cloche.services.s3 import S3, Inputs
+    from cloche.services.s3 import S3, ActingS3, Inputs, Sources
 
 __all__ = [
     "RESOURCE_TAGS",
@@ -55,6 +55,7 @@ __all__ = [
     "UnknownVariant",
     "service",
 ]
+SESSION_NAME = "SageMaker"  # of the sessions in which SageMaker uses a role, as on AWS
 OPERATIONS = (
     training_operations,
     update_operation,
@@ -84,7 +85,7 @@ class SageMaker:
     identity: Identity
     doors: Doorkeeper
     config: Config
-    inputs: Inputs
+    sources: Sources
     router: Router = field(default_factory=Router)
     endings: GangEndings = field(default_factory=GangEndings)
 
@@ -98,6 +99,14 @@ class SageMaker:
     async def close(self) -> None:
         """End what is of use to this server alone. Jobs and endpoints go on."""
         await self.data.close()
+
+    def s3_as(self, role_arn: str) -> ActingS3:
+        """Return the object store as a job or replica of this role sees it."""
+        return self.s3.acting_as(self.identity.acting_as(role_arn, SESSION_NAME))
+
+    def sources_as(self, role_arn: str) -> Inputs:
+        """Return where input comes from, as a job or replica of this role sees it."""
+        return self.sources.acting_as(self.identity.acting_as(role_arn, SESSION_NAME))
 
     def holders(self, gangs: Iterable[str]) -> list[str]:
         """Return whose gangs these are: `training job NAME`, `endpoint NAME`, each once. Blocks."""

@@ -18,9 +18,9 @@ from cloche.services.s3 import Inputs, PublicObject
 from cloche.services.sagemaker.names import Request
 
 if TYPE_CHECKING:
-    from cloche.services.s3 import S3, StoredObject
+    from cloche.services.s3 import ActingS3, StoredObject
 
-    Source = S3 | Inputs  # what is here, or the public buckets of the real S3 besides
+    Source = ActingS3 | Inputs  # what is here, or the public buckets of the real S3 besides
 
 
 LARGEST_MANIFEST = 64 << 20  # bytes
@@ -147,10 +147,10 @@ def from_manifest(s3: Source, uri: str) -> Iterator[Placed]:
 
 def content_of(s3: Source, found: StoredObject | PublicObject) -> bytes:
     """Return a whole object's content."""
-    if isinstance(found, PublicObject):
-        assert isinstance(s3, Inputs)
+    if isinstance(s3, Inputs):
         return s3.read(found)
-    return found.path.read_bytes()
+    assert not isinstance(found, PublicObject)
+    return s3.content(found).read_bytes()
 
 
 def require_bucket(s3: Source, bucket: str) -> None:

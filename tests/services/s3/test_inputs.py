@@ -1,5 +1,6 @@
 """What jobs read of public buckets of the real S3, for which a server on loopback stands in."""
 
+import asyncio
 import errno
 import hashlib
 from collections.abc import Iterator
@@ -7,24 +8,40 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from recorder import Recorder
 
+from cloche.core.authorization import Actor, Refused
+from cloche.core.clock import ManualClock
+from cloche.core.identity import Principal
 from cloche.outside import OutsideError, PublicBuckets
 from cloche.outside import real_s3 as outside
-from cloche.services.s3 import Inputs, PublicObject
+from cloche.records.store import Store
+from cloche.services.s3 import S3, Inputs, PublicObject, Sources
 from cloche.services.s3 import inputs as module
 from cloche.testing.real_s3 import Bucket, RealS3, stand_in
 
 MANY = {f"many/{n:04}": b"%d" % n for n in range(2500)}
 
 
-class Nothing:
-    """An object store that has nothing."""
+ROLE = Principal(
+    kind="assumed-role",
+    account="123456789012",
+    arn="arn:aws:sts::123456789012:assumed-role/r/SageMaker",
+    user_id="AROA:SageMaker",
+    role_arn="arn:aws:iam::123456789012:role/r",
+)
 
-    def bucket_exists(self, bucket: str) -> bool:
-        return bucket == "here"
 
-    def find(self, bucket: str, key: str) -> None:
-        return None
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
+    """An object store with an empty bucket."""
+    folder = tmp_path_factory.mktemp("here")
+    store = Store.open(folder / "cloche.db")
+    s3 = S3(store, folder / "blobs")
+    asyncio.run(s3.create_bucket("here", ROLE.account, "us-east-1"))
+    yield s3
+    s3.close()
+    store.close()
 
 
 @pytest.fixture(scope="module")
@@ -40,11 +57,17 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealS3]:
 
 
 @pytest.fixture
-def inputs(real: RealS3, monkeypatch: pytest.MonkeyPatch) -> Inputs:
+def recorder() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture
+def inputs(real: RealS3, here: S3, recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> Inputs:
     monkeypatch.setattr(module, "PAUSE_S", 0.0)
     real.instead = None
     real.seen.clear()
-    return Inputs(Nothing(), outside.RealS3(real.address), PublicBuckets(["here"]))  # type: ignore[arg-type]
+    sources = Sources(here, outside.RealS3(real.address), PublicBuckets(["here"]))
+    return sources.acting_as(Actor(ROLE, recorder, ManualClock().now))
 
 
 def test_lists_go_on_over_pages(inputs: Inputs) -> None:
@@ -109,7 +132,7 @@ def test_the_disk_is_not_filled(inputs: Inputs, real: RealS3, tmp_path: Path) ->
 
 
 def test_a_stopped_one_reads_no_more(inputs: Inputs, real: RealS3, tmp_path: Path) -> None:
-    own = inputs.own()
+    own = Sources(inputs.s3.s3, inputs.real, inputs.public).acting_as(inputs.s3.actor)
     own.halted.set()
     with pytest.raises(OutsideError, match="It was stopped"):
         own.link(PublicObject("sevir", "many/0001", 1, ""), tmp_path / "a")
@@ -118,3 +141,26 @@ def test_a_stopped_one_reads_no_more(inputs: Inputs, real: RealS3, tmp_path: Pat
     with pytest.raises(OutsideError, match="Cloche is stopping"):
         inputs.find("sevir", "many/0001")
     assert real.seen == []
+
+
+def test_reads_outside_are_asked_as_those_here(
+    inputs: Inputs, real: RealS3, recorder: Recorder, tmp_path: Path
+) -> None:
+    found = inputs.find("sevir", "many/0001")
+    assert found is not None
+    inputs.link(found, tmp_path / "a")
+    inputs.read(found)
+    next(inputs.list("sevir", "many/"))
+    one = ("s3:GetObject", "arn:aws:s3:::sevir/many/0001")
+    assert recorder.take() == [one, one, one, ("s3:ListBucket", "arn:aws:s3:::sevir")]
+    recorder.denied |= {"s3:GetObject", "s3:ListBucket"}
+    real.seen.clear()
+    for read in (
+        lambda: inputs.find("sevir", "many/0001"),
+        lambda: inputs.link(found, tmp_path / "b"),
+        lambda: inputs.read(found),
+        lambda: next(inputs.list("sevir", "many/")),
+    ):
+        with pytest.raises(Refused, match="is not authorized to perform: s3:"):
+            read()
+    assert real.seen == [] and not (tmp_path / "b").exists()

@@ -10,6 +10,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from recorder import Recorder
+
 from cloche.core.clock import ManualClock, to_ms
 from cloche.core.config import Config, Home
 from cloche.core.typed import encode
@@ -26,8 +28,9 @@ from cloche.engine import (
 from cloche.outside import PublicBuckets, RealS3
 from cloche.records.store import Store
 from cloche.services.cloudwatch import Datum
+from cloche.services.iam import Identity
 from cloche.services.logs import Logs
-from cloche.services.s3 import S3, Inputs
+from cloche.services.s3 import S3, ActingS3, Sources
 from cloche.services.sagemaker import SageMaker
 from cloche.services.sagemaker.training.loop import TrainingJobs
 from cloche.services.sagemaker.training.record import (
@@ -170,6 +173,7 @@ class World:
         config.home.bundle.write_text("")
         self.store = Store.open(config.home.database, self.clock)
         self.s3 = S3(self.store, config.home.blobs)
+        self.authorizer = Recorder()
         self.engine, self.doors, self.cloudwatch = (
             FakeEngine(self.clock),
             FakeDoors(),
@@ -181,10 +185,10 @@ class World:
             s3=self.s3,
             logs=Logs(self.store, config.home.logs),
             cloudwatch=self.cloudwatch,  # type: ignore[arg-type]
-            identity=None,  # type: ignore[arg-type]
+            identity=Identity(self.store, self.clock, self.authorizer),
             doors=self.doors,
             config=config,
-            inputs=Inputs(self.s3, RealS3(NOWHERE), PublicBuckets()),
+            sources=Sources(self.s3, RealS3(NOWHERE), PublicBuckets()),
         )
         self.config = config
         self.loop = TrainingJobs(self.sagemaker)
@@ -192,6 +196,11 @@ class World:
     def close(self) -> None:
         self.s3.close()
         self.store.close()
+
+    @property
+    def s3_of_role(self) -> ActingS3:
+        """The object store as the jobs see it."""
+        return self.sagemaker.s3_as(ROLE)
 
     async def bucket(self, **objects: str) -> None:
         """Make the bucket, with a script and these objects (`__` stands for a slash)."""

@@ -88,7 +88,7 @@ class EndpointLoop:
 
     def __init__(self, sagemaker: SageMaker, new_id: Callable[[], str] = instance_id) -> None:
         self.sagemaker, self.new_id = sagemaker, new_id
-        self.models = ModelFolders(sagemaker.inputs)
+        self.models = ModelFolders(sagemaker.sources_as)
         self.software = Software(sagemaker)
         self.metrics = EndpointMetrics(sagemaker)
         self.memory = Memory()

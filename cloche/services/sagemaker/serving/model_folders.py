@@ -11,6 +11,7 @@ Replicas see the folder at /opt/ml/model under an overlay, so each may write the
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -51,8 +52,8 @@ class ModelDataError(Exception):
 class ModelFolders:
     """Unpacks models in the background and knows how far each deployment is."""
 
-    def __init__(self, s3: Inputs) -> None:
-        self.s3 = s3
+    def __init__(self, sources_as: Callable[[str], Inputs]) -> None:
+        self.sources_as = sources_as  # as whose role the model is read
         self.tasks: dict[Path, asyncio.Task[None]] = {}
         self.placing: dict[Path, Placing] = {}
 
@@ -93,7 +94,7 @@ class ModelFolders:
             del self.tasks[folder]
 
     async def _place(self, variant: Variant, folder: Path) -> None:
-        placing = self.placing[folder] = Placing(self.s3, variant, folder)
+        placing = self.placing[folder] = Placing(self.sources_as(variant.role_arn), variant, folder)
         work = asyncio.create_task(asyncio.to_thread(placing.run))
         try:
             done, _ = await asyncio.wait({work}, timeout=variant.download_timeout_s)
@@ -114,7 +115,7 @@ class Placing:
     """A variant's model on its way into its folder."""
 
     def __init__(self, s3: Inputs, variant: Variant, folder: Path) -> None:
-        self.s3, self.variant, self.folder = s3.own(), variant, folder
+        self.s3, self.variant, self.folder = s3, variant, folder
         self.unpacking = Unpacking(Bounds(size=variant.volume_gb << 30))
 
     def stop(self) -> None:

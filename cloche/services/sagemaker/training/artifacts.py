@@ -15,10 +15,10 @@ from cloche.services.sagemaker.training.pack import archive, key_of, open_sent, 
 from cloche.services.sagemaker.training.record import TrainingJob
 
 if TYPE_CHECKING:
-    from cloche.services.s3 import S3
+    from cloche.services.s3 import ActingS3
 
 
-async def put(job: TrainingJob, ground: Ground, s3: S3) -> None:
+async def put(job: TrainingJob, ground: Ground, s3: ActingS3) -> None:
     """Archive `/opt/ml/model` and `/opt/ml/output/data` of all hosts and put them to S3; AwsError.
 
     An empty folder leaves no object. `CompressionType: NONE` puts the model's files one by one.
@@ -50,7 +50,7 @@ async def packed(mls: list[Path], folder: str, target: Path) -> bool:
 
 
 async def put_each(
-    s3: S3, bucket: str, prefix: str, mls: list[Path], folder: str, key: str | None
+    s3: ActingS3, bucket: str, prefix: str, mls: list[Path], folder: str, key: str | None
 ) -> None:
     """Put the plain files of a folder of all hosts."""
     for relative, ml in await asyncio.to_thread(regular, mls, folder, prefix):

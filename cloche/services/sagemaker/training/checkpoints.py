@@ -46,7 +46,7 @@ from cloche.services.sagemaker.training.inputs import check
 from cloche.services.sagemaker.training.pack import BOUNDS, HOLES, too_much
 
 if TYPE_CHECKING:
-    from cloche.services.s3 import S3, StoredObject
+    from cloche.services.s3 import ActingS3, StoredObject
 
 DEFAULT_PATH = "/opt/ml/checkpoints"
 TENSORBOARD_PATH = "/opt/ml/output/tensorboard"  # the default of LocalPath, as in the SDK
@@ -200,7 +200,7 @@ def mounts(found: Sequence[Place], ml: Path, engine: Engine) -> list[Mount]:
     return [Mount(engine.stage(folder(at, ml)), at.path, "rw", volume=True) for at in outside]
 
 
-def restore(s3: S3, found: Sequence[Place], mls: Sequence[Path]) -> None:
+def restore(s3: ActingS3, found: Sequence[Place], mls: Sequence[Path]) -> None:
     """Put what lies in S3 into every host's folders; DownloadError when that can't be.
 
     What is there already is not copied again: while a job waits for its turn, this is called
@@ -214,7 +214,7 @@ def restore(s3: S3, found: Sequence[Place], mls: Sequence[Path]) -> None:
                 restore_host(s3, at, ml)
 
 
-def restore_host(s3: S3, at: Place, ml: Path) -> None:
+def restore_host(s3: ActingS3, at: Place, ml: Path) -> None:
     """Put what lies in S3 into one host's folder."""
     index = Index(index_of(at, ml))
     for stored in s3.list(at.bucket, at.prefix):
@@ -226,7 +226,7 @@ def restore_host(s3: S3, at: Place, ml: Path) -> None:
             continue  # a folder's marker
         try:
             target = folder(at, ml).joinpath(*parts_of(stored.key, relative, strict=True))
-            write_known(index, relative, fetch(stored, target))
+            write_known(index, relative, fetch(s3, stored, target))
         except FileNotFoundError:
             continue  # deleted or replaced since it was listed
         except OSError as error:
@@ -235,10 +235,10 @@ def restore_host(s3: S3, at: Place, ml: Path) -> None:
             raise DownloadError(f"{printed(stored.key)}: {error.strerror}") from error
 
 
-def fetch(stored: StoredObject, target: Path) -> Known:
+def fetch(s3: ActingS3, stored: StoredObject, target: Path) -> Known:
     """Copy an object's content: the script may write to it, and S3 must not change."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(stored.path, target)
+    shutil.copyfile(s3.content(stored), target)
     check(Staged(target, stored))
     seconds = stored.modified.timestamp()
     os.utime(target, (seconds, seconds))
@@ -314,11 +314,12 @@ class Look:
 class Checkpoints:
     """Sends such folders to S3. What it remembers saves work; after a restart it is found anew."""
 
-    s3: S3
     looked: dict[tuple[str, Path], Look] = field(default_factory=dict)
     indexes: dict[tuple[str, Path], Index] = field(default_factory=dict)
 
-    async def sync(self, found: Sequence[Place], mls: Sequence[Path], now: datetime) -> None:
+    async def sync(
+        self, s3: ActingS3, found: Sequence[Place], mls: Sequence[Path], now: datetime
+    ) -> None:
         """Send what is new or changed and did not change since the last look; AwsError."""
         for at, ml in product(found, mls):
             before = self.looked.get((at.name, ml))
@@ -332,13 +333,13 @@ class Checkpoints:
             self.looked[at.name, ml] = Look(now, states, time.monotonic() - start)
             if before is not None:
                 still = whole(at, states, before.states)
-                await self.send(at, ml, still, start + SLICE_S)
+                await self.send(s3, at, ml, still, start + SLICE_S)
 
-    async def finish(self, found: Sequence[Place], mls: Sequence[Path]) -> None:
+    async def finish(self, s3: ActingS3, found: Sequence[Place], mls: Sequence[Path]) -> None:
         """Send what is left when the hosts have ended; AwsError. Twice does no harm."""
         for at, ml in product(found, mls):
             states = await asyncio.to_thread(scan_host, at, ml, repair=True) or {}
-            await self.send(at, ml, whole(at, states, states))
+            await self.send(s3, at, ml, whole(at, states, states))
 
     def forget(self, mls: Sequence[Path]) -> None:
         """Let go of what is remembered of a job."""
@@ -347,7 +348,12 @@ class Checkpoints:
             self.indexes.pop(place, None)
 
     async def send(
-        self, at: Place, ml: Path, states: Mapping[str, State], until: float = float("inf")
+        self,
+        s3: ActingS3,
+        at: Place,
+        ml: Path,
+        states: Mapping[str, State],
+        until: float = float("inf"),
     ) -> None:
         """Put the files that S3 does not have as they are; until: no more are begun then."""
         index = self.indexes.get((at.name, ml))
@@ -368,10 +374,8 @@ class Checkpoints:
             if etag is None:
                 continue
             key = f"{at.prefix}{relative}"
-            stored = self.s3.find(at.bucket, key)
             # After a crash it may be there already, without our knowing.
-            if stored is None or (stored.etag, stored.size) != (etag, state[0]):
-                stored = await self.s3.put_file(at.bucket, key, staged)
+            stored = await s3.put_once(at.bucket, key, staged, etag, state[0])
             await asyncio.to_thread(write_known, index, relative, Known(*state, stored.etag))
         staged.unlink(missing_ok=True)
 

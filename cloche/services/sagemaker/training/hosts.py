@@ -187,7 +187,7 @@ def prepare(job: TrainingJob, s3: Inputs, config: Config) -> None:
             ground.requirements.write_bytes(code.requirements)
     if imported:
         ground.framework.write_text(fitting(base, imported).name)
-    inputs.write(ground.folder, found, s3.s3)
+    inputs.write(ground.folder, found, s3.s3.s3)
     ground.outside.write_text("".join(f"{line}\n" for line in outside.lines))
 
 

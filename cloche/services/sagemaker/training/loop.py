@@ -93,7 +93,7 @@ class TrainingJobs:
     woken: list[Callable[[str], None]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.checkpoints = Checkpoints(self.sagemaker.s3)
+        self.checkpoints = Checkpoints()
         self.line = Line(self.woken)
 
     def load(self) -> Sequence[Resource]:
@@ -188,7 +188,8 @@ class TrainingJobs:
             if self.line.waits(job.resource):
                 return await self.queue(job)
             mls = h.mls_of(job, sagemaker.config)
-            await asyncio.to_thread(checkpoints.restore, sagemaker.s3, h.synced(job), mls)
+            s3 = sagemaker.s3_as(job.request["RoleArn"])
+            await asyncio.to_thread(checkpoints.restore, s3, h.synced(job), mls)
             logs = await self.logs(job)
             for log in logs.values():
                 h.write_heading(job, log, sagemaker.store.clock, sagemaker.config, layer)
@@ -314,7 +315,8 @@ class TrainingJobs:
             await self.write(job, progress)
         with suppress(AwsError):  # at the job's end it is tried again, and then it is told
             mls = await asyncio.to_thread(h.collected, job, self.sagemaker)
-            await self.checkpoints.sync(h.synced(job), mls, self.sagemaker.store.clock.now())
+            s3 = self.sagemaker.s3_as(job.request["RoleArn"])
+            await self.checkpoints.sync(s3, h.synced(job), mls, self.sagemaker.store.clock.now())
         return min(LAST_LOOK_S, max(FIRST_LOOK_S, self.age_s(job) / 20))
 
     async def stop(self, job: TrainingJob) -> float:
@@ -358,7 +360,8 @@ class TrainingJobs:
         progress = job.progress.replace(uploaded=True, rules=rules)
         try:
             await self.put_checkpoints(job, strict=True)
-            await artifacts.put(job, h.ground_of(job, self.sagemaker.config), self.sagemaker.s3)
+            s3 = self.sagemaker.s3_as(job.request["RoleArn"])
+            await artifacts.put(job, h.ground_of(job, self.sagemaker.config), s3)
         except (AwsError, OSError) as error:
             full = trouble.full(error)
             if full:
@@ -465,8 +468,9 @@ class TrainingJobs:
     async def put_checkpoints(self, job: TrainingJob, *, strict: bool) -> None:
         """Put what is left of the checkpoints to S3; strict: AwsError if its bucket is gone."""
         try:
+            s3 = self.sagemaker.s3_as(job.request["RoleArn"])
             mls = await asyncio.to_thread(h.collected, job, self.sagemaker)
-            await self.checkpoints.finish(h.synced(job), mls)
+            await self.checkpoints.finish(s3, h.synced(job), mls)
         except StorageFull:
             raise
         except AwsError:

@@ -29,7 +29,7 @@ class Preparing:
         if self.done:
             return True
         if self.task is None:
-            self.inputs = sagemaker.inputs.own()
+            self.inputs = sagemaker.sources_as(job.request["RoleArn"])
             work = asyncio.to_thread(hosts.prepare, job, self.inputs, sagemaker.config)
             self.task = asyncio.create_task(work)
         done, _ = await asyncio.wait({self.task}, timeout=SOON_S)

@@ -187,11 +187,13 @@ def check_channels(channels: Sequence[Request], default_mode: str) -> None:
 def check_objects(source: Request, sagemaker: SageMaker, region: str, role_arn: str) -> None:
     """Refuse a data source beneath which nothing lies, as CreateTrainingJob does on AWS."""
     bucket, prefix = split_uri(source["S3Uri"])
-    if sagemaker.inputs.is_outside(bucket):
+    if sagemaker.sources.is_outside(bucket):
         return  # the job finds out, when it reads it
-    found = sagemaker.s3.bucket_exists(bucket) and any(
-        True for _ in sagemaker.s3.list(bucket, prefix)
-    )
+    try:
+        listed = sagemaker.s3_as(role_arn).list(bucket, prefix)
+        found = sagemaker.s3.bucket_exists(bucket) and any(True for _ in listed)
+    except AwsError:
+        found = False  # the role may not list it
     if not found:
         raise AwsError(
             "ValidationException",

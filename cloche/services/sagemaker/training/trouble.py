@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from cloche.core.authorization import Refused
 from cloche.core.errors import AwsError
 from cloche.engine import DiskFull, EngineError
 from cloche.records.errors import StorageFull, storage_full
 from cloche.services.sagemaker.failure_log import failed
-from cloche.services.sagemaker.s3_objects import DownloadError
+from cloche.services.sagemaker.s3_objects import DownloadError, printed
 from cloche.services.sagemaker.software.images import NotBuilt
 from cloche.services.sagemaker.training.record import Progress, TrainingJob, TrainingJobStatus
 
@@ -33,6 +34,9 @@ def reason(error: Exception) -> str | None:
     """Return why a job that can't be prepared fails; None: it is no fault of the job."""
     if isinstance(error, NotBuilt):
         return f"ClientError: {error}"
+    if isinstance(error, Refused) and error.question.action == "s3:GetObject":
+        uri = printed(f"s3://{error.question.resource.removeprefix('arn:aws:s3:::')}")
+        error = DownloadError(f"Unable to download object {uri} (AccessDenied: Access Denied)")
     if isinstance(error, DownloadError | AwsError):
         return f"ClientError: Data download failed:{error}"
     if isinstance(error, EngineError):

@@ -184,10 +184,15 @@ async def test_looks_are_seconds_apart(world: World) -> None:
     ml = world.config.home.instances / "g/algo-1/ml"
     (ml / "checkpoints").mkdir(parents=True)
     (ml / "checkpoints/a").write_text("a")
-    sent, put = checkpoints.Checkpoints(world.s3), counted(world)
+    sent, put = checkpoints.Checkpoints(), counted(world)
     start = datetime(2021, 1, 1)
     for second, expected in ((0, 0), (1, 0), (2, 1), (4, 1)):
-        await sent.sync(checkpoints.places(CONFIG, "job"), [ml], start + timedelta(seconds=second))
+        await sent.sync(
+            world.s3_of_role,
+            checkpoints.places(CONFIG, "job"),
+            [ml],
+            start + timedelta(seconds=second),
+        )
         assert len(put) == expected
 
 
@@ -213,23 +218,23 @@ async def test_only_what_is_complete_is_sent(
     for name in ("events/0.tfevents", "index/0.json", "index/1.json.tmp", "a.sagemaker-ignore"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text("")
-    places, syncs = checkpoints.places(config, "job"), checkpoints.Checkpoints(world.s3)
+    places, syncs = checkpoints.places(config, "job"), checkpoints.Checkpoints()
     put, start = counted(world), datetime(2021, 1, 1)
-    await syncs.sync(places, [ml], start)
+    await syncs.sync(world.s3_of_role, places, [ml], start)
     (root / "events/1.tfevents").write_text("being written")
-    await syncs.sync(places, [ml], start + timedelta(seconds=2))
+    await syncs.sync(world.s3_of_role, places, [ml], start + timedelta(seconds=2))
     prefix = places[0].prefix
     assert [key.removeprefix(prefix) for key in put] == sent
     (root / "index/1.json.tmp").rename(root / "index/1.json")
     put.clear()
     for second in (4, 6):  # it is seen, then seen again
-        await syncs.sync(places, [ml], start + timedelta(seconds=second))
+        await syncs.sync(world.s3_of_role, places, [ml], start + timedelta(seconds=second))
     found = [key.removeprefix(prefix) for key in put]
     assert found[0] == "events/1.tfevents" and found[-1] == "index/1.json"
     (root / "index/2.json.tmp").write_text("")  # the script ended here
     (root / "last").write_text("")
     put.clear()
-    await syncs.finish(places, [ml])
+    await syncs.finish(world.s3_of_role, places, [ml])
     left = ["index/2.json.tmp", "last"] if config is CONFIG else ["last"]
     assert [key.removeprefix(prefix) for key in put] == left
 

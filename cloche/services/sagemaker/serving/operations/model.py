@@ -27,6 +27,13 @@ CONTAINER = (
 )
 S3_SOURCE = ("S3Uri", "S3DataType", "CompressionType")
 KINDS = {("S3Object", "Gzip"), ("S3Prefix", "None")}  # (S3DataType, CompressionType) that work
+NO_ACCESS = (
+    'Could not access model data at {uri}. Please ensure that the role "{role}" exists and that '
+    'its trust relationship policy allows the action "sts:AssumeRole" for the service principal '
+    '"sagemaker.amazonaws.com". Also ensure that the role has "s3:GetObject" permissions and that '
+    "the object is located in {region}. If your Model uses multiple models or uncompressed models, "
+    'please ensure that the role has "s3:ListBucket" permission.'
+)
 RESOURCE = "model/{ModelName}"
 CREATE = (
     *creation("sagemaker:CreateModel", RESOURCE, *network_keys("")),
@@ -63,6 +70,7 @@ async def create_model(
             "constraint: Member must not be null",
         )
     check_role(ExecutionRoleArn, call.service, call.account)
+    check_data(call, container, ExecutionRoleArn)
     request: dict[str, Any] = {
         "ExecutionRoleArn": ExecutionRoleArn,
         "EnableNetworkIsolation": EnableNetworkIsolation,
@@ -155,19 +163,22 @@ def check_container(call: Call[SageMaker], container: Request) -> None:
                 f"{source['CompressionType']}",
                 "Use S3Object with Gzip, or S3Prefix with None.",
             )
-    check_data(call, container)
 
 
-def check_data(call: Call[SageMaker], container: Request) -> None:
-    """Refuse artifacts that are not there, as CreateModel does."""
+def check_data(call: Call[SageMaker], container: Request, role_arn: str) -> None:
+    """Refuse artifacts that are not there, or that the role may not read, as CreateModel does."""
     uri, archived = artifacts(container)
     if uri is None:
         return
     bucket, key = split_uri(uri)
-    if call.service.inputs.is_outside(bucket):
+    if call.service.sources.is_outside(bucket):
         return  # the endpoint finds out, when it reads it
-    s3 = call.service.s3
-    found = s3.find(bucket, key) is not None if archived else next(s3.list(bucket, key), None)
+    s3 = call.service.s3_as(role_arn)
+    try:
+        found = s3.find(bucket, key) is not None if archived else next(s3.list(bucket, key), None)
+    except AwsError as error:
+        text = NO_ACCESS.format(uri=uri, role=role_arn, region=call.region)
+        raise AwsError("ValidationException", text) from error
     if not found:
         raise AwsError("ValidationException", f"Could not find model data at {uri}.")
 

@@ -118,7 +118,7 @@ def saved(job: TrainingJob, sagemaker: SageMaker) -> bool:
     place = place_of(job)
     if place is None:
         return False
-    stored = sagemaker.s3.list(place.bucket, f"{place.prefix}index/")
+    stored = sagemaker.s3_as(job.request["RoleArn"]).list(place.bucket, f"{place.prefix}index/")
     return next(iter(stored), None) is not None
 
 
@@ -137,12 +137,13 @@ def prepare(
     }
     (folder / "rules.json").write_text(json.dumps(asked))
     try:
-        for stored in sagemaker.s3.list(place.bucket, place.prefix):
+        s3 = sagemaker.s3_as(job.request["RoleArn"])
+        for stored in s3.list(place.bucket, place.prefix):
             relative = stored.key[len(place.prefix) :]
             target = (folder / "tensors").joinpath(*parts_of(stored.key, relative))
             if relative and not relative.endswith("/"):
                 target.parent.mkdir(parents=True, exist_ok=True)
-                link(sagemaker.s3, stored, target)
+                link(s3, stored, target)
         if not (ended := folder / "tensors" / ENDED).exists():  # a script that was killed
             ended.touch()
     except OSError as error:

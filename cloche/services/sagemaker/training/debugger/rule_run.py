@@ -74,8 +74,9 @@ async def run(
     hosts = await asyncio.to_thread(
         lambda: {host: samples(job, host, sagemaker) for host in job.hosts}
     )
+    s3 = sagemaker.s3_as(job.request["RoleArn"])
     if profiled:
-        await system_profile.put(job, hosts, sagemaker.s3)
+        await system_profile.put(job, hosts, s3)
     if not rules:
         return {}
     measured = Measured(hosts, await patterns.run(metrics, job, sagemaker, logs))
@@ -88,7 +89,7 @@ async def run(
         try:
             for name, data in files(job, rule, verdict, measured).items():
                 media = TYPES[Path(name).suffix]
-                await sagemaker.s3.put_bytes(bucket, f"{prefix}/{name}", data, media)
+                await s3.put_bytes(bucket, f"{prefix}/{name}", data, media)
         except StorageFull:
             raise
         except AwsError as error:

@@ -20,7 +20,7 @@ from cloche.services.sagemaker.training.debugger.rules import Sample, off
 from cloche.services.sagemaker.training.record import TrainingJob
 
 if TYPE_CHECKING:
-    from cloche.services.s3 import S3
+    from cloche.services.s3 import ActingS3
 
 
 def wanted(request: Request) -> bool:
@@ -29,7 +29,7 @@ def wanted(request: Request) -> bool:
     return bool(config.get("S3OutputPath")) and not off(request, "ProfilerRuleConfigurations")
 
 
-async def put(job: TrainingJob, hosts: Mapping[str, Sequence[Sample]], s3: S3) -> None:
+async def put(job: TrainingJob, hosts: Mapping[str, Sequence[Sample]], s3: ActingS3) -> None:
     """Put the profile of a job that has ended to S3; twice does no harm.
 
     A bucket that is gone is no error: the job's model matters more.
