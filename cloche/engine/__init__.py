@@ -48,8 +48,8 @@ class Mount:
 
 
 @dataclass(frozen=True, slots=True)
-class Warm:
-    """What argv[0], a Python, may have done before a script starts in it .
+class Preload:
+    """What argv[0], a Python, may have done before a script starts in it.
 
     A hint, for the program that argv names (`cloche.runtime.understudy`): it may find nothing.
     """
@@ -76,7 +76,7 @@ class ProcessSpec:
     disk_mib: int = 30 * 1024  # what its files may take, its input not counted; 0: no bound
     processes: int = 4096  # threads count
     log_mib: int = 1024  # what follows is not kept
-    warm: Warm | None = None
+    preload: Preload | None = None
     # It is handed a listening socket (SOCKET_VARIABLE): its address leads to it alone.
     serves: bool = False
 

@@ -38,7 +38,7 @@ class Framework:
     # AWS's image joins the script's command with spaces and gives it to a shell, which splits the
     # hyperparameters into words (its toolkit captures errors).
     shell: bool = False
-    warm: tuple[str, ...] = ()  # modules that take long to import, kept in a fork server
+    preload: tuple[str, ...] = ()  # modules that take long to import, kept in a fork server
     over: str = ""  # name of the environment that it stands on
     imported: tuple[str, ...] = ()  # the modules by whose import a script asks for it
     toolkits: bool = False  # `cloche.toolkits` is installed too
@@ -71,7 +71,7 @@ IMAGES: tuple[Framework, ...] = (
         enough=distributions(HELD["pytorch"]),
         tested=True,
         shell=True,
-        warm=TORCH,
+        preload=TORCH,
     ),
     Framework(
         name="scikit-learn",
@@ -81,7 +81,7 @@ IMAGES: tuple[Framework, ...] = (
         tested=True,
         handlers="scikit-learn",
         training_module="sagemaker_sklearn_container.training:main",
-        warm=("sklearn", "pandas", "scipy"),
+        preload=("sklearn", "pandas", "scipy"),
     ),
     Framework(
         name="xgboost",
@@ -130,7 +130,7 @@ SMDEBUG = Framework(
     imported=("smdebug",),
     tested=True,
     shell=True,
-    warm=TORCH,
+    preload=TORCH,
     note="For training scripts that import smdebug: its hooks collect tensors.",
 )
 # Modules of AWS's images, and flask, with whose Response handlers answer.

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import cloche.runtime
-from cloche.engine import GangSpec, ProcessSpec, Warm
+from cloche.engine import GangSpec, Preload, ProcessSpec
 from cloche.engine.local.engine import LocalEngine
 from cloche.testing.engine_lab import Lab, outcomes
 
@@ -78,7 +78,7 @@ class Stage:
                 mount(self.folder / "runner.py", "/runner.py"),
             ),
             log=self.lab.log_for(name),
-            warm=Warm(self.modules, LOADED),
+            preload=Preload(self.modules, LOADED),
         )
         return GangSpec(name=name, processes=(process,), stop_grace_s=20, background=True)
 

@@ -43,7 +43,7 @@ def test_what_users_add_is_not_trusted(home: Home) -> None:
         assert named_here(framework)
         assert not named_here(Framework(framework.name, (), (*framework.packages, "more")))
         made = add(home, "mine", ["team/mine"], framework.packages, replace=True)
-        assert not named_here(made) and made.warm == () and made.added
+        assert not named_here(made) and made.preload == () and made.added
 
 
 def test_environments_over_others() -> None:

@@ -440,10 +440,13 @@ class LocalEngine:
         Beside the start: what a job left may be millions of files.
         """
         left: list[Path] = []
+        for folder in self._folders():  # a newer release's is refused before anything is changed
+            for name in ("plan.json", "state.json"):
+                read_record(folder / name)
         for folder in self._folders():
             alive = held(folder)
             trial = unquote(folder.name).startswith(TRIAL)  # of a server that was killed meanwhile
-            known = read_record(folder / "state.json") is not None and not trial
+            known = (folder / "state.json").exists() and not trial
             planned = read_record(folder / "plan.json") if known or alive else None
             if known and planned is not None:
                 self._restore_volumes(folder, planned)

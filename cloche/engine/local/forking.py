@@ -6,7 +6,7 @@ for long, when its environment's packages have changed, or when others are used 
 fails, a script starts as it always did; one whose imports start threads is not tried again.
 
 It runs outside every sandbox and serves all roles, so it has nothing of a job's on its path: no
-layer, no variable, no folder. `Warm` may name only what the platform's own table installed.
+layer, no variable, no folder. `Preload` may name only what the platform's own table installed.
 """
 
 import os
@@ -92,9 +92,9 @@ class ForkServers:
 
     def _key(self, spec: ProcessSpec) -> Key | None:
         """Return which fork server a process would have; None: none."""
-        if spec.warm is None or not spec.warm.modules:
+        if spec.preload is None or not spec.preload.modules:
             return None
-        return Key(spec.argv[0], spec.warm.modules, tuple(sorted(spec.warm.env.items())))
+        return Key(spec.argv[0], spec.preload.modules, tuple(sorted(spec.preload.env.items())))
 
     def _conversation(self, key: Key, *, layered: bool) -> socket.socket | None:
         digest = digest_of(Path(key.python))

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cloche.engine import GangSpec, Warm
+from cloche.engine import GangSpec, Preload
 from cloche.engine.local import forking
 from cloche.engine.local.engine import LocalEngine
 from cloche.engine.local.probe import probe
@@ -245,7 +245,7 @@ def test_only_so_many_at_a_time(stage: Stage, monkeypatch: pytest.MonkeyPatch) -
     gangs = {name: stage.spec("pass", name) for name in ("a", "b", "c")}
     for name in ("a", "b", "a", "c"):
         (process,) = gangs[name].processes
-        other = replace(process, warm=Warm((name,), LOADED))
+        other = replace(process, preload=Preload((name,), LOADED))
         (conversation,) = stage.engine.fork_servers.conversations(
             replace(gangs[name], processes=(other,))
         ).values()

@@ -198,7 +198,7 @@ def fresh(stage: Stage, script: str, env: dict[str, str] | None = None) -> list[
 
     def cold(text: str, name: str, given: dict[str, str] | None = None) -> Any:
         gang = before(text, name, given)
-        return replace(gang, processes=(replace(gang.processes[0], warm=None),))
+        return replace(gang, processes=(replace(gang.processes[0], preload=None),))
 
     stage.spec = cold  # type: ignore[method-assign]
     try:

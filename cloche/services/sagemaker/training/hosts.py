@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from cloche.core.beneath import remove as remove_tree
 from cloche.core.clock import Clock, to_ms
 from cloche.core.config import Config
-from cloche.engine import Engine, GangSpec, Mount, ProcessSpec, Warm
+from cloche.engine import Engine, GangSpec, Mount, Preload, ProcessSpec
 from cloche.environments.table import Framework, asked_for, fitting, modules_of, over
 from cloche.services.sagemaker import no_effect
 from cloche.services.sagemaker.names import Request
@@ -383,7 +383,7 @@ def process(
             *(Mount(engine.stage(ground.source), inside) for inside in archive),
         ),
         log=engine.stage(log),
-        warm=None if cold else Warm(environment.framework.warm, LOAD_TIME),
+        preload=None if cold else Preload(environment.framework.preload, LOAD_TIME),
         cpus=instance.vcpu,
         memory_mib=instance.memory_mib,
         disk_mib=job.request["ResourceConfig"].get("VolumeSizeInGB", 0) * 1024,
