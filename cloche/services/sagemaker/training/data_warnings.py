@@ -176,6 +176,7 @@ def read(path: Path) -> list[str] | None:
 
 def write(path: Path, found: Sequence[str]) -> None:
     """Write a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(UNFINISHED)
     unfinished.write_text(json.dumps(found))
     unfinished.rename(path)

@@ -158,6 +158,7 @@ async def test_looks_of_a_killed_server_are_ended_at_the_next_start(
     checked = Checked(lab, tmp_path / "log")
     look = Look(lab.engine, checked.folder)
     lab.place(spec(look))  # whose server is gone
+    checked.kept.mkdir(exist_ok=True)
     for number in range(MOST_KEPT + 1):
         (checked.kept / f"{number}.json").write_text("[]")
     (checked.kept / "cut off.unfinished").write_text("[")

@@ -396,7 +396,8 @@ async def test_log_begins_with_what_really_runs(world: World) -> None:
     await world.create()
     await world.until(S.TRAINING)
     log = world.engine.specs[world.engine.launched[0]].processes[0].log
-    first = log.read_text().splitlines()
+    assert log is not None
+    first = Path(log.place).read_text().splitlines()
     assert len(first) == 1 and "Cloche runs pytorch: Python 3" in first[0]
     assert "torch" in first[0] and "pytorch-training:1.8-cpu-py36" in first[0]
 
