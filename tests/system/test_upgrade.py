@@ -16,6 +16,7 @@ import pytest
 from killed_server import Server, archive, end_all, until
 from test_kill import BUCKET, DOOMED, STEADY, STORY, Story
 
+OLDER = Path(__file__).with_name("older.py")
 ROOT = Path(__file__).resolve().parents[2]
 BEFORE = "b9b1ca7002702bd31f6932da118acebd68f82a0e"  # the release that this one follows
 SCRIPT = f"""
@@ -34,7 +35,7 @@ with open(os.path.join(os.environ["SM_MODEL_DIR"], "weights"), "w") as file:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    made = Server(tmp_path, DOOMED)
+    made = Server(tmp_path, OLDER)
     made.release = older(tmp_path / "before")
     yield made
     end_all(made)
@@ -100,7 +101,7 @@ def test_what_the_older_release_began_goes_on(server: Server) -> None:
     assert all(str(server.release) in supervisor(server, gang) for gang in before)
     server.kill()
 
-    server.release = None
+    server.release, server.program = None, DOOMED
     server.up(doomed=False)
     assert story.answer(STEADY) == 42
     assert gangs(server) == before  # the same processes

@@ -199,7 +199,9 @@ class LocalEngine:
             return
         if runs(self.folder(gang)):
             raise EngineError(f"{gang} still runs: what it writes is its own")
-        take_back(path)
+        planned = read_record(self.folder(gang) / "plan.json")
+        if planned is not None:
+            take_back(path, planned)
 
     def see(self, gang: str) -> Mapping[str, Seen] | None:
         """Return each process of the gang by name; None when the gang is not known."""

@@ -5,8 +5,10 @@ import os
 import shutil
 import stat
 import tempfile
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from cloche.core import beneath
 from cloche.core.trees import hand_over
@@ -64,10 +66,15 @@ def private_folders(own: Path) -> list[Path]:
     return [own / "tmp", own / "root", *own.glob("overlay-*")]
 
 
-def take_back(path: Path) -> None:
-    """Make what a sandbox wrote the server's user's own."""
+def take_back(path: Path, planned: Mapping[str, Any]) -> None:
+    """Make what a gang wrote the server's user's own; an overlay's changes become a layer."""
     if os.geteuid() == 0:  # any other server is the sandbox's user
         hand_over(path, 0, linked=True)
+    place, sources = planned["place"], planned["sources"]
+    shown = [str(path), *(f"{place}/{name}" for name, at in sources.items() if at == str(path))]
+    works = {f"{each}/{WORK}" for each in shown}
+    if any(not works.isdisjoint(each["argv"]) for each in planned["processes"]):
+        beneath.remove(path / WORK)  # the kernel's own
 
 
 def make_run(root: Path, folder: Path) -> int:
