@@ -421,7 +421,7 @@ def test_socket_is_the_servers_without_sandboxes_too(
     monkeypatch.setattr(type(attacker.platform.app.engine), "machine", reduced("refused here"))
     name = attacker.serving("def model_fn(model_dir): return None")
     assert attacker.invoke(name) == b'"answered"'
-    [made] = attacker.platform.home.runs.glob(f"endpoint-{name}-*/{SOCKET}")
+    [made] = attacker.platform.home.runs.glob(f"endpoint-*/{SOCKET}")
     assert made.is_socket() and made.stat().st_mode & 0o777 == 0o600
     attacker.delete(name)
 
