@@ -38,8 +38,8 @@ TIME_KEYS = ("aws:currenttime", "aws:epochtime")
 class Context(Mapping[str, Values]):
     """The condition keys of one question, in lower case, and their values.
 
-    later: what costs a look-up, by the key or by the folder of keys (`aws:resourcetag/`) that it
-    gives: asked once, and only when a policy asks for such a key.
+    later: what gives values, by the key or by the folder of keys (`aws:resourcetag/`): asked once,
+    and only when a policy asks for such a key.
     """
 
     __slots__ = ("known", "later")
