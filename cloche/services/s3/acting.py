@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from cloche.core.authorization import Actor, Context, Values
 from cloche.records import objects as rows
@@ -14,6 +14,7 @@ from cloche.services.s3.errors import access_denied
 
 if TYPE_CHECKING:
     from cloche.services.s3.storage import S3, StoredObject
+    from cloche.services.s3.verify import Verified
 
 # What S3 sees of requests that a service makes with a role's keys.
 SIGNED: Mapping[str, Values] = {
@@ -21,6 +22,20 @@ SIGNED: Mapping[str, Values] = {
     "s3:signatureversion": "AWS4-HMAC-SHA256",
 }
 OWNER_KEYS = ("aws:resourceaccount", "s3:resourceaccount")
+
+
+class ForRoles(Protocol):
+    """What other services have of the object store: no object but through a role."""
+
+    @property
+    def verified(self) -> Verified:
+        """Which contents were looked at."""
+
+    def bucket_exists(self, bucket: str) -> bool:
+        """Tell whether there is such a bucket, of whatever account."""
+
+    def acting_as(self, actor: Actor) -> ActingS3:
+        """Return the object store as a role sees it."""
 
 
 @dataclass(frozen=True, slots=True)
