@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from cloche.core.arn import Arn
@@ -23,14 +24,14 @@ Give = Callable[[Call[Any], Parameters, str], Mapping[str, Values]]  # of the AR
 class Keys:
     """Condition keys by AWS's names, and what gives their values (by names in lower case).
 
-    later: it costs a look-up, and is asked for only when a policy asks for the key.
+    The values are worked out, or looked up, only when a policy asks for such a key.
     """
 
-    __slots__ = ("later", "names", "values")
+    __slots__ = ("entries", "names", "values")
 
-    def __init__(self, *names: str, values: Give, later: bool = False) -> None:
+    def __init__(self, *names: str, values: Give) -> None:
         self.names, self.values = names, values
-        self.later = tuple(entry(name) for name in names) if later else ()
+        self.entries = tuple(entry(name) for name in names)
 
 
 class Permission:
@@ -101,19 +102,12 @@ def context(
     call: Call[Any], parameters: Parameters, keys: Iterable[Keys], arn: str = "*"
 ) -> Context:
     """Return the condition keys that a call has values for, when it asks about a resource."""
-    known: dict[str, Values] = {}
     later: dict[str, Later] = {}
     for each in keys:
-        if each.later:
-            later |= dict.fromkeys(each.later, looked_up(each, call, parameters, arn))
-        else:
-            known |= each.values(call, parameters, arn)
-    return Context(known, later)
-
-
-def looked_up(keys: Keys, call: Call[Any], parameters: Parameters, arn: str) -> Later:
-    """Return what looks the values of keys up."""
-    return lambda: keys.values(call, parameters, arn)
+        values = partial(each.values, call, parameters, arn)
+        for name in each.entries:
+            later[name] = values
+    return Context(later=later)
 
 
 def entry(name: str) -> str:

@@ -38,8 +38,8 @@ TIME_KEYS = ("aws:currenttime", "aws:epochtime")
 class Context(Mapping[str, Values]):
     """The condition keys of one question, in lower case, and their values.
 
-    later: what costs a look-up, by the key or by the folder of keys (`aws:resourcetag/`) that it
-    gives: asked once, and only when a policy asks for such a key.
+    later: what gives values, by the key or by the folder of keys (`aws:resourcetag/`): asked once,
+    and only when a policy asks for such a key.
     """
 
     __slots__ = ("known", "later")
@@ -66,7 +66,10 @@ class Context(Mapping[str, Values]):
 
     def over(self, other: "Context") -> "Context":
         """Return these keys, and those of another that are not among them."""
-        return Context({**other.known, **self.known}, {**other.later, **self.later})
+        made = Context.__new__(Context)
+        made.known = {**other.known, **self.known}
+        made.later = {**other.later, **self.later}
+        return made
 
 
 NOTHING = Context()
@@ -128,9 +131,9 @@ class Refused(AwsError):
 
 
 class Actor:
-    """Who asks, whom, and what is true of all that it asks (`keys`, in lower case)."""
+    """Who asks, whom, and what is true of all that it asks."""
 
-    __slots__ = ("authorizer", "keys", "now", "principal")
+    __slots__ = ("authorizer", "general", "now", "principal")
 
     def __init__(
         self,
@@ -140,7 +143,8 @@ class Actor:
         keys: Mapping[str, Values] = {},
     ) -> None:
         self.principal, self.authorizer, self.now = principal, authorizer, now
-        self.keys = {**principal_keys(principal), **keys}
+        known = {**principal_keys(principal), **keys}
+        self.general = Context(known, dict.fromkeys(TIME_KEYS, self._time))
 
     def decide(self, action: str, resource: str, context: Context = NOTHING) -> Decision:
         """Return whether it may do this, and what decided that."""
@@ -156,8 +160,7 @@ class Actor:
 
     def question(self, action: str, resource: str, context: Context = NOTHING) -> Question:
         """Return the question, with what is true of all that it asks."""
-        general = Context(self.keys, dict.fromkeys(TIME_KEYS, self._time))
-        return Question(self.principal, action, resource, context.over(general))
+        return Question(self.principal, action, resource, context.over(self.general))
 
     def _time(self) -> Mapping[str, Values]:
         now = self.now()

@@ -42,9 +42,7 @@ def role_tags(call: Call[Identity], _parameters: Parameters, arn: str) -> Mappin
     return {**tag_keys(tags, "aws:resourcetag"), **tag_keys(tags, "iam:resourcetag")}
 
 
-ROLE_TAGS = Keys(
-    "aws:ResourceTag/${TagKey}", "iam:ResourceTag/${TagKey}", values=role_tags, later=True
-)
+ROLE_TAGS = Keys("aws:ResourceTag/${TagKey}", "iam:ResourceTag/${TagKey}", values=role_tags)
 POLICY = key("iam:PolicyARN", "PolicyArn")
 CREATE_ROLE = (
     Permission("iam:CreateRole", new_role_arns, keys=(REQUEST_TAGS,)),

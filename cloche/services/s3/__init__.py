@@ -1,7 +1,7 @@
 """S3: buckets and objects, immutable blobs on the disk and an index in the records."""
 
 from cloche.operation import Service, collect, service_model
-from cloche.services.s3.acting import ActingS3
+from cloche.services.s3.acting import ActingS3, ForRoles
 from cloche.services.s3.inputs import Inputs, PublicObject, Sources
 from cloche.services.s3.operations import (
     bucket,
@@ -15,7 +15,16 @@ from cloche.services.s3.operations import (
 )
 from cloche.services.s3.storage import S3, StoredObject
 
-__all__ = ["S3", "ActingS3", "Inputs", "PublicObject", "Sources", "StoredObject", "service"]
+__all__ = [
+    "S3",
+    "ActingS3",
+    "ForRoles",
+    "Inputs",
+    "PublicObject",
+    "Sources",
+    "StoredObject",
+    "service",
+]
 
 
 def service(s3: S3) -> Service:

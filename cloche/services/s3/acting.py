@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from cloche.core.authorization import Actor, Context, Values
 from cloche.records import objects as rows
@@ -14,6 +14,7 @@ from cloche.services.s3.errors import access_denied
 
 if TYPE_CHECKING:
     from cloche.services.s3.storage import S3, StoredObject
+    from cloche.services.s3.verify import Verified
 
 # What S3 sees of requests that a service makes with a role's keys.
 SIGNED: Mapping[str, Values] = {
@@ -21,6 +22,20 @@ SIGNED: Mapping[str, Values] = {
     "s3:signatureversion": "AWS4-HMAC-SHA256",
 }
 OWNER_KEYS = ("aws:resourceaccount", "s3:resourceaccount")
+
+
+class ForRoles(Protocol):
+    """What other services have of the object store: no object but through a role."""
+
+    @property
+    def verified(self) -> Verified:
+        """Which contents were looked at."""
+
+    def bucket_exists(self, bucket: str) -> bool:
+        """Tell whether there is such a bucket, of whatever account."""
+
+    def acting_as(self, actor: Actor) -> ActingS3:
+        """Return the object store as a role sees it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +47,7 @@ class ActingS3:
 
     s3: S3
     actor: Actor
+    general: dict[str, Context] = field(default_factory=dict)  # what is true of all in a bucket
 
     def bucket_exists(self, bucket: str) -> bool:
         """Tell whether there is such a bucket, of whatever account."""
@@ -93,23 +109,27 @@ class ActingS3:
 
     def may_read(self, bucket: str, key: str) -> None:
         """Raise AccessDenied unless the actor may read an object, here or outside."""
-        self._ask("s3:GetObject", bucket, f"/{key}", {})
+        self._ask("s3:GetObject", bucket, f"/{key}")
 
     def may_list(self, bucket: str, prefix: str | None = None) -> None:
         """Raise AccessDenied unless the actor may list the objects beneath a prefix."""
-        self._ask("s3:ListBucket", bucket, "", {} if prefix is None else {"s3:prefix": prefix})
+        keys = {"s3:prefix": prefix} if prefix is not None else {}
+        self._ask("s3:ListBucket", bucket, "", Context(keys))
 
     def _may_write(self, bucket: str, key: str, kms_key: str | None = None) -> None:
         keys: dict[str, Values] = {"s3:objectcreationoperation": "true"}
         if kms_key:
             header = "s3:x-amz-server-side-encryption"
             keys |= {header: "aws:kms", f"{header}-aws-kms-key-id": kms_key}
-        self._ask("s3:PutObject", bucket, f"/{key}", keys)
+        self._ask("s3:PutObject", bucket, f"/{key}", Context(keys))
         self._check_owner(bucket)
 
-    def _ask(self, action: str, bucket: str, tail: str, keys: Mapping[str, Values]) -> None:
-        later = dict.fromkeys(OWNER_KEYS, partial(self._owner, bucket))
-        context = Context({**SIGNED, **keys}, later)
+    def _ask(self, action: str, bucket: str, tail: str, context: Context | None = None) -> None:
+        general = self.general.get(bucket)
+        if general is None:
+            later = dict.fromkeys(OWNER_KEYS, partial(self._owner, bucket))
+            general = self.general[bucket] = Context(SIGNED, later)
+        context = context.over(general) if context is not None else general
         self.actor.authorize(action, f"arn:aws:s3:::{bucket}{tail}", context)
 
     def _owner(self, bucket: str) -> Mapping[str, Values]:

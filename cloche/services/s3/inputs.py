@@ -23,8 +23,8 @@ from cloche.outside import OutsideError, PublicBuckets, RealS3
 
 if TYPE_CHECKING:
     from cloche.core.authorization import Actor
-    from cloche.services.s3.acting import ActingS3
-    from cloche.services.s3.storage import S3, StoredObject
+    from cloche.services.s3.acting import ActingS3, ForRoles
+    from cloche.services.s3.storage import StoredObject
 
 SPARE_BYTES = 1 << 30  # of the disk, that a download leaves
 PIECE = 1 << 20
@@ -48,7 +48,7 @@ class PublicObject:
 class Sources:
     """Where input comes from: the buckets that are here, and the public ones of the real S3."""
 
-    s3: S3
+    s3: ForRoles
     real: RealS3
     public: PublicBuckets
 

@@ -54,8 +54,8 @@ def document_tag_keys(_call: Call[Any], parameters: Parameters, _arn: str) -> Ma
 
 
 TAG_NAMES = ("s3:RequestObjectTag/<key>", "s3:RequestObjectTagKeys")
-OWNER = Keys("s3:ResourceAccount", "aws:ResourceAccount", values=owner_keys, later=True)
-EXISTING_TAGS = Keys("s3:ExistingObjectTag/<key>", values=existing_tag_keys, later=True)
+OWNER = Keys("s3:ResourceAccount", "aws:ResourceAccount", values=owner_keys)
+EXISTING_TAGS = Keys("s3:ExistingObjectTag/<key>", values=existing_tag_keys)
 HEADER_TAGS = Keys(*TAG_NAMES, values=header_tag_keys)
 DOCUMENT_TAGS = Keys(*TAG_NAMES, values=document_tag_keys)
 VERSION, ACL = key("s3:versionid", "VersionId"), key("s3:x-amz-acl", "ACL")

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from cloche.services.cloudwatch import CloudWatch
     from cloche.services.iam import Identity
     from cloche.services.logs import Logs
-    from cloche.services.s3 import S3, ActingS3, Inputs, Sources
+    from cloche.services.s3 import ActingS3, ForRoles, Inputs, Sources
 
 __all__ = [
     "RESOURCE_TAGS",
@@ -79,7 +79,7 @@ class SageMaker:
 
     store: Store
     engine: Engine
-    s3: S3
+    s3: ForRoles
     logs: Logs
     cloudwatch: CloudWatch
     identity: Identity

@@ -104,7 +104,7 @@ def on_resource(action: str, *resources: str | Find, keys: Iterable[Keys] = ()) 
 
 
 RESOURCE_TAGS = Keys(
-    "aws:ResourceTag/${TagKey}", "sagemaker:ResourceTag/${TagKey}", values=resource_tags, later=True
+    "aws:ResourceTag/${TagKey}", "sagemaker:ResourceTag/${TagKey}", values=resource_tags
 )
 REMOTE_DEBUG = key("sagemaker:EnableRemoteDebug", "RemoteDebugConfig.EnableRemoteDebug")
 KEEP_ALIVE = key("sagemaker:KeepAlivePeriod", "ResourceConfig.KeepAlivePeriodInSeconds")

@@ -126,8 +126,9 @@ def from_manifest(s3: Source, uri: str) -> Iterator[Placed]:
         raise DownloadError(f"Unable to find the manifest {uri}")
     if manifest.size > LARGEST_MANIFEST:
         raise DownloadError(f"The manifest {uri} has more than {LARGEST_MANIFEST:,} bytes")
+    content = content_of(s3, manifest)
     try:
-        head, *paths = json.loads(content_of(s3, manifest))
+        head, *paths = json.loads(content)
         prefix = head["prefix"]
         names = [f"{path}" for path in paths if isinstance(path, str)]
         if not isinstance(prefix, str) or len(names) != len(paths):

@@ -28,14 +28,14 @@ from cloche.services.sagemaker.s3_objects import (
 )
 
 if TYPE_CHECKING:
-    from cloche.services.s3 import S3
+    from cloche.services.s3 import ForRoles
 
 logger = logging.getLogger("cloche.sagemaker")
 FEW, LITTLE = 1000, 32 << 20  # files and bytes that are read at once, in less than 0.1 s
 NAME = "staged"  # the list in a job's folder; it stays until it was looked at
 
 
-def write(folder: Path, staged: Sequence[Staged], s3: S3) -> None:
+def write(folder: Path, staged: Sequence[Staged], s3: ForRoles) -> None:
     """Look at what nobody looked at yet, or write it down; DownloadError. Blocks."""
     unknown = [one for one in staged if not s3.verified.knows(one.path)]
     if len(unknown) <= FEW and sum(one.stored.size for one in unknown) <= LITTLE:
@@ -57,7 +57,7 @@ def check(one: Staged) -> None:
         raise DownloadError(f"The content of {uri} is damaged: {text}")
 
 
-async def damage(folder: Path, s3: S3) -> str | None:
+async def damage(folder: Path, s3: ForRoles) -> str | None:
     """Return why a job with this folder can't be trusted; None: its input is whole."""
     listed = folder / NAME
     if not listed.exists():

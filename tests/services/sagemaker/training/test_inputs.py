@@ -10,9 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from cloche.core.authorization import Actor
+from cloche.core.clock import ManualClock
 from cloche.core.errors import AwsError
+from cloche.core.identity import Principal
 from cloche.records.store import Store
-from cloche.services.s3 import S3
+from cloche.services.iam import IssuedKeys
+from cloche.services.s3 import S3, ActingS3
 from cloche.services.sagemaker.s3_objects import DownloadError, Placed, link_all, objects, split_uri
 from cloche.services.sagemaker.training.inputs import shard
 
@@ -20,23 +24,24 @@ KEYS = ("data/train/a", "data/train/b/c", "data/train-2/x", "data/train.csv", "o
 
 
 @pytest.fixture
-async def s3(tmp_path: Path) -> S3:
+async def s3(tmp_path: Path) -> ActingS3:
     store = Store.open(tmp_path / "cloche.db")
     made = S3(store, tmp_path / "blobs")
     await made.create_bucket("bucket", "1", "r")
     for key in KEYS:
         await made.put_bytes("bucket", key, key.encode())
-    return made
+    principal = Principal(kind="assumed-role", account="1", arn="session", user_id="x")
+    return made.acting_as(Actor(principal, IssuedKeys(), ManualClock().now))
 
 
 @pytest.fixture(autouse=True)
-def closed(s3: S3) -> Iterator[None]:
+def closed(s3: ActingS3) -> Iterator[None]:
     yield
-    s3.close()
-    s3.store.close()
+    s3.s3.close()
+    s3.s3.store.close()
 
 
-def paths(s3: S3, uri: str, kind: str = "S3Prefix", mode: str = "File") -> list[str]:
+def paths(s3: ActingS3, uri: str, kind: str = "S3Prefix", mode: str = "File") -> list[str]:
     return [placed.path for placed in objects(s3, {"S3DataType": kind, "S3Uri": uri}, mode)]
 
 
@@ -52,11 +57,11 @@ def paths(s3: S3, uri: str, kind: str = "S3Prefix", mode: str = "File") -> list[
         ("s3://bucket/é", ["ü"]),
     ],
 )
-async def test_prefix(s3: S3, uri: str, found: list[str]) -> None:
+async def test_prefix(s3: ActingS3, uri: str, found: list[str]) -> None:
     assert paths(s3, uri) == found
 
 
-async def test_fast_file_takes_whole_files_and_folders_alone(s3: S3) -> None:
+async def test_fast_file_takes_whole_files_and_folders_alone(s3: ActingS3) -> None:
     assert paths(s3, "s3://bucket/data/train/", mode="FastFile") == ["a", "b/c"]
     with pytest.raises(
         DownloadError, match="For FastFile mode, partial S3 prefix is not supported"
@@ -64,7 +69,7 @@ async def test_fast_file_takes_whole_files_and_folders_alone(s3: S3) -> None:
         paths(s3, "s3://bucket/data/train", mode="FastFile")
 
 
-async def test_manifest(s3: S3) -> None:
+async def test_manifest(s3: ActingS3) -> None:
     async def put(content: object) -> None:
         await s3.put_bytes("bucket", "manifest", json.dumps(content).encode())
 
@@ -78,7 +83,7 @@ async def test_manifest(s3: S3) -> None:
         paths(s3, "s3://bucket/none", "ManifestFile")
 
 
-async def test_shards_part_the_objects(s3: S3) -> None:
+async def test_shards_part_the_objects(s3: ActingS3) -> None:
     placed = objects(s3, {"S3DataType": "S3Prefix", "S3Uri": "s3://bucket"}, "File")
     parts = [[p.path for p in shard(placed, n, 4, "ShardedByS3Key")] for n in range(4)]
     assert sorted(path for part in parts for path in part) == sorted(KEYS)
@@ -86,7 +91,7 @@ async def test_shards_part_the_objects(s3: S3) -> None:
     assert shard(placed, 3, 4, "FullyReplicated") == placed
 
 
-async def test_links_are_the_stored_files(s3: S3, tmp_path: Path) -> None:
+async def test_links_are_the_stored_files(s3: ActingS3, tmp_path: Path) -> None:
     placed = objects(s3, {"S3DataType": "S3Prefix", "S3Uri": "s3://bucket/data/train/"}, "File")
     link_all(s3, placed, tmp_path / "channel")
     stored = s3.find("bucket", "data/train/b/c")
@@ -96,7 +101,7 @@ async def test_links_are_the_stored_files(s3: S3, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["../up", "a/../../up", "./x"])
-async def test_keys_do_not_lead_out_of_the_folder(s3: S3, tmp_path: Path, path: str) -> None:
+async def test_keys_do_not_lead_out_of_the_folder(s3: ActingS3, tmp_path: Path, path: str) -> None:
     stored = s3.find("bucket", "other")
     assert stored is not None
     with pytest.raises(DownloadError, match="not a path below a folder"):
@@ -104,7 +109,7 @@ async def test_keys_do_not_lead_out_of_the_folder(s3: S3, tmp_path: Path, path: 
     assert not (tmp_path / "channel/up").exists()
 
 
-async def test_folder_markers_and_clashes(s3: S3, tmp_path: Path) -> None:
+async def test_folder_markers_and_clashes(s3: ActingS3, tmp_path: Path) -> None:
     await s3.put_bytes("bucket", "m/dir/", b"")
     await s3.put_bytes("bucket", "m/dir/file", b"1")
     placed = objects(s3, {"S3DataType": "S3Prefix", "S3Uri": "s3://bucket/m/"}, "File")
@@ -125,7 +130,7 @@ def test_uri_that_is_none(uri: str) -> None:
         split_uri(uri)
 
 
-async def test_ten_thousand_links_take_less_than_a_second(s3: S3, tmp_path: Path) -> None:
+async def test_ten_thousand_links_take_less_than_a_second(s3: ActingS3, tmp_path: Path) -> None:
     """The bench measures it; this only guards against copies (8 s)."""
     stored = s3.find("bucket", "other")
     assert stored is not None

@@ -66,7 +66,7 @@ class Pools(World):
             operation="UpdateTrainingJob",
             account=ACCOUNT,
             region=REGION,
-            principal=cast(Any, None),
+            actor=cast(Any, None),
             now=self.clock.now(),
             request_id="",
             service=self.sagemaker,
