@@ -14,12 +14,12 @@ from importlib.metadata import version
 
 from cloche.core import executors, ids
 from cloche.core import home as homes
-from cloche.core.atomic import write_json
 from cloche.core.authorization import Authorizer
 from cloche.core.clock import Clock, SystemClock
 from cloche.core.config import Config
 from cloche.core.held import Handed, Held
 from cloche.core.lag import Lag
+from cloche.core.typed import encode
 from cloche.engine import Capacity
 from cloche.engine.local.engine import LocalEngine
 from cloche.environments import background
@@ -92,7 +92,7 @@ class Platform:
             "home": str(self.config.home.path),
             "account": self.config.account,
             "region": self.config.region,
-            "server": asdict(self.told),
+            "server": encode(self.told),
             "isolation": isolation,
             "capacity": asdict(capacity),
             "fork_servers_mib": held_mib,
@@ -281,17 +281,15 @@ class Platform:
         local.token = token
         local.add(SESSION_PATH, self.owner.session, access="owner", method="POST")
         local.add(END_PATH, self.end_processes, access="owner", method="POST")
-        write_json(
-            config.home.credentials,
-            {
-                "account": config.account,
-                "region": config.region,
-                "access_key_id": made.root.access_key_id,
-                "secret_access_key": made.root.secret_access_key,
-                "role_arn": made.role_arn,
-                "token": token,
-            },
+        keys = homes.OwnerKeys(
+            account=config.account,
+            region=config.region,
+            access_key_id=made.root.access_key_id,
+            secret_access_key=made.root.secret_access_key,
+            role_arn=made.role_arn,
+            token=token,
         )
+        homes.write_owner_keys(config.home, keys)
 
     async def _serve(self, sockets: Mapping[str, socket.socket]) -> None:
         mounts = self.gateway.mounts

@@ -8,21 +8,10 @@ from typing import Any, Self
 
 from cloche.core import home as homes
 from cloche.core.config import Home
+from cloche.core.typed import decode
 from cloche.terminal import NOT_UP, Stop
 
 ANSWER_WITHIN_S = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """Root's key pair and the role that users' scripts act as, from the home folder."""
-
-    account: str
-    region: str
-    access_key_id: str
-    secret_access_key: str
-    role_arn: str
-    token: str  # for what is under /_cloche/
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +33,13 @@ class Client:
             )
         return cls(home, server)
 
-    def credentials(self) -> Credentials:
+    def credentials(self) -> homes.OwnerKeys:
         """Return the keys that the server left for its owner."""
+        path = self.home.credentials
         try:
-            return Credentials(**json.loads(self.home.credentials.read_text()))
+            return decode(homes.OwnerKeys, json.loads(path.read_text()), str(path))
         except PermissionError:
-            raise Stop(
-                f"{self.home.credentials} can be read only by the user who started Cloche"
-            ) from None
+            raise Stop(f"{path} can be read only by the user who started Cloche") from None
 
     def get(self, path: str, timeout_s: float = ANSWER_WITHIN_S) -> dict[str, Any]:
         """Return the JSON at one of the server's own paths; OSError when it does not answer."""

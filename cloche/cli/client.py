@@ -6,9 +6,9 @@ import botocore.session
 from botocore.config import Config as BotoConfig
 
 from cloche import client
-from cloche.client import ANSWER_WITHIN_S, Credentials, answers, default_home, home_option
+from cloche.client import ANSWER_WITHIN_S, answers, default_home, home_option
 
-__all__ = ("Client", "Credentials", "answers", "default_home", "home_option")
+__all__ = ("Client", "answers", "default_home", "home_option")
 
 
 class Client(client.Client):

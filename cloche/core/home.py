@@ -5,14 +5,16 @@ import json
 import os
 import shutil
 import time
-from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
+from msgspec import UNSET, UnsetType
+
 from cloche.core.atomic import write_json
 from cloche.core.config import Config, Home
 from cloche.core.private import OPEN_TO_OTHERS, NotPrivate, check_way, private_folder
+from cloche.core.typed import BadRecord, Record, decode, encode
 
 FORMAT = 1  # grows when an older Cloche could not read the home folder any more
 DIES_WITHIN_S = 2.0  # a killed server: its memory is given back first
@@ -23,8 +25,7 @@ class HomeError(Exception):
     """The home folder can't be used; the text says why and what to do."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(Record, frozen=True, kw_only=True):
     """What a home folder was made with, for good."""
 
     format: int
@@ -33,17 +34,29 @@ class Settings:
     region: str
 
 
-# The options of `cloche up` that the next one uses again: fields of Config.
-KEPT = (
-    *("host", "port", "region", "engine", "allow_egress", "host_names"),
-    *("public_buckets", "pass_foreign_keys", "gpu_instances"),
-)
-LISTS = ("allow_egress", "host_names", "public_buckets")
-TYPES = {"port": int, "pass_foreign_keys": bool}  # all others are texts
+class Choices(Record, frozen=True, kw_only=True):
+    """The options of `cloche up` that the next one uses again: fields of Config."""
+
+    host: str | UnsetType = UNSET
+    port: int | UnsetType = UNSET
+    region: str | UnsetType = UNSET
+    engine: str | UnsetType = UNSET
+    allow_egress: tuple[str, ...] = ()
+    host_names: tuple[str, ...] = ()
+    public_buckets: tuple[str, ...] = ()
+    pass_foreign_keys: bool | UnsetType = UNSET
+    gpu_instances: str | UnsetType = UNSET
+
+    def options(self) -> dict[str, Any]:
+        """Return those that are there, as fields of Config."""
+        found = {name: getattr(self, name) for name in KEPT}
+        return {name: value for name, value in found.items() if value is not UNSET}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Server:
+KEPT = tuple(name for name in Choices.__struct_fields__ if name != "unknown")
+
+
+class Server(Record, frozen=True, kw_only=True):
     """The server that is up, or was when it was killed. While its parent starts it again, the one
     that died: its address is the next one's too, and connections wait there.
     """
@@ -59,6 +72,17 @@ class Server:
     ended: str | None = None  # how the one before it ended
 
 
+class OwnerKeys(Record, frozen=True, kw_only=True):
+    """Root's key pair, the role that users' scripts act as, and the owner's token."""
+
+    account: str
+    region: str
+    access_key_id: str
+    secret_access_key: str
+    role_arn: str
+    token: str  # for what is under /_cloche/
+
+
 def default_path() -> Path:
     """Return the home folder that is used when none is named: $CLOCHE_HOME or ~/.cloche."""
     named = os.environ.get("CLOCHE_HOME")
@@ -70,7 +94,13 @@ def read_settings(home: Home) -> Settings | None:
     secure_if_made(home)
     try:
         kept = json.loads(settings_file(home).read_text())
-        found = int(kept["format"])
+        if (found := kept["format"]) > FORMAT:
+            raise HomeError(
+                f"{home.path} was made by a newer Cloche ({kept.get('version')}, format {found}; "
+                f"this one reads {FORMAT}). Nothing was changed. Update Cloche, or choose another "
+                "--home."
+            )
+        return decode(Settings, kept, settings_file(home).name)
     except (FileNotFoundError, NotADirectoryError):
         if home.database.exists():
             raise HomeError(
@@ -78,55 +108,42 @@ def read_settings(home: Home) -> Settings | None:
                 "not known. Nothing was changed."
             ) from None
         return None
-    except (ValueError, KeyError, TypeError, PermissionError) as error:
+    except (BadRecord, ValueError, KeyError, TypeError, PermissionError) as error:
         raise HomeError(
             f"{settings_file(home)} can't be read ({error}). Nothing was changed."
         ) from None
-    if found > FORMAT:
-        raise HomeError(
-            f"{home.path} was made by a newer Cloche ({kept.get('version')}, format {found}; this "
-            f"one reads {FORMAT}). Nothing was changed. Update Cloche, or choose another --home."
-        )
-    return Settings(
-        format=found, version=kept["version"], account=kept["account"], region=kept["region"]
-    )
 
 
 def write_settings(home: Home, settings: Settings) -> None:
     """Keep the settings of a new home folder."""
-    write_json(settings_file(home), asdict(settings))
+    write_json(settings_file(home), encode(settings))
 
 
 def read_choices(home: Home) -> dict[str, Any]:
     """Return the options of the last `up`, as fields of Config; HomeError when it can't be read."""
+    kept = kept_choices(home)
+    return {} if kept is None else kept.options()
+
+
+def kept_choices(home: Home) -> Choices | None:
+    """Return what is kept of the options, None when nothing is; HomeError when it can't be read."""
     path = home.choices
     try:
-        kept = json.loads(path.read_text())
-        if not isinstance(kept, dict):
-            raise ValueError("no JSON object")
-        found = {name: kept[name] for name in KEPT if name in kept}
-        for name in LISTS:
-            found[name] = tuple(found.get(name, ()))
-        well = all(
-            isinstance(one, TYPES.get(name, str))
-            for name, value in found.items()
-            for one in (value if name in LISTS else (value,))
-        )
-        if not well:
-            raise ValueError("a value of another type")
+        return decode(Choices, json.loads(path.read_text()), path.name)
     except (FileNotFoundError, NotADirectoryError):
-        return {}
-    except (ValueError, TypeError, OSError) as error:
+        return None
+    except (BadRecord, ValueError, OSError) as error:
         raise HomeError(
             f"{path}, which has the options of the last `cloche up`, can't be read ({error}). "
             "Remove it, and give the options again: cloche up --port …"
         ) from None
-    return found
 
 
 def write_choices(config: Config) -> None:
     """Keep the options of `up`, for the next one."""
-    write_json(config.home.choices, {name: getattr(config, name) for name in KEPT})
+    kept = kept_choices(config.home) or Choices()
+    new = kept.replace(**{name: getattr(config, name) for name in KEPT})
+    write_json(config.home.choices, encode(new))
 
 
 def prepare(home: Home) -> None:
@@ -245,8 +262,8 @@ def last_server(home: Home) -> Server | None:
     """Return the server that is up, or that did not end in order; None after one that did."""
     secure_if_made(home)
     try:
-        return Server(**json.loads(home.server.read_text()))
-    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):
+        return decode(Server, json.loads(home.server.read_text()), home.server.name)
+    except (BadRecord, FileNotFoundError, NotADirectoryError, ValueError):
         return None
     except PermissionError:
         raise HomeError(f"{home.path} is another user's home folder") from None
@@ -254,7 +271,12 @@ def last_server(home: Home) -> Server | None:
 
 def write_server(home: Home, server: Server) -> None:
     """Say that the server is up."""
-    write_json(home.server, asdict(server))
+    write_json(home.server, encode(server))
+
+
+def write_owner_keys(home: Home, keys: OwnerKeys) -> None:
+    """Leave the owner's keys, for this user alone."""
+    write_json(home.credentials, encode(keys))
 
 
 def settings_file(home: Home) -> Path:

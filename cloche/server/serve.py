@@ -22,6 +22,7 @@ from cloche.client import Client, answers
 from cloche.core import home as homes
 from cloche.core.config import Config, Home
 from cloche.core.held import Handed, Held
+from cloche.core.typed import decode
 from cloche.engine.local.supervisor import mounts
 from cloche.failures import explained
 from cloche.outside.real_s3 import address
@@ -53,9 +54,8 @@ def serve(settings: dict[str, Any]) -> None:
     open_many_files()
     mounts.own()
     home = Home(Path(settings["home"]))
-    chosen = {name: settings[name] for name in homes.KEPT if name in settings}
-    for name in homes.LISTS:
-        chosen[name] = tuple(chosen.get(name, ()))
+    given = {name: settings[name] for name in homes.KEPT if name in settings}
+    chosen = decode(homes.Choices, given, "the settings").options()
     at = os.environ.get(S3_ADDRESS) or None
     try:
         address(at)

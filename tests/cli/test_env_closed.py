@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from cli_command import Cloche
 
-from cloche.core.config import Home
-from cloche.core.home import HomeError, read_choices
+from cloche.core.config import Config, Home
+from cloche.core.home import HomeError, read_choices, write_choices
 
 # A shell that works with the real AWS, and with names and values that hurt.
 REAL = {
@@ -240,6 +240,30 @@ def test_choices_that_cannot_be_read_are_said(cloche: Cloche) -> None:
         (cloche.home / "choices.json").write_text(content)
         with pytest.raises(HomeError, match=r"the options of the last `cloche up`, can't be read"):
             read_choices(Home(cloche.home))
+
+
+def test_options_of_a_later_release_are_kept(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    home.choices.write_text('{"port": 4600, "scaling_clock": 60}')
+    assert read_choices(home) == {
+        "port": 4600,
+        "allow_egress": (),
+        "host_names": (),
+        "public_buckets": (),
+    }
+    write_choices(Config(home=home, account="123456789012", allow_egress=("192.0.2.0/24",)))
+    assert json.loads(home.choices.read_text()) == {
+        "host": "127.0.0.1",
+        "port": 4599,
+        "region": "us-east-1",
+        "engine": "local",
+        "allow_egress": ["192.0.2.0/24"],
+        "host_names": [],
+        "public_buckets": [],
+        "pass_foreign_keys": False,
+        "gpu_instances": "cpu",
+        "scaling_clock": 60,
+    }
 
 
 def test_a_home_with_a_name_that_hurts_is_quoted(cloche: Cloche, tmp_path: Path) -> None:
