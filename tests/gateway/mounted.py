@@ -21,6 +21,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from cloche.core.clock import SystemClock
 from cloche.core.config import Config, Home
+from cloche.core.held import bind
 from cloche.gateway.asgi import Gateway
 from cloche.gateway.crowd import Crowd
 from cloche.gateway.listener import Listener
@@ -136,14 +137,14 @@ class Mounted:
 
 
 @contextmanager
-def mounted(folder: Path) -> Iterator[Mounted]:
-    """Serve until the block ends."""
+def mounted(folder: Path, listening: socket.socket | None = None) -> Iterator[Mounted]:
+    """Serve until the block ends, on that socket or on a new one."""
     clock = SystemClock()
     store = Store.open(folder / "cloche.db", clock)
     loop = uvloop.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(2)]
+    sockets = [listening or bind("127.0.0.1", 0), bind("127.0.0.1", 0)]
     ports = [one.getsockname()[1] for one in sockets]
 
     async def begin() -> tuple[App, Gateway, Listener, Listener]:

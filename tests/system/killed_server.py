@@ -40,9 +40,8 @@ class Server:
         self.output = (folder / "server.log").open("wb")
         self.lives, self.most_lives = 0, LIVES
         self.clients: dict[str, Any] = {}
-        self.release: Path | None = (
-            None  # the folder of another release's package; None: this one's
-        )
+        # The folder of the package of the release before; None: this one's.
+        self.release: Path | None = None
 
     def up(self, *, doomed: bool) -> None:
         """Start a life; returns once it answers, or has ended."""
@@ -60,8 +59,11 @@ class Server:
             "log": str(self.output.name),
         } | self.wish
         journal = str(self.journal) if doomed else self.mode
-        command = [sys.executable, str(self.program), json.dumps(wish), journal]
-        env = os.environ if self.release is None else os.environ | {"PYTHONPATH": str(self.release)}
+        settings, env = json.dumps(wish), dict(os.environ)
+        command = [sys.executable, str(self.program), settings, journal]
+        if self.release is not None:  # by its own program: ours is of this release
+            command = [sys.executable, "-P", "-m", "cloche.start", str(self.home)]
+            env |= {"PYTHONPATH": str(self.release), "CLOCHE_SERVER": settings}
         self.process = subprocess.Popen(command, stdout=self.output, stderr=self.output, env=env)
         until(lambda: self.ended or answers(self))
 
