@@ -18,13 +18,14 @@ from typing import Any
 
 import psutil
 import pytest
+from fake_workers import ping
 from serving_client import settled
 from training_client import wait_for
 
 from cloche.engine import Address
 from cloche.engine.local.probe import reduced
-from cloche.services.sagemaker.serving.connection import MAX_ANSWER, ping
-from cloche.services.sagemaker.serving.router import Failed, Invocation, Route, Router, Target
+from cloche.replicas.pool import NoReply
+from cloche.services.sagemaker.serving.router import MAX_ANSWER, Invocation, Router, VariantRoute
 from cloche.testing.platform import Platform
 
 SOCKET = "serve-model.sock"
@@ -516,8 +517,8 @@ async def test_answer_without_end(replica: Callable[[Talk], Awaitable[Address]],
     address = await replica(talk)
     router = Router(timeout_s=20)
     started = time.monotonic()
-    router.publish(ARN, [Route("v", 1.0, (Target("one", address), Target("two", address)))])
-    with grown() as memory, pytest.raises(Failed) as failed:
+    router.publish(ARN, [VariantRoute("v", 1.0, {"one": address, "two": address})])
+    with grown() as memory, pytest.raises(NoReply) as failed:
         await router.invoke(ARN, Invocation(b"x"))
     assert failed.value.reason == reason
     assert memory[0] < 32 * MIB
@@ -531,13 +532,13 @@ async def test_answers_that_nobody_asked_for(
 ) -> None:
     address = await replica(unasked)
     router = Router(timeout_s=10)
-    router.publish(ARN, [Route("v", 1.0, (Target("one", address),))])
+    router.publish(ARN, [VariantRoute("v", 1.0, {"one": address})])
     with grown() as memory:
         answered = await router.invoke(ARN, Invocation(b"x"))
         worker = router.endpoints[ARN]["v"].workers["one"]
-        assert worker.connection is not None
+        [link] = worker.spare
         async with asyncio.timeout(10):
-            while not worker.connection.closed:  # noqa: ASYNC110 (the other side sends)
+            while not link.closed:  # noqa: ASYNC110 (the other side sends)
                 await asyncio.sleep(0.01)
     assert len(answered.response.body) == 60_000
     assert memory[0] < 32 * MIB

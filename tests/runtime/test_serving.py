@@ -17,16 +17,13 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from fake_workers import ping
 
 from cloche.engine import Address
 from cloche.engine.local.sockets import bound
-from cloche.services.sagemaker.serving.connection import (
-    Broken,
-    Response,
-    connect,
-    ping,
-    request_head,
-)
+from cloche.replicas.connection import HttpReply, connect, request_head
+from cloche.replicas.pool import Broken
+from cloche.services.sagemaker.serving.router import MAX_ANSWER
 from cloche.testing.wheel import write_wheel
 
 START_S = 30.0
@@ -88,12 +85,12 @@ class Replica:
         assert self.process is not None
         return await asyncio.to_thread(self.process.wait, START_S)
 
-    async def invoke(self, body: bytes, **headers: str) -> Response:
-        connection = await connect(self.address)
+    async def invoke(self, body: bytes, **headers: str) -> HttpReply:
+        connection = await connect(self.address, MAX_ANSWER)
         try:
             named = [(name.replace("_", "-"), value) for name, value in headers.items()]
             head = request_head("POST", "/invocations", len(body), named)
-            return await connection.send(head, body)
+            return await connection.send((head, body))
         finally:
             connection.close()
 
@@ -136,13 +133,13 @@ async def test_handlers_ping_and_default_output(replicas: list[Replica]) -> None
 
 async def test_connection_is_kept_and_other_paths_are_refused(replicas: list[Replica]) -> None:
     replica = await make(replicas).ready()
-    connection = await connect(replica.address)
+    connection = await connect(replica.address, MAX_ANSWER)
     for _ in range(3):
         head = request_head("POST", "/invocations", 3, [("Content-Type", "application/json")])
-        assert (await connection.send(head, b"[3]")).body == b"[6]"
-    assert (await connection.send(request_head("GET", "/ping", 0, []), b"")).status == 200
-    assert (await connection.send(request_head("GET", "/nope", 0, []), b"")).status == 404
-    assert (await connection.send(request_head("GET", "/invocations", 0, []), b"")).status == 405
+        assert (await connection.send((head, b"[3]"))).body == b"[6]"
+    assert (await connection.send((request_head("GET", "/ping", 0, []), b""))).status == 200
+    assert (await connection.send((request_head("GET", "/nope", 0, []), b""))).status == 404
+    assert (await connection.send((request_head("GET", "/invocations", 0, []), b""))).status == 405
     connection.close()
 
 

@@ -22,9 +22,7 @@ from cloche.services.sagemaker.serving.record import ENDPOINT
 from cloche.services.sagemaker.serving.record import endpoint as endpoint_of
 from cloche.services.sagemaker.serving.router import (
     Answered,
-    Failed,
     Invocation,
-    Overloaded,
     Router,
     UnknownEndpoint,
     UnknownVariant,
@@ -47,9 +45,7 @@ if TYPE_CHECKING:
 __all__ = [
     "RESOURCE_TAGS",
     "Answered",
-    "Failed",
     "Invocation",
-    "Overloaded",
     "SageMaker",
     "UnknownEndpoint",
     "UnknownVariant",
@@ -122,7 +118,7 @@ class SageMaker:
     ) -> Answered:
         """Return what a replica of the endpoint answers (for SageMaker Runtime).
 
-        Raises UnknownEndpoint, UnknownVariant, Overloaded, Failed.
+        Raises UnknownEndpoint, UnknownVariant, Overloaded, NoReply.
         """
         return await invoke(self.store, self.router, account, region, name, invocation, variant)
 

@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any
 from cloche.core.errors import AwsError
 from cloche.operation import Call, operation
 from cloche.permissions import Permission
+from cloche.replicas.pool import NoReply, Overloaded
 from cloche.services.sagemaker import (
     RESOURCE_TAGS,
     Answered,
-    Failed,
     Invocation,
-    Overloaded,
     UnknownEndpoint,
     UnknownVariant,
 )
@@ -79,8 +78,8 @@ async def invoke_endpoint(
     except Overloaded as error:
         text = "The service is unavailable. Try your call again."
         raise AwsError("ServiceUnavailable", text, 503) from error
-    except Failed as error:
-        stream = f"{error.variant}/{error.replica}" if error.replica else error.variant
+    except NoReply as error:
+        stream = f"{error.pool}/{error.worker}" if error.worker else error.pool
         raise model_error(call, EndpointName, stream, *FAILURES[error.reason]) from error
     return result(call, EndpointName, answered)
 

@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
 
+from cloche.replicas.replacement import (
+    ABSENT,
+    Fault,
+    ReplacementPolicy,
+    Sight,
+    due,
+    left,
+    observed,
+    oldest_ready_first,
+)
 from cloche.runtime.signals import killed_by
 from cloche.services.sagemaker.serving.record import (
     PING_FAILED,
@@ -15,16 +24,18 @@ from cloche.services.sagemaker.serving.record import (
     Replica,
     State,
     Variant,
-    left,
 )
 
 E = EndpointStatus
-STARTS = 3  # replicas of a new deployment that may die by no fault of the model's
-UNHEALTHY_S = 30.0  # without an answer to pings, after which a replica is replaced
-STEADY_S = 60.0  # ready for so long: the next death is the first of its kind again
-FIRST_BACKOFF_S, LAST_BACKOFF_S = 1.0, 60.0
+REPLACEMENT = ReplacementPolicy(
+    starts=3,
+    unhealthy_s=30.0,
+    steady_s=60.0,
+    first_backoff_s=1.0,
+    last_backoff_s=60.0,
+    drain_s=65.0,
+)
 CAPACITY_WAIT_S = 1800.0  # that a new deployment waits for memory to become free
-DRAIN_S = 65.0  # that a replica on its way out gets for the request it is at
 # Until the next look: on its way; waiting for capacity; settled, but nothing would tell of an end;
 # settled, when an end would be told.
 SOON_S, CAPACITY_PAUSE_S, POLL_PAUSE_S, CALM_PAUSE_S = 0.1, 1.0, 0.5, 15.0
@@ -33,27 +44,6 @@ NO_CAPACITY = (
     "Unable to provision requested ML compute capacity due to InsufficientInstanceCapacity error."
     " {message}"
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sight:
-    """What is seen of one replica now.
-
-    `healthy`: it answered the last ping. `silent_s`: seconds since it last did (or since this
-    server first asked). `watched`: its end will be told. `trace`: the last line of what it left
-    when it failed. `busy`: it is at a request.
-    """
-
-    process: Literal["absent", "running", "exited", "lost"]
-    healthy: bool = False
-    watched: bool = False
-    silent_s: float = 0.0
-    exit_code: int | None = None
-    trace: str = ""
-    busy: bool = False
-
-
-ABSENT = Sight(process="absent")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +80,10 @@ class Look:
     def of(self, replica: Replica) -> Sight:
         """Return what is seen of the replica."""
         return self.seen.get(replica.id, ABSENT)
+
+    def up(self, replica: Replica) -> bool:
+        """Return whether the replica may be sent requests."""
+        return replica.ready_ms is not None and REPLACEMENT.is_up(self.of(replica))
 
 
 def decide(endpoint: Endpoint, look: Look) -> Plan:
@@ -171,14 +165,9 @@ def complete(deployment: Deployment, look: Look) -> bool:
     """Return whether every variant has as many replicas as it shall, all ready."""
     return all(
         len(mine := deployment.of(variant.name)) == variant.count
-        and all(replica.ready_ms is not None and is_up(look.of(replica)) for replica in mine)
+        and all(look.up(replica) for replica in mine)
         for variant in deployment.variants
     )
-
-
-def is_up(sight: Sight) -> bool:
-    """Return whether a replica may be sent requests, once it was ready."""
-    return sight.process == "running" and sight.silent_s < UNHEALTHY_S
 
 
 def converge(
@@ -194,13 +183,17 @@ def converge(
     for replica in deployment.replicas:
         variant = deployment.variant(replica.variant)
         sight = look.of(replica)
-        if (reason := wrong_with(replica, variant, sight, look.now_ms)) is None:
-            kept.append(started(replica, sight, variant.name in models.ready, look, launch))
+        wrong = REPLACEMENT.fault(replica, sight, variant.startup_timeout_s, look.now_ms)
+        if wrong is None:
+            kept.append(observed(replica, sight, look.now_ms))
+            if variant.name in models.ready and due(replica, sight, look.now_ms):
+                launch.append(replica)
             continue
-        if new and (reason != LOST or replica.restarts + 1 >= STARTS):
-            return (deployment, ()), startup_failure(variant, sight, reason)
+        if new and REPLACEMENT.gives_up(replica, wrong):
+            return (deployment, ()), startup_failure(variant, sight, wrong)
         dead.append(replica)
-        kept.append(successor(replica, look))
+        next_one = REPLACEMENT.successor(replica, look.new_id(), look.now_ms)
+        kept.append(next_one.replace(layer=None))
     if new and (reason := starved(kept, look)) is not None:
         return (deployment, ()), reason
     kept, surplus = resized(deployment, kept, look)
@@ -217,29 +210,12 @@ def repaired(
     return deployment, dead
 
 
-LOST, SILENT, NOT_STARTED, ENDED = "lost", "silent", "not started", "ended"
-
-
-def wrong_with(replica: Replica, variant: Variant, sight: Sight, now_ms: int) -> str | None:
-    """Return why a replica must be replaced; None while it is all right or on its way."""
-    if sight.process == "running":
-        if replica.ready_ms is not None:
-            return SILENT if sight.silent_s >= UNHEALTHY_S else None
-        since_ms = replica.launched_ms
-        late = since_ms is not None and now_ms - since_ms > variant.startup_timeout_s * 1000
-        return NOT_STARTED if late and not sight.healthy else None
-    if sight.process == "absent":
-        return LOST if replica.launched_ms is not None else None
-    killed = sight.exit_code is not None and sight.exit_code < 0
-    return LOST if sight.process == "lost" or killed else ENDED
-
-
-def startup_failure(variant: Variant, sight: Sight, reason: str) -> str:
+def startup_failure(variant: Variant, sight: Sight, fault: Fault) -> str:
     """Return the FailureReason of a replica that did not start: AWS's text, and the cause."""
     text = PING_FAILED.format(container="primary", variant=variant.name)
     if sight.trace:
         return f"{text} {sight.trace}"
-    if reason == NOT_STARTED:
+    if fault == "not started":
         return f"{text} It did not answer within {variant.startup_timeout_s} seconds."
     return f"{text} {end}." if (end := ended(sight)) else text
 
@@ -251,38 +227,6 @@ def ended(sight: Sight) -> str:
     if sight.exit_code < 0:
         return killed_by(-sight.exit_code)
     return f"The container ended with exit code {sight.exit_code}"
-
-
-def started(
-    replica: Replica, sight: Sight, prepared: bool, look: Look, launch: list[Replica]
-) -> Replica:
-    """Return a replica with what is known of it now; ask for its launch when it is time."""
-    if sight.process == "absent":
-        if prepared and replica.not_before_ms <= look.now_ms and replica.launched_ms is None:
-            launch.append(replica)
-        return replica
-    launched_ms = replica.launched_ms or look.now_ms
-    ready_ms = replica.ready_ms
-    if sight.healthy and ready_ms is None:
-        ready_ms = look.now_ms
-    return replica.replace(launched_ms=launched_ms, ready_ms=ready_ms)
-
-
-def successor(dead: Replica, look: Look) -> Replica:
-    """Return what takes a dead replica's place: at once, then later each time."""
-    steady = dead.ready_ms is not None and look.now_ms - dead.ready_ms >= STEADY_S * 1000
-    restarts = 1 if steady else dead.restarts + 1
-    wait_s = 0.0
-    if restarts > 1:
-        wait_s = min(LAST_BACKOFF_S, FIRST_BACKOFF_S * 2 ** (restarts - 2))
-    return Replica(
-        id=look.new_id(),
-        deployment=dead.deployment,
-        variant=dead.variant,
-        created_ms=look.now_ms,
-        restarts=restarts,
-        not_before_ms=look.now_ms + round(wait_s * 1000),
-    )
 
 
 def starved(replicas: list[Replica], look: Look) -> str | None:
@@ -302,9 +246,7 @@ def resized(
     kept: list[Replica] = []
     surplus: list[Replica] = []
     for variant in deployment.variants:
-        mine = [replica for replica in replicas if replica.variant == variant.name]
-        # the oldest ready ones stay
-        mine.sort(key=lambda r: (r.ready_ms is None, r.ready_ms or 0, r.created_ms))
+        mine = oldest_ready_first(r for r in replicas if r.variant == variant.name)
         surplus += mine[variant.count :]
         kept += mine[: variant.count]
         kept += [
@@ -335,7 +277,7 @@ def clear(plan: Plan, look: Look) -> Plan:
         sight = look.of(replica)
         if sight.process != "running":
             forget.append(replica)
-        elif not sight.busy or look.now_ms - (replica.left_ms or 0) > DRAIN_S * 1000:
+        elif REPLACEMENT.drained(replica, sight, look.now_ms):
             stop.append(replica)
     leaving = tuple(replica for replica in plan.state.leaving if replica not in forget)
     state = plan.state.replace(leaving=leaving)

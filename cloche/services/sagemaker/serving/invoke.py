@@ -7,9 +7,9 @@ from cloche.services.sagemaker.serving.record import ENDPOINT, SERVING, endpoint
 from cloche.services.sagemaker.serving.router import (
     Answered,
     Invocation,
-    Route,
     Router,
     UnknownEndpoint,
+    VariantRoute,
 )
 
 
@@ -35,5 +35,5 @@ async def invoke(
         serving = endpoint(resource).state.serving
         if serving is None:
             raise UnknownEndpoint(arn)
-        router.publish(arn, [Route(v.name, v.weight) for v in serving.variants])
+        router.publish(arn, [VariantRoute(v.name, v.weight) for v in serving.variants])
     return await router.invoke(arn, invocation, variant)

@@ -1,4 +1,4 @@
-"""Makes endpoints true: looks at the replicas, decides (endpoint_plan), acts, writes.
+"""Makes endpoints true: looks at the replicas, decides (decide), acts, writes.
 
 Whatever is done can be done again: replicas are recorded before they are launched, and stopped
 only after the record says that they leave. So a server killed between any two lines goes on.
@@ -21,20 +21,13 @@ from cloche.core.errors import AwsError
 from cloche.core.typed import encode
 from cloche.engine import Address, EngineError, InsufficientCapacity, Seen
 from cloche.records.store import Changed, Resource
+from cloche.replicas.connection import request_head
+from cloche.replicas.health import Pace, Pings
+from cloche.replicas.replacement import ABSENT, Sight
 from cloche.services.sagemaker import failure_log, no_effect
-from cloche.services.sagemaker.serving.decide import (
-    ABSENT,
-    SOON_S,
-    Look,
-    Plan,
-    Sight,
-    decide,
-    ended,
-    is_up,
-)
+from cloche.services.sagemaker.serving.decide import SOON_S, Look, Plan, decide, ended
 from cloche.services.sagemaker.serving.metrics import EndpointMetrics
 from cloche.services.sagemaker.serving.model_folders import ModelFolders
-from cloche.services.sagemaker.serving.pings import WAKE_PAUSE_S, Pings
 from cloche.services.sagemaker.serving.record import (
     ENDPOINT,
     Deployment,
@@ -52,7 +45,7 @@ from cloche.services.sagemaker.serving.replica_gang import (
     last_line,
     prepare,
 )
-from cloche.services.sagemaker.serving.router import Route, Target
+from cloche.services.sagemaker.serving.router import VariantRoute
 from cloche.services.sagemaker.serving.variant_software import Software
 from cloche.services.sagemaker.software.images import say_what_runs
 from cloche.services.sagemaker.software.instance import open_doors
@@ -61,6 +54,10 @@ from cloche.services.sagemaker.software.instance_types import in_log
 if TYPE_CHECKING:
     from cloche.services.sagemaker import SageMaker
 
+# A container must answer a ping within 2 s (hosting, "Your own code").
+PING = request_head("GET", "/ping", 0, ()), b""
+PACE = Pace(timeout_s=2.0, pause_s=2.0, calm_pause_s=12.0)
+WAKE_PAUSE_S = 0.1  # between looks that something told asks for
 NAMED = 3  # names in a message
 logger = logging.getLogger("cloche.sagemaker.endpoint")
 
@@ -92,7 +89,7 @@ class EndpointLoop:
         self.software = Software(sagemaker)
         self.metrics = EndpointMetrics(sagemaker)
         self.memory = Memory()
-        self.pings = Pings()
+        self.pings = Pings(PING, PACE)
         self.woken: list[Callable[[str], None]] = []
         self.watches: Mapping[str, Callable[[Changed], str | None]] = {}
         sagemaker.router.noted = self.wake
@@ -163,10 +160,14 @@ class EndpointLoop:
         seen, traces = await asyncio.to_thread(self._see, state.replicas, folders)
         running = [r for r in staying if (s := seen[r.id]) is not None and s.state == "running"]
         lost = partial(self.wake, found.resource.arn)
-        reached = [
-            (r, self.memory.addresses[r.id]) for r in running if r.id in self.memory.addresses
-        ]
-        await asyncio.gather(*(self.pings.ping(r, address, lost) for r, address in reached))
+        addresses = self.memory.addresses
+        await asyncio.gather(
+            *(
+                self.pings.ping(r.id, addresses[r.id], lost, ready=r.ready_ms is not None)
+                for r in running
+                if r.id in addresses
+            )
+        )
         await asyncio.gather(*(self._open_doors(found, r) for r in running))
         for replica in running:
             self.sagemaker.endings.expect(replica.gang, found.resource.arn, (self.wake,))
@@ -249,15 +250,14 @@ class EndpointLoop:
         router.publish(
             arn,
             [
-                Route(
+                VariantRoute(
                     variant.name,
                     variant.weight,
-                    tuple(
-                        Target(replica.id, addresses[replica.id])
+                    {
+                        replica.id: addresses[replica.id]
                         for replica in serving.of(variant.name)
-                        if replica.ready_ms is not None and is_up(look.of(replica))
-                        if replica.id in addresses
-                    ),
+                        if look.up(replica) and replica.id in addresses
+                    },
                 )
                 for variant in serving.variants
             ],
@@ -356,7 +356,7 @@ class EndpointLoop:
             await self.sagemaker.doors.close(replica.gang)
             await asyncio.to_thread(engine.forget, replica.gang)
             await asyncio.to_thread(remove_tree, folders.replica(replica))
-            self.pings.forget(replica)
+            self.pings.forget(replica.id)
             self.memory.broken.pop(replica.id, None)
             self.memory.addresses.pop(replica.id, None)
             self.sagemaker.endings.forget(replica.gang)

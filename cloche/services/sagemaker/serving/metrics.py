@@ -13,10 +13,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from cloche.engine import Usage
+from cloche.replicas.pool import Meter
 from cloche.services.cloudwatch import Datum
 from cloche.services.sagemaker.serving.record import Deployment, Endpoint, Replica
 from cloche.services.sagemaker.serving.replica_gang import HOST
-from cloche.services.sagemaker.serving.router import Meter
 from cloche.services.sagemaker.software.instance_types import INSTANCE_TYPES
 
 if TYPE_CHECKING:
@@ -125,15 +125,17 @@ def dimensions(endpoint: Endpoint, variant: str) -> dict[str, str]:
 
 
 def counts(where: Mapping[str, str], meter: Meter, at: datetime) -> list[Datum]:
-    """Return what the router counted, a datum for each invocation as AWS has them."""
-    data = [Datum("Invocations", where, at, 1.0, "Count")] * meter.invocations
+    """Return what was counted, a datum for each invocation as AWS has them."""
+    data = [Datum("Invocations", where, at, 1.0, "Count")] * meter.requests
+    answered_4xx = sum(n for status, n in meter.statuses.items() if 400 <= status < 500)
+    answered_5xx = sum(n for status, n in meter.statuses.items() if status >= 500)
     for name, errors in (
-        ("Invocation4XXErrors", meter.errors_4xx),
-        ("Invocation5XXErrors", meter.errors_5xx),
+        ("Invocation4XXErrors", answered_4xx),
+        ("Invocation5XXErrors", answered_5xx + meter.overloaded + meter.unanswered),
     ):
-        fine = meter.invocations - errors
+        fine = meter.requests - errors
         data += [Datum(name, where, at, 1.0, "Count")] * errors
         data += [Datum(name, where, at, 0.0, "Count")] * fine
-    data += [Datum("ModelLatency", where, at, us, "Microseconds") for us in meter.model_us]
-    data += [Datum("OverheadLatency", where, at, us, "Microseconds") for us in meter.overhead_us]
+    for name, times_s in (("ModelLatency", meter.worked_s), ("OverheadLatency", meter.beside_s)):
+        data += [Datum(name, where, at, s * 1e6, "Microseconds") for s in times_s]
     return data

@@ -8,12 +8,13 @@ is `State`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
 from cloche.core.typed import Record, decode
 from cloche.records.store import Resource
+from cloche.replicas.replacement import WorkerRecord, left
 from cloche.services.sagemaker.names import arn
 
 MODEL = "model"
@@ -74,23 +75,14 @@ class Variant(Record, frozen=True, kw_only=True):
     volume_gb: int = 30  # what AWS gives an instance, unless the configuration says otherwise
 
 
-class Replica(Record, frozen=True, kw_only=True):
+class Replica(WorkerRecord, frozen=True, kw_only=True):
     """One instance of a variant: a gang of one process.
 
-    `restarts` counts those before it that died, one after the other; `not_before_ms` is when it
-    may be launched. Times are milliseconds since 1970. `id` is an instance id, as log streams
-    show it.
+    `id` is an instance id, as log streams show it.
     """
 
-    id: str
     deployment: str
     variant: str
-    created_ms: int
-    restarts: int = 0
-    not_before_ms: int = 0
-    launched_ms: int | None = None
-    ready_ms: int | None = None  # since when it has answered pings
-    left_ms: int | None = None  # since when it is to end
     layer: str | None = None  # name of what its model's requirements add to the environment
 
     @property
@@ -164,11 +156,6 @@ class Endpoint:
     def status(self) -> EndpointStatus:
         """Return its status."""
         return EndpointStatus(self.resource.status)
-
-
-def left(replicas: Iterable[Replica], now_ms: int) -> tuple[Replica, ...]:
-    """Return the replicas, marked as on their way out."""
-    return tuple(replica.replace(left_ms=now_ms) for replica in replicas)
 
 
 def endpoint(resource: Resource) -> Endpoint:

@@ -1,40 +1,23 @@
-"""In front of the replicas: one bounded queue a variant, a replica that is free takes the next.
-
-A replica answers one request at a time, so the router sends it one at a time: which request broke
-a replica is then known exactly. A request whose replica broke is tried once more on another; the
-second time it is taken for the cause. Requests wait while replicas are replaced.
-"""
+"""From an endpoint to one of its variants, each a pool of replicas."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from functools import partial
 
 from cloche.engine import Address
-from cloche.services.sagemaker.serving.connection import (
-    Broken,
-    Connection,
-    NotDelivered,
-    Response,
-    TooLarge,
-    connect,
-    request_head,
-)
+from cloche.replicas.connection import HttpReply, HttpRequest, connect, request_head
+from cloche.replicas.pool import Limits, Meter, Pool, PoolClosed
 
 TIMEOUT_S = 60.0  # a container must answer within 60 s (InvokeEndpoint, API reference)
-WAITING = 100  # requests that may wait for each replica: the model servers' job_queue_size
-WAITING_BYTES = 256 << 20  # of bodies that wait for one variant
-ATTEMPTS = 2  # how often a request may break a replica
-
-Reason = Literal["timed out", "broke", "too large"]
-
-
-class Overloaded(Exception):
-    """The variant's queue is full."""
+MAX_ANSWER = 6_291_456  # bytes of a body (InvokeEndpoint's BodyBlob)
+LIMITS = Limits(
+    waiting=100,  # the model servers' job_queue_size
+    waiting_bytes=256 << 20,
+)
 
 
 class UnknownVariant(Exception):
@@ -45,29 +28,13 @@ class UnknownEndpoint(Exception):
     """The endpoint serves no more."""
 
 
-class Failed(Exception):
-    """No answer that could be passed on; "broke": the request broke every replica it went to."""
-
-    def __init__(self, variant: str, replica: str | None, reason: Reason) -> None:
-        super().__init__(f"{variant}: {reason}")
-        self.variant, self.replica, self.reason = variant, replica, reason
-
-
 @dataclass(frozen=True, slots=True)
-class Target:
-    """A replica that is ready: its instance id, and where it is reached."""
-
-    replica: str
-    address: Address
-
-
-@dataclass(frozen=True, slots=True)
-class Route:
-    """A variant's share of the traffic, and its ready replicas."""
+class VariantRoute:
+    """A variant's share of the traffic, and where its ready replicas are, by instance id."""
 
     variant: str
     weight: float
-    targets: tuple[Target, ...] = ()
+    ready: Mapping[str, Address] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,140 +44,25 @@ class Invocation:
     body: bytes
     headers: tuple[tuple[str, str], ...] = ()
 
-    def head(self) -> bytes:
-        """Return its HTTP head."""
-        return request_head("POST", "/invocations", len(self.body), self.headers)
+    def request(self) -> HttpRequest:
+        """Return what a replica is sent."""
+        head = request_head("POST", "/invocations", len(self.body), self.headers)
+        return head, self.body
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
     """What a replica answered, and which one it was."""
 
-    response: Response
+    response: HttpReply
     variant: str
     replica: str
 
 
-@dataclass
-class Meter:
-    """What happened at one variant since it was last read; latencies in microseconds."""
+class VariantPool(Pool[Address, HttpRequest, HttpReply]):
+    """A variant's replicas, and its share of the traffic."""
 
-    invocations: int = 0
-    errors_4xx: int = 0
-    errors_5xx: int = 0
-    model_us: list[float] = field(default_factory=list)
-    overhead_us: list[float] = field(default_factory=list)
-
-    def count(self, status: int, model_s: float | None, total_s: float) -> None:
-        """Count one invocation; `model_s` is None when no replica answered."""
-        self.invocations += 1
-        self.errors_4xx += 400 <= status < 500
-        self.errors_5xx += status >= 500
-        if model_s is not None:
-            self.model_us.append(model_s * 1e6)
-            self.overhead_us.append((total_s - model_s) * 1e6)
-
-
-@dataclass(eq=False)
-class Worker:
-    """One replica as the router knows it: busy with at most one request."""
-
-    target: Target
-    connection: Connection | None = None
-    gone: bool = False  # not published any more, or found dead
-
-    def leave(self) -> None:
-        """Close what is kept open."""
-        self.gone = True
-        if self.connection is not None:
-            self.connection.close()
-
-
-class Pool:
-    """A variant's replicas and the requests that wait for one."""
-
-    def __init__(self, route: Route, noted: Callable[[], None]) -> None:
-        self.route, self.noted = route, noted
-        self.workers: dict[str, Worker] = {}
-        self.idle: deque[Worker] = deque()
-        self.waiting: deque[asyncio.Future[Worker]] = deque()
-        self.waiting_bytes = 0
-        self.meter = Meter()
-
-    def publish(self, route: Route) -> None:
-        """Take over the variant's share and its ready replicas."""
-        self.route = route
-        wanted = {target.replica: target for target in route.targets}
-        for replica in set(self.workers) - set(wanted):
-            self.drop(self.workers[replica])
-        for replica, target in wanted.items():
-            if replica not in self.workers:
-                worker = self.workers[replica] = Worker(target)
-                self.release(worker)
-
-    def count(self, status: int, model_s: float | None, total_s: float) -> None:
-        """Count one invocation."""
-        first = not self.meter.invocations
-        self.meter.count(status, model_s, total_s)
-        if first:
-            self.noted()
-
-    def broke(self, worker: Worker) -> None:
-        """Send a replica nothing more, and say that one is missing."""
-        self.drop(worker)
-        self.noted()
-
-    def drop(self, worker: Worker) -> None:
-        """Send a replica nothing more; a request under way there is finished."""
-        worker.gone = True
-        if self.workers.get(worker.target.replica) is worker:
-            del self.workers[worker.target.replica]
-        if worker in self.idle:
-            self.idle.remove(worker)
-            worker.leave()
-
-    def release(self, worker: Worker) -> None:
-        """Give a replica that is free to the next request."""
-        if worker.gone:
-            worker.leave()
-            return
-        while self.waiting:
-            waiter = self.waiting.popleft()
-            if not waiter.done():
-                waiter.set_result(worker)
-                return
-        self.idle.append(worker)
-
-    async def acquire(self, size: int, deadline: float) -> Worker:
-        """Return a free replica; Overloaded, TimeoutError, or UnknownVariant when it goes."""
-        if self.idle:
-            return self.idle.popleft()
-        full = len(self.waiting) >= WAITING * max(1, len(self.workers))
-        if full or self.waiting_bytes + size > WAITING_BYTES:
-            raise Overloaded
-        waiter: asyncio.Future[Worker] = asyncio.get_running_loop().create_future()
-        self.waiting.append(waiter)
-        self.waiting_bytes += size
-        try:
-            async with asyncio.timeout_at(deadline):
-                return await waiter
-        except BaseException:
-            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
-                self.release(waiter.result())
-            elif waiter in self.waiting:
-                self.waiting.remove(waiter)
-            raise
-        finally:
-            self.waiting_bytes -= size
-
-    def close(self) -> None:
-        """The variant goes: finish what is under way, turn away what waits."""
-        for worker in list(self.workers.values()):
-            self.drop(worker)
-        while self.waiting:
-            waiter = self.waiting.popleft()
-            if not waiter.done():
-                waiter.set_exception(UnknownVariant())
+    weight = 0.0
 
 
 class Router:
@@ -225,23 +77,33 @@ class Router:
     ) -> None:
         self.draw, self.timeout_s = draw, timeout_s
         self.noted: Callable[[str], None] = lambda _endpoint: None
-        self.endpoints: dict[str, dict[str, Pool]] = {}
+        self.endpoints: dict[str, dict[str, VariantPool]] = {}
         self.busy: dict[str, int] = {}  # requests under way at a replica
 
     def knows(self, endpoint: str) -> bool:
         """Return whether the endpoint (its ARN) was published."""
         return endpoint in self.endpoints
 
-    def publish(self, endpoint: str, routes: Iterable[Route]) -> None:
+    def publish(self, endpoint: str, routes: Iterable[VariantRoute]) -> None:
         """Take over an endpoint's variants and their ready replicas; requests that wait go on."""
         pools = self.endpoints.setdefault(endpoint, {})
         wanted = {route.variant: route for route in routes}
         for name, route in wanted.items():
             if name not in pools:
-                pools[name] = Pool(route, lambda: self.noted(endpoint))
-            pools[name].publish(route)
+                pools[name] = self._pool(endpoint, name)
+            pools[name].weight = route.weight
+            pools[name].publish(route.ready)
         for name in set(pools) - set(wanted):
             pools.pop(name).close()
+
+    def _pool(self, endpoint: str, variant: str) -> VariantPool:
+        return VariantPool(
+            variant,
+            partial(connect, longest=MAX_ANSWER),
+            limits=LIMITS,
+            in_flight=self.busy,
+            noted=lambda: self.noted(endpoint),
+        )
 
     def withdraw(self, endpoint: str) -> None:
         """Send an endpoint nothing more."""
@@ -254,33 +116,33 @@ class Router:
 
     def counted(self, endpoint: str) -> bool:
         """Return whether there is something to be read."""
-        return any(pool.meter.invocations for pool in self.endpoints.get(endpoint, {}).values())
+        return any(pool.meter.requests for pool in self.endpoints.get(endpoint, {}).values())
 
     def readings(self, endpoint: str) -> Mapping[str, Meter]:
         """Return what each variant did since this was last asked, and start anew."""
-        found: dict[str, Meter] = {}
-        for name, pool in self.endpoints.get(endpoint, {}).items():
-            if pool.meter.invocations:
-                found[name], pool.meter = pool.meter, Meter()
-        return found
+        pools = self.endpoints.get(endpoint, {})
+        return {name: pool.reading() for name, pool in pools.items() if pool.meter.requests}
 
     async def invoke(
         self, endpoint: str, invocation: Invocation, target_variant: str | None = None
     ) -> Answered:
         """Return a replica's answer, within `timeout_s` from now.
 
-        Raises UnknownEndpoint, UnknownVariant, Overloaded (at once), Failed.
+        Raises UnknownEndpoint, UnknownVariant, Overloaded (at once), NoReply.
         """
         started = asyncio.get_running_loop().time()
+        request, size = invocation.request(), len(invocation.body)
         while True:
             pool = self._choose(endpoint, target_variant)
             try:
-                return await self._through(pool, invocation, started)
-            except UnknownVariant:
+                reply, replica = await pool.ask(request, size, started, started + self.timeout_s)
+            except PoolClosed as error:
                 if target_variant is not None:
-                    raise  # otherwise an update took the variant away: choose anew
+                    raise UnknownVariant(target_variant) from error
+                continue  # an update took the variant away: choose anew
+            return Answered(reply, pool.name, replica)
 
-    def _choose(self, endpoint: str, target_variant: str | None) -> Pool:
+    def _choose(self, endpoint: str, target_variant: str | None) -> VariantPool:
         pools = self.endpoints.get(endpoint)
         if not pools:
             raise UnknownEndpoint(endpoint)
@@ -293,72 +155,13 @@ class Router:
         ready = [pool for pool in pools.values() if pool.workers] or list(pools.values())
         return weighted(ready, self.draw())
 
-    async def _through(self, pool: Pool, invocation: Invocation, started: float) -> Answered:
-        """Try the variant's replicas until one answers; count the outcome."""
-        clock = asyncio.get_running_loop().time
-        variant, replica, broke = pool.route.variant, None, 0
-        reason: Reason = "broke"
-        head = invocation.head()
-        deadline = started + self.timeout_s
-        try:
-            while broke < ATTEMPTS:
-                worker = await pool.acquire(len(invocation.body), deadline)
-                replica = worker.target.replica
-                sent = clock()
-                try:
-                    response = await self._exchange(pool, worker, head, invocation.body, deadline)
-                except NotDelivered:
-                    continue
-                except Broken:
-                    broke += 1
-                    continue
-                now = clock()
-                pool.count(response.status, now - sent, now - started)
-                return Answered(response, variant, replica)
-        except TimeoutError:
-            reason = "timed out"
-        except TooLarge:
-            reason = "too large"
-        except Overloaded:
-            pool.count(503, None, clock() - started)
-            raise
-        pool.count(500, None, clock() - started)
-        raise Failed(variant, replica, reason)
 
-    async def _exchange(
-        self, pool: Pool, worker: Worker, head: bytes, body: bytes, deadline: float
-    ) -> Response:
-        """Send to one replica and wait; whatever happens, it is released once it is free."""
-        try:
-            if worker.connection is None or worker.connection.closed:
-                worker.connection = await connect(worker.target.address)
-            answer = worker.connection.send(head, body)
-        except BaseException:
-            pool.broke(worker)
-            worker.leave()
-            raise
-        replica = worker.target.replica
-        self.busy[replica] = self.busy.get(replica, 0) + 1
-
-        def free(done: asyncio.Future[Response]) -> None:
-            self.busy[replica] -= 1
-            if not self.busy[replica]:
-                del self.busy[replica]
-            if done.exception() is not None:
-                pool.broke(worker)
-            pool.release(worker)
-
-        answer.add_done_callback(free)
-        async with asyncio.timeout_at(deadline):
-            return await asyncio.shield(answer)
-
-
-def weighted(pools: Sequence[Pool], draw: float) -> Pool:
+def weighted(pools: Sequence[VariantPool], draw: float) -> VariantPool:
     """Return the pool that `draw` (from 0 to 1) falls on, each as wide as its weight."""
-    total = sum(pool.route.weight for pool in pools)
+    total = sum(pool.weight for pool in pools)
     place = draw * total
     for pool in pools:
-        place -= pool.route.weight
+        place -= pool.weight
         if place < 0:
             return pool
     return pools[-1]

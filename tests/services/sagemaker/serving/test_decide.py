@@ -9,18 +9,16 @@ import pytest
 
 from cloche.core.typed import decode, encode
 from cloche.records.store import Resource
+from cloche.replicas.replacement import Sight
 from cloche.services.sagemaker.serving.decide import (
     CALM_PAUSE_S,
     CAPACITY_PAUSE_S,
-    DRAIN_S,
     POLL_PAUSE_S,
+    REPLACEMENT,
     SOON_S,
-    STARTS,
-    UNHEALTHY_S,
     Look,
     Models,
     Plan,
-    Sight,
     decide,
 )
 from cloche.services.sagemaker.serving.record import (
@@ -40,7 +38,7 @@ ABSENT = Sight(process="absent")
 STARTING = Sight(process="running")
 UP = Sight(process="running", healthy=True)
 BUSY = Sight(process="running", healthy=True, busy=True)
-SILENT = Sight(process="running", silent_s=UNHEALTHY_S)
+SILENT = Sight(process="running", silent_s=REPLACEMENT.unhealthy_s)
 EXITED = Sight(process="exited", exit_code=1, trace="OSError: no weights")
 KILLED = Sight(process="exited", exit_code=-9)
 LOST = Sight(process="lost")
@@ -203,7 +201,7 @@ def test_lost_while_starting_is_tried_again_a_few_times(seen: Sight) -> None:
     assert plan.status is E.CREATING
     assert plan.state.coming is not None
     assert [(r.id, r.restarts) for r in plan.state.coming.replicas] == [("new-1", 1)]
-    last = creating(launched("i-1", restarts=STARTS - 1))
+    last = creating(launched("i-1", restarts=REPLACEMENT.starts - 1))
     assert decide(last, look({"i-1": seen})).status is E.FAILED
 
 
@@ -292,7 +290,7 @@ def test_old_replica_finishes_its_request_first() -> None:
     gone = leaving("i-1", left_ms=NOW)
     busy = in_service(ready("i-2"), gone=(gone,))
     assert decide(busy, look({"i-1": BUSY, "i-2": UP})).stop == ()
-    late = look({"i-1": BUSY, "i-2": UP}, now_ms=NOW + round(DRAIN_S * 1000) + 1)
+    late = look({"i-1": BUSY, "i-2": UP}, now_ms=NOW + round(REPLACEMENT.drain_s * 1000) + 1)
     assert ids(decide(busy, late).stop) == ["i-1"]
     assert ids(decide(busy, look({"i-1": UP, "i-2": UP})).stop) == ["i-1"]
 

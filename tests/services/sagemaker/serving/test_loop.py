@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,8 @@ from serving_client import ARN, PLAIN, Serving
 
 from cloche.engine import EngineError, GangSpec, InsufficientCapacity
 from cloche.engine.local import accounts
-from cloche.services.sagemaker.serving import decide, pings
+from cloche.services.sagemaker.serving import decide
+from cloche.services.sagemaker.serving.loop import EndpointLoop
 from cloche.services.sagemaker.serving.record import ENDPOINT
 from cloche.testing.platform import start
 
@@ -110,9 +112,12 @@ def test_a_death_is_told_not_polled(serving: Serving) -> None:
 
 
 def test_replica_that_hangs_is_replaced(serving: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decide, "UNHEALTHY_S", 1.0)
+    impatient = replace(decide.REPLACEMENT, unhealthy_s=1.0)
+    monkeypatch.setattr(decide, "REPLACEMENT", impatient)
     monkeypatch.setattr(decide, "CALM_PAUSE_S", 0.5)
-    monkeypatch.setattr(pings, "CALM_PING_PAUSE_S", 0.5)
+    endpoints = serving.platform.app.reconciler.drivers[ENDPOINT].loop
+    assert isinstance(endpoints, EndpointLoop)
+    monkeypatch.setattr(endpoints.pings, "pace", replace(endpoints.pings.pace, calm_pause_s=0.5))
     serving.deploy("hanging", serving.model("hanging", HANGS))
     [before] = serving.gangs("hanging")
     serving.invoke("hanging", "hang")

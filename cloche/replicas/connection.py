@@ -1,6 +1,6 @@
-"""A small HTTP/1.1 client for a replica's socket: one exchange at a time, connection kept.
+"""A small HTTP/1.1 client for a worker's socket: one exchange at a time, connection kept.
 
-httptools parses (the gateway needs it anyway). An invocation costs the whole router 0.2 ms of CPU.
+httptools parses (the gateway needs it anyway).
 """
 
 from __future__ import annotations
@@ -15,47 +15,39 @@ import httptools
 
 from cloche.core.unix import short_path
 from cloche.engine import Address
+from cloche.replicas.pool import Broken, NotDelivered, TooLarge
 
-MAX_ANSWER = 6_291_456  # bytes of a body (InvokeEndpoint's BodyBlob)
-MAX_PING = 65_536  # bytes of the body of an answer to a ping; nobody reads it
-# What is not body: status line, headers, interim answers, chunk extensions, trailers. A replica is
+# What is not body: status line, headers, interim answers, chunk extensions, trailers. A worker is
 # not trusted, and the parser keeps a header until it is whole.
 MAX_HEAD = 65_536
 MAX_HEADERS = 200
 CHUNK_FRAME = 32  # bytes that each chunk may have beside that
 MAX_CHUNKS = 65_536  # each costs the event loop time
 
-
-class NotDelivered(Exception):
-    """The replica can't be reached: it never saw the request."""
-
-
-class Broken(Exception):
-    """The connection broke, or what came was no answer, before the answer was complete."""
-
-
-class TooLarge(Exception):
-    """The answer is longer than MAX_ANSWER; the rest of it was not read."""
+HttpRequest = tuple[bytes, bytes]  # head and body
 
 
 @dataclass(frozen=True, slots=True)
-class Response:
-    """A replica's answer; header names in lower case."""
+class HttpReply:
+    """A worker's answer; header names in lower case."""
 
     status: int
     headers: Mapping[str, str]
     body: bytes
 
 
-class Connection(asyncio.Protocol):
-    """One connection to a replica; whatever comes, it keeps no more than its bounds."""
+class WorkerConnection(asyncio.Protocol):
+    """One connection to a worker; whatever comes, it keeps no more than its bounds.
 
-    def __init__(self, longest: int = MAX_ANSWER) -> None:
+    longest: bytes of a reply's body.
+    """
+
+    def __init__(self, longest: int) -> None:
         self.longest = longest
         self.transport: asyncio.Transport | None = None
         self.parser = httptools.HttpResponseParser(self)
-        self.pending: asyncio.Future[Response] | None = None
-        self.lost: Callable[[], None] | None = None  # called when the replica ends it
+        self.pending: asyncio.Future[HttpReply] | None = None
+        self.lost: Callable[[], None] | None = None  # called when the worker ends it
         self.begin()
 
     def begin(self) -> None:
@@ -74,7 +66,7 @@ class Connection(asyncio.Protocol):
         """Whether somebody waits for an answer."""
         return self.pending is not None and not self.pending.done()
 
-    def send(self, request: bytes, body: bytes) -> asyncio.Future[Response]:
+    def send(self, request: HttpRequest) -> asyncio.Future[HttpReply]:
         """Send a request; the future has the answer, or Broken, or TooLarge.
 
         Raises NotDelivered when the connection is closed.
@@ -83,7 +75,7 @@ class Connection(asyncio.Protocol):
             raise NotDelivered
         self.pending = asyncio.get_running_loop().create_future()
         self.begin()
-        self.transport.writelines((request, body))
+        self.transport.writelines(request)
         return self.pending
 
     def close(self) -> None:
@@ -160,19 +152,19 @@ class Connection(asyncio.Protocol):
         if status < 200:
             self.headers = {}
             return
-        response = Response(status, self.headers, bytes(self.body))
+        response = HttpReply(status, self.headers, bytes(self.body))
         if not self.parser.should_keep_alive():
             self.close()
         if self.pending is not None and not self.pending.done():
             self.pending.set_result(response)
 
 
-async def connect(address: Address, longest: int = MAX_ANSWER) -> Connection:
-    """Connect to a replica; NotDelivered when nobody listens."""
+async def connect(address: Address, longest: int) -> WorkerConnection:
+    """Connect to a worker; NotDelivered when nobody listens."""
     loop = asyncio.get_running_loop()
 
-    def made() -> Connection:
-        return Connection(longest)
+    def made() -> WorkerConnection:
+        return WorkerConnection(longest)
 
     try:
         if address.path:
@@ -193,50 +185,3 @@ def request_head(method: str, path: str, length: int, headers: Iterable[tuple[st
         lines.append(f"{name}: {value}".replace("\r", " ").replace("\n", " "))
     lines += ["", ""]
     return "\r\n".join(lines).encode("latin-1", "replace")
-
-
-PING = request_head("GET", "/ping", 0, [])
-
-
-class Pinger:
-    """Asks one replica whether it is well, over a connection that is kept: its end tells of theirs.
-
-    lost: called when the replica ends that connection.
-    """
-
-    def __init__(self, address: Address, lost: Callable[[], None] | None = None) -> None:
-        self.address, self.lost = address, lost
-        self.connection: Connection | None = None
-
-    @property
-    def connected(self) -> bool:
-        """Whether `lost` would be called at the replica's end."""
-        return self.connection is not None and not self.connection.closed
-
-    async def ask(self, timeout_s: float) -> int | None:
-        """Return the status of `GET /ping`; None when there is no answer within the time."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                connection = self.connection
-                if connection is None or connection.closed:
-                    connection = self.connection = await connect(self.address, MAX_PING)
-                    connection.lost = self.lost
-                return (await connection.send(PING, b"")).status
-        except (NotDelivered, Broken, TooLarge, TimeoutError):
-            self.close()
-            return None
-
-    def close(self) -> None:
-        """Ask no more."""
-        if self.connection is not None:
-            self.connection.close()
-        self.connection = None
-
-
-async def ping(address: Address, timeout_s: float) -> int | None:
-    """Return the status of `GET /ping`, asked once."""
-    pinger = Pinger(address)
-    try:
-        return await pinger.ask(timeout_s)
-    finally:
-        pinger.close()
