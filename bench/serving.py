@@ -122,10 +122,10 @@ def deploy(server: Server) -> None:
 
 
 def replica_socket(server: Server) -> Path:
-    """Return the replica's socket, in the home folder where the server has its database open."""
+    """Return the one replica's socket, in the home folder where the server has its database."""
     files = [Path(file.path) for file in psutil.Process(server.pid).open_files()]
     home = next(file.parent for file in files if file.name == "cloche.db")
-    return next(home.glob("instances/bench-*/replicas/*/serve.sock"))
+    return next(home.glob("runs/endpoint-*/serve-model.sock"))
 
 
 def until(condition: Callable[[], bool]) -> None:

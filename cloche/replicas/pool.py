@@ -293,8 +293,9 @@ class Pool(Generic[PlaceT, RequestT, ReplyT]):
                 if link is None or link.closed:
                     link = await self.connect(worker.place)
                 reply = link.send(request)
-            except BaseException:
-                self._broke(worker)
+            except BaseException as error:
+                if not isinstance(error, asyncio.CancelledError):  # the client's doing
+                    self._broke(worker)
                 self._release(worker)
                 raise
 

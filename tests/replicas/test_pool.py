@@ -39,6 +39,22 @@ class HttpPool(Pool[Address, HttpRequest, HttpReply]):
         return reply.body, worker
 
 
+class Fetched:
+    """A link to a worker that fetches its work, as Lambda's runtime API has it."""
+
+    def __init__(self) -> None:
+        self.closed = False
+        self.work: asyncio.Queue[tuple[str, asyncio.Future[HttpReply]]] = asyncio.Queue()
+
+    def send(self, request: str) -> asyncio.Future[HttpReply]:
+        future: asyncio.Future[HttpReply] = asyncio.get_running_loop().create_future()
+        self.work.put_nowait((request, future))
+        return future
+
+    def close(self) -> None:
+        self.closed = True
+
+
 @pytest.fixture
 async def fakes() -> AsyncIterator[Make]:
     async with making() as make:
@@ -277,6 +293,30 @@ async def test_client_that_goes_as_it_is_served_gives_the_worker_back(fakes: Mak
     assert (one.seen, pool.in_flight, pool.waiting_bytes) == ([b"second"], {}, 0)
 
 
+async def test_client_that_goes_while_the_worker_is_connected_to_breaks_nothing() -> None:
+    link, tried, opened = Fetched(), asyncio.Event(), asyncio.Event()
+
+    async def slow(name: str) -> Fetched:
+        tried.set()
+        await opened.wait()
+        return link
+
+    pool: Pool[str, str, HttpReply] = Pool(
+        "p", slow, limits=Limits(waiting=1, waiting_bytes=1), in_flight={}, noted=lambda: None
+    )
+    pool.publish({"a": "a"})
+    now = asyncio.get_running_loop().time()
+    gone = asyncio.ensure_future(pool.ask("first", 0, now, now + 60))
+    await tried.wait()
+    gone.cancel()
+    await asyncio.wait([gone])
+    opened.set()
+    call = asyncio.ensure_future(pool.ask("second", 0, now, now + 60))
+    event, reply = await link.work.get()
+    reply.set_result(HttpReply(200, {}, event.encode()))
+    assert ((await call)[0].body, pool.in_flight) == (b"second", {})
+
+
 async def test_worker_that_leaves_finishes_what_it_is_at(fakes: Make) -> None:
     gate = asyncio.Event()
 
@@ -294,6 +334,33 @@ async def test_worker_that_leaves_finishes_what_it_is_at(fakes: Make) -> None:
     gate.set()
     assert await under_way == (b"first", "old")
     assert (pool.in_flight, old.seen) == ({}, [b"first"])
+
+
+async def test_any_link_will_do() -> None:
+    links = {"a": Fetched(), "b": Fetched()}
+
+    async def opened(name: str) -> Fetched:
+        return links[name]
+
+    pool: Pool[str, str, HttpReply] = Pool(
+        "p",
+        opened,
+        limits=Limits(waiting=0, waiting_bytes=0),
+        in_flight={},
+        noted=lambda: None,
+    )
+    pool.publish({"a": "a", "b": "b"})
+    now = asyncio.get_running_loop().time()
+    calls = [asyncio.ensure_future(pool.ask(e, 0, now, now + 60)) for e in ("one", "two", "three")]
+    for link, said in zip(links.values(), ("one", "two"), strict=True):
+        event, reply = await link.work.get()
+        assert event == said
+        reply.set_result(HttpReply(200, {}, event.encode()))
+    assert [(await call)[0].body for call in calls[:2]] == [b"one", b"two"]
+    with pytest.raises(Overloaded):
+        await calls[2]  # nothing waits
+    pool.close()
+    assert [link.closed for link in links.values()] == [True, True]
 
 
 async def test_closed_pool_turns_away_what_waits() -> None:
