@@ -93,6 +93,9 @@ class FakeEngine:
         self.program(gang)
         return Placed()
 
+    def room(self, gang: GangSpec, beside: Sequence[GangSpec] = ()) -> InsufficientCapacity | None:
+        return InsufficientCapacity(self.full) if self.full else None
+
     def see(self, gang: str) -> Mapping[str, Seen] | None:
         return self.states.get(gang)
 

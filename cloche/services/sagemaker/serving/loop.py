@@ -169,7 +169,7 @@ class EndpointLoop:
         await asyncio.gather(*(self.pings.ping(r, address, lost) for r, address in reached))
         await asyncio.gather(*(self._open_doors(found, r) for r in running))
         for replica in running:
-            self.sagemaker.endings.expect(replica.gang, found.resource.arn, (self.wake,))
+            self.sagemaker.gangs.expect(replica.gang, found.resource.arn, (self.wake,))
         sights = {
             replica.id: self._sight(replica, seen[replica.id], traces.get(replica.id, ""))
             for replica in state.replicas
@@ -322,16 +322,14 @@ class EndpointLoop:
             said = (environment, variant.image, lines, where)
             now_ms = to_ms(sagemaker.store.clock.now())
             await asyncio.to_thread(say_what_runs, log, now_ms, *said)
-            sagemaker.endings.expect(replica.gang, resource.arn, (self.wake,))
+            sagemaker.gangs.expect(replica.gang, resource.arn, (self.wake,))
             outcome = await asyncio.to_thread(sagemaker.engine.launch, spec)
         except (EngineError, AwsError) as error:
             logger.error("%s: %s", replica.gang, error)
             self.memory.broken[replica.id] = str(error)
             return None
         if isinstance(outcome, InsufficientCapacity):
-            lacking = outcome.message.removeprefix(f"{replica.gang} ")
-            held = await asyncio.to_thread(self._held, outcome)
-            return f"{variant.instance_type} {lacking}{held}"
+            return f"{variant.instance_type} {outcome.lacking(replica.gang)}{self._held(outcome)}"
         return None
 
     def _held(self, refused: InsufficientCapacity) -> str:
@@ -339,7 +337,7 @@ class EndpointLoop:
         # Jobs take nothing from endpoints (engine/local/accounts.py).
         names = [
             name
-            for name in self.sagemaker.holders(refused.holders)
+            for name in self.sagemaker.gangs.owners(refused.holders)
             if not name.startswith("training job ")
         ]
         more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
@@ -359,7 +357,7 @@ class EndpointLoop:
             self.pings.forget(replica)
             self.memory.broken.pop(replica.id, None)
             self.memory.addresses.pop(replica.id, None)
-            self.sagemaker.endings.forget(replica.gang)
+            self.sagemaker.gangs.forget(replica.gang)
 
     async def _delete(self, found: Endpoint, folders: Folders) -> float | None:
         """Remove all that is kept of the endpoint, then its record."""

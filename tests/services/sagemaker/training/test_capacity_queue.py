@@ -8,7 +8,6 @@ import pytest
 from training_world import World
 
 from cloche.records.store import Resource
-from cloche.services.sagemaker.holders import holders
 from cloche.services.sagemaker.training.capacity_queue import NEAR, Line
 from cloche.services.sagemaker.training.record import SecondaryStatus
 
@@ -65,16 +64,16 @@ def test_only_those_near_the_front_are_woken(woken: list[str]) -> None:
 def test_messages_name_who_goes_first_and_who_holds(woken: list[str]) -> None:
     line = Line([woken.append])
     line.fill(job(number) for number in range(100))
-    line.hold(("g",), ["training job x", "endpoint y"])
+    line.hold(["training job x", "endpoint y"])
     assert line.reason(1) == (
         "older training jobs are waiting: j0; held by training job x, endpoint y"
     )
     assert line.reason(5).startswith("older training jobs are waiting: j0, j1, j2 and 2 more;")
     assert line.reason(50) == "older training jobs are waiting"
     woken.clear()
-    line.hold(("g", "h"), ["training job x", "endpoint y"])
+    line.hold(["training job x", "endpoint y"])
     assert woken == []
-    line.hold(("h",), ["endpoint y"])
+    line.hold(["endpoint y"])
     assert woken == [f"a{number}" for number in range(1, NEAR + 1)]
 
 
@@ -119,7 +118,7 @@ async def test_holders_have_the_names_that_users_gave(world: World) -> None:
     await world.create("mine")
     await world.until(S.TRAINING, "mine")
     gang = world.engine.launched[0]
-    assert holders(world.store, [gang, gang, "layer-x", "other"]) == [
+    assert world.sagemaker.gangs.owners([gang, gang, "layer-x", "other"]) == [
         "training job mine",
         "the installation of a requirements.txt",
         "a process that is about to be removed",
