@@ -15,12 +15,12 @@ class Gangs:
     `freed` are called when a process of any gang has ended: there may be capacity.
     """
 
-    expected: dict[str, tuple[str, Iterable[Callable[[str], None]]]] = field(default_factory=dict)
+    expected: dict[str, tuple[str, Callable[[str], None]]] = field(default_factory=dict)
     freed: list[Callable[[], None]] = field(default_factory=list)
 
-    def expect(self, gang: str, arn: str, woken: Iterable[Callable[[str], None]]) -> None:
-        """Have `woken` called with an ARN whenever a process of a gang has ended."""
-        self.expected[gang] = arn, woken
+    def expect(self, gang: str, arn: str, wake: Callable[[str], None]) -> None:
+        """Have `wake` called with an ARN whenever a process of a gang has ended."""
+        self.expected[gang] = arn, wake
 
     def forget(self, *gangs: str) -> None:
         """Expect no more of gangs."""
@@ -29,8 +29,8 @@ class Gangs:
 
     def ended(self, gang: str) -> None:
         """Take note that a process of a gang has ended."""
-        arn, woken = self.expected.get(gang, ("", ()))
-        for wake in woken:
+        if gang in self.expected:
+            arn, wake = self.expected[gang]
             wake(arn)
         for tell in self.freed:
             tell()

@@ -34,9 +34,9 @@ def place_of(resource: Resource) -> Place:
 
 @dataclass
 class Line:
-    """The line. `wake` are functions that have the job of an ARN stepped."""
+    """The line. `wake` has the job of an ARN stepped."""
 
-    wake: list[Callable[[str], None]]
+    wake: Callable[[str], None]
     places: list[Place] = field(default_factory=list)  # sorted
     held: str = ""  # who holds what the first job waits for, for its message
     filled: bool = False
@@ -100,8 +100,7 @@ class Line:
 
     def _wake(self, places: Iterable[Place]) -> None:
         for _, _, arn in places:
-            for wake in self.wake:
-                wake(arn)
+            self.wake(arn)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +112,9 @@ class Waiting:
 
 
 class CapacityQueue:
-    """Gives jobs their turns. `wake` are functions that have the job of an ARN stepped."""
+    """Gives jobs their turns. `wake` has the job of an ARN stepped."""
 
-    def __init__(self, engine: Engine, gangs: Gangs, wake: list[Callable[[str], None]]) -> None:
+    def __init__(self, engine: Engine, gangs: Gangs, wake: Callable[[str], None]) -> None:
         self.engine, self.gangs = engine, gangs
         self.line = Line(wake)
         gangs.freed.append(self.line.freed)

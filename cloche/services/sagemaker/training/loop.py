@@ -7,19 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from cloche.core.beneath import remove as remove_tree
 from cloche.core.clock import to_ms
 from cloche.core.errors import AwsError
 from cloche.core.typed import encode
 from cloche.engine import InsufficientCapacity, Seen
+from cloche.loop import Loop
 from cloche.records.errors import Conflict, StorageFull
-from cloche.records.store import Change, Changed, Resource
+from cloche.records.store import Change, Resource
 from cloche.services.sagemaker.software.instance import open_doors
 from cloche.services.sagemaker.software.layers import Installing
 from cloche.services.sagemaker.training import (
@@ -83,18 +84,16 @@ S = SecondaryStatus
 
 
 @dataclass
-class TrainingJobs:
+class TrainingJobs(Loop):
     """The loop of training jobs."""
 
     sagemaker: SageMaker
-    kind: str = TRAINING_JOB
-    watches: Mapping[str, Callable[[Changed], str | None]] = field(default_factory=dict)
+    kind: ClassVar[str] = TRAINING_JOB
     remembered: dict[str, Remembered] = field(default_factory=dict)
-    woken: list[Callable[[str], None]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.checkpoints = Checkpoints()
-        self.queue = CapacityQueue(self.sagemaker.engine, self.sagemaker.gangs, self.woken)
+        self.queue = CapacityQueue(self.sagemaker.engine, self.sagemaker.gangs, self.wake)
 
     def load(self) -> Sequence[Resource]:
         """Return the jobs that have not ended."""
@@ -128,7 +127,7 @@ class TrainingJobs:
             self.queue.leave(job.resource)
         seen = await asyncio.to_thread(self.sagemaker.engine.see, h.gang_of(job))
         if seen is not None:
-            self.sagemaker.gangs.expect(h.gang_of(job), job.resource.arn, self.woken)
+            self.sagemaker.gangs.expect(h.gang_of(job), job.resource.arn, self.wake)
         plan = attempts.plan(job, seen, self.sagemaker.store.clock.now())
         match plan:
             case attempts.Leave():
@@ -205,7 +204,7 @@ class TrainingJobs:
             gang = await asyncio.to_thread(
                 h.gang, job, logs, sagemaker.config, sagemaker.engine, layer
             )
-            sagemaker.gangs.expect(gang.name, job.resource.arn, self.woken)
+            sagemaker.gangs.expect(gang.name, job.resource.arn, self.wake)
             placed = await asyncio.to_thread(sagemaker.engine.launch, gang)
         except Conflict:
             raise
@@ -349,7 +348,7 @@ class TrainingJobs:
         logs, sync = await self.logs(job), self.put_checkpoints
         rules = await rule_run.run(job, self.sagemaker, logs, sync)
         if isinstance(rules, rule_gang.Judging):
-            self.sagemaker.gangs.expect(rule_gang.name_of(job), job.resource.arn, self.woken)
+            self.sagemaker.gangs.expect(rule_gang.name_of(job), job.resource.arn, self.wake)
             return await self.wait(job, job.secondary, rules.message)
         progress = job.progress.replace(uploaded=True, rules=rules)
         try:

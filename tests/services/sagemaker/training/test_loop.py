@@ -81,7 +81,7 @@ async def test_life(world: World) -> None:
 async def test_the_end_of_the_hosts_has_the_job_looked_at(world: World) -> None:
     """The engine tells of it; what the hosts wrote is collected then, before it is put to S3."""
     looked: list[str] = []
-    world.loop.woken.append(looked.append)
+    world.loop.wakers.append(looked.append)
     await world.create(CheckpointConfig={"S3Uri": "s3://bucket/kept", "LocalPath": "/kept"})
     await world.until(S.TRAINING)
     (gang,), ended = world.engine.launched, world.sagemaker.gangs.ended
@@ -91,7 +91,7 @@ async def test_the_end_of_the_hosts_has_the_job_looked_at(world: World) -> None:
     ended(gang)
     assert looked == [world.job().resource.arn]
     world.restart()
-    world.loop.woken.append(looked.append)
+    world.loop.wakers.append(looked.append)
     await world.step()
     ended(gang)
     assert looked == [world.job().resource.arn] * 2
