@@ -237,7 +237,7 @@ class Platform:
 
     def _hear_of_endings(self) -> None:
         """Have whom the end of a gang concerns told of it."""
-        events, ended = asyncio.get_running_loop(), self.sagemaker.endings.ended
+        events, ended = asyncio.get_running_loop(), self.sagemaker.gangs.ended
 
         def tell(gang: str) -> None:
             events.call_soon_threadsafe(ended, gang)

@@ -17,6 +17,7 @@ from botocore.model import ServiceModel, StructureShape
 from cloche.core.authorization import NOTHING, Actor, Context, Decision
 from cloche.core.executors import Executor
 from cloche.core.identity import Principal
+from cloche.loop import Loop
 from cloche.records.store import Store
 
 S = TypeVar("S", covariant=True)
@@ -177,7 +178,7 @@ class Service:
     name: str
     operations: Mapping[str, Operation]
     api: Any
-    loops: tuple[Any, ...] = ()
+    loops: tuple[Loop, ...] = ()
 
 
 LOADER = Loader()  # keeps what it has read: SageMaker's model alone takes 0.1 s

@@ -12,11 +12,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from cloche.core.executors import LOOPS
+from cloche.loop import Loop
 from cloche.records.store import AUTHOR, Changed, Conflict, Resource, Store
 from cloche.work_queue import NEVER, WorkQueue, backoff_s
 
@@ -28,28 +29,6 @@ ALL = "all"  # what a list reads, among ARNs
 LIST_S = 600.0  # between two lists of everything
 AT_ONCE = 32  # steps that are started before others have their turn
 END_WITHIN_S = 10.0  # that steps may take to end when they are cancelled
-
-
-class Loop(Protocol):
-    """Makes the desired state of one kind of resource true."""
-
-    kind: str  # its own: a change wakes it
-    # The other kinds whose changes wake it, each with what tells of a change the ARN of the loop's
-    # own resource that is to be looked at; None: of none.
-    watches: Mapping[str, Callable[[Changed], str | None]]
-    # Functions by which the loop has a resource looked at, by its ARN, for a reason of its own.
-    woken: list[Callable[[str], None]]
-
-    def load(self) -> Sequence[Resource]:
-        """Return the resources that are not settled."""
-
-    def unsettled(self, resource: Resource) -> bool:
-        """Tell whether `load` returns a resource that is as this one."""
-
-    async def step(self, resource: Resource) -> float | None:
-        """Do what is next for one resource; return seconds until the next look, which hold
-        whatever the step itself wrote. None: not until the record changes.
-        """
 
 
 @dataclass
@@ -74,7 +53,7 @@ class Driver:
     async def run(self) -> None:
         """Run until cancelled; steps under way are cancelled too and resumed after a restart."""
         events = asyncio.get_running_loop()
-        self.loop.woken.append(told_in(events, self.add))
+        self.loop.wakers.append(told_in(events, self.add))
         listing = asyncio.create_task(self._list())
         listing.add_done_callback(lambda _: self.something.set())
         try:
@@ -100,6 +79,11 @@ class Driver:
         self.queue.add(arn)
         self.something.set()
 
+    def add_soon(self, arn: str, delay_s: float) -> None:
+        """Have a resource looked at after a time, or after the step that runs by then."""
+        self.queue.add_at(arn, asyncio.get_running_loop().time() + delay_s)
+        self.something.set()
+
     def changed(self, change: Changed) -> None:
         """Take note of a change of any resource."""
         kind = change.resource.kind
@@ -108,7 +92,7 @@ class Driver:
         elif (about := self.loop.watches.get(kind)) is not None:
             arn = about(change)
             if arn is not None and not self._by_its_step(change, arn):
-                self.add(arn)
+                self.add_soon(arn, self.loop.watch_delay_s)
 
     def _own_changed(self, change: Changed) -> None:
         resource, arn = change.resource, change.resource.arn

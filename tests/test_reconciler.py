@@ -11,7 +11,8 @@ from typing import Any, cast
 
 import pytest
 
-from cloche.reconciler import Driver, Loop, Reconciler
+from cloche.loop import Loop
+from cloche.reconciler import Driver, Reconciler
 from cloche.records.store import AUTHOR, Changed, Conflict, Resource, Store
 
 AT_ONCE_S = 5.0  # it takes no time; a server under load may
@@ -60,15 +61,17 @@ class Records:
 
 
 @dataclass
-class Recorded:
+class Recorded(Loop):
     """A loop that writes down its steps; `outcomes` are what they do, in turn, then None."""
 
     records: Records
     outcomes: list[Any] = field(default_factory=list)
     steps: asyncio.Queue[tuple[str, int]] = field(default_factory=asyncio.Queue)
-    kind: str = KIND
-    watches: Mapping[str, Callable[[Changed], str | None]] = field(default_factory=dict)
-    woken: list[Callable[[str], None]] = field(default_factory=list)
+    kind: str = KIND  # type: ignore[misc]
+    watches: Mapping[str, Callable[[Changed], str | None]] = field(  # type: ignore[misc]
+        default_factory=dict
+    )
+    watch_delay_s: float = 0.0  # type: ignore[misc]
     loads: int = 0
     at_once: int = 0  # steps that run
     broken: list[BaseException] = field(default_factory=list)  # what `load` raises, in turn
@@ -125,7 +128,7 @@ async def running(
 ) -> AsyncIterator[Place]:
     records = others[0].records if others else Records()
     loop = Recorded(records, list(outcomes), **more)
-    reconciler = Reconciler(cast(Store, records), [cast(Loop, one) for one in (loop, *others)])
+    reconciler = Reconciler(cast(Store, records), [loop, *others])
     task = asyncio.create_task(reconciler.run())
     place = Place(records, loop, reconciler)
     async with asyncio.timeout(AT_ONCE_S):
@@ -267,7 +270,7 @@ async def test_a_loop_wakes_a_resource_that_did_not_change() -> None:
     async with running() as place:
         place.records.put("a")
         assert await place.loop.next() == ("a", 1)
-        place.loop.woken[0]("a")
+        place.loop.wake("a")
         assert await place.loop.next() == ("a", 1)
 
 
@@ -290,6 +293,26 @@ async def test_the_kinds_that_a_loop_watches_wake_it_and_no_other_does() -> None
         await place.quiet()
         place.records.delete("part of a")
         assert await place.loop.next() == ("a", 1)
+
+
+async def test_what_several_parts_tell_within_a_moment_is_looked_at_once() -> None:
+    async with running(watches={OTHER: lambda _part: "a"}, watch_delay_s=0.05) as place:
+        place.records.put("a")
+        assert await place.loop.next() == ("a", 1)
+        await place.quiet()
+        before = asyncio.get_running_loop().time()
+        for number in range(10):
+            place.records.put(f"part {number}", kind=OTHER)
+        assert await place.loop.next() == ("a", 1)
+        assert asyncio.get_running_loop().time() - before >= 0.05
+        await place.quiet()
+        assert place.loop.steps.empty() and not place.driver.queue.due
+        for number in range(10):
+            place.records.put(f"part {number}", kind=OTHER)
+        place.records.put("a")  # its own change does not wait for that
+        assert await place.loop.next() == ("a", 2)
+        await place.quiet()
+        assert place.loop.steps.empty() and not place.driver.queue.due
 
 
 async def test_a_part_that_its_step_wrote_does_not_wake_it() -> None:

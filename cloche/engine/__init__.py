@@ -11,7 +11,7 @@ may run on another machine. `cloche.testing.engine_contract` is what an engine m
 """
 
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -144,13 +144,17 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class InsufficientCapacity:
-    """The machine is taken; `message` says by how much. Nothing was started.
+    """The machine is taken; `message` says for whom, and by how much. Nothing was started.
 
     `holders` are the gangs that hold what there is.
     """
 
     message: str
     holders: tuple[str, ...] = ()
+
+    def lacking(self, gang: str) -> str:
+        """Return what is lacking, without the gang's name."""
+        return self.message.removeprefix(f"{gang} ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +205,12 @@ class Engine(Protocol):
 
     def launch(self, gang: GangSpec) -> Placed | InsufficientCapacity:
         """Start all processes of the gang; returns once a supervisor answers for them."""
+
+    def room(self, gang: GangSpec, beside: Sequence[GangSpec] = ()) -> InsufficientCapacity | None:
+        """Return why there is no room for the gang now, beside what runs and gangs to come.
+
+        Of gangs that are not launched their names and what their processes declare is enough.
+        """
 
     def see(self, gang: str) -> Mapping[str, Seen] | None:
         """Return each process of the gang by name; None when the gang is not known."""

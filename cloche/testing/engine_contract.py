@@ -350,13 +350,23 @@ class EngineContract(ExchangeContract):
             "next needs 1 CPUs and 1024 MiB; 0 of 2 CPUs and 0 of 8192 MiB are free"
         )
         assert lab.engine.see("next") is None
+        assert lab.engine.room(gang("next", 1, 1024)) == refused
+        assert lab.engine.room(big) is None  # it has its room
         lab.place(gang("another replica", 8, 32768, background=True))
         lab.place(big)
         lab.engine.stop("big")
         lab.finished("big")
         wait_until(lambda: lab.engine.capacity().cpus_taken == 0)
-        lab.place(gang("next", 1, 1024))
-        lab.place(gang("beside it", 1, 1024))
+        first, second, third = (gang(name, 1, 1024) for name in ("next", "beside it", "third"))
+        assert lab.engine.room(second, [first]) is None
+        refused = lab.engine.room(third, [first, second])  # both are to come
+        assert refused == InsufficientCapacity(
+            "third needs 1 CPUs and 1024 MiB; 0 of 2 CPUs and 6144 of 8192 MiB are free",
+            ("next", "beside it"),
+        )
+        lab.place(first)
+        assert lab.engine.room(second, [first]) is None  # nobody counts twice
+        lab.place(second)
         assert isinstance(lab.engine.launch(gang("third", 1, 1024)), InsufficientCapacity)
 
     def test_what_is_not_counted(self, lab: Lab) -> None:

@@ -1,7 +1,6 @@
 """The engine of one machine: gangs under supervisors, found again by their run directories."""
 
 import copy
-import errno
 import fcntl
 import json
 import os
@@ -10,7 +9,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -46,7 +45,7 @@ from cloche.engine.local.folders import fill_host, make_run, private_folders, se
 from cloche.engine.local.forking import ForkServers
 from cloche.engine.local.probe import diagnose, probe, reduced
 from cloche.engine.local.reduced import plan_reduced
-from cloche.engine.local.reserve import Reserve
+from cloche.engine.local.reserve import Reserve, disk_full
 from cloche.engine.local.runs import (
     await_end,
     await_start,
@@ -151,10 +150,8 @@ class LocalEngine:
         with self.lock:
             if held(folder):
                 return Placed()
-            refusal = self.accounts.refusal(claim, self._claims()) or self.reserve.refusal()
-            if refusal is not None:
-                holders = tuple(n for n, c in self.claims.items() if c.cpus or c.memory_mib)
-                return InsufficientCapacity(f"{gang.name} {refusal}", holders)
+            if (refused := self._refused(gang)) is not None:
+                return refused
             lock = make_run(self.root, folder)
             self.claims[gang.name] = claim
         try:
@@ -202,6 +199,22 @@ class LocalEngine:
         planned = read_record(self.folder(gang) / "plan.json")
         if planned is not None:
             take_back(path, planned)
+
+    def room(self, gang: GangSpec, beside: Sequence[GangSpec] = ()) -> InsufficientCapacity | None:
+        """Return why there is no room for the gang now, beside what runs and gangs to come."""
+        with self.lock:
+            return None if held(self.folder(gang.name)) else self._refused(gang, beside)
+
+    def _refused(
+        self, gang: GangSpec, beside: Sequence[GangSpec] = ()
+    ) -> InsufficientCapacity | None:
+        claims = {each.name: self.accounts.claim(each) for each in beside} | self._claims()
+        claim = self.accounts.claim(gang)
+        refusal = self.accounts.refusal(claim, claims.values()) or self.reserve.refusal()
+        if refusal is None:
+            return None
+        holders = tuple(n for n, c in claims.items() if c.cpus or c.memory_mib)
+        return InsufficientCapacity(f"{gang.name} {refusal}", holders)
 
     def see(self, gang: str) -> Mapping[str, Seen] | None:
         """Return each process of the gang by name; None when the gang is not known."""
@@ -304,7 +317,7 @@ class LocalEngine:
     def capacity(self) -> Capacity:
         """Return what the machine has and what is taken."""
         with self.lock:
-            return self.accounts.capacity(self._claims())
+            return self.accounts.capacity(self._claims().values())
 
     def close(self) -> None:
         """Tell of no more endings."""
@@ -479,15 +492,8 @@ class LocalEngine:
             for name in known:
                 (folder / f"exit-{name}.json").unlink(missing_ok=True)
 
-    def _claims(self) -> list[Claim]:
+    def _claims(self) -> dict[str, Claim]:
         """Return the claims of the gangs that run; those that ended are dropped."""
         for name in [name for name in self.claims if not runs(self.folder(name))]:
             del self.claims[name]
-        return list(self.claims.values())
-
-
-def disk_full(error: BaseException) -> bool:
-    """Tell whether an error means that no space is left, here or for the supervisor."""
-    if isinstance(error, OSError):
-        return error.errno in (errno.ENOSPC, errno.EDQUOT)
-    return isinstance(error, EngineError) and os.strerror(errno.ENOSPC) in str(error)
+        return self.claims

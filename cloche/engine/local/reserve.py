@@ -6,10 +6,12 @@ part of it in files, space and inodes: its supervisor removes them, so that the 
 down what happened and clear away.
 """
 
+import errno
 import os
 from contextlib import suppress
 from pathlib import Path
 
+from cloche.engine import EngineError
 from cloche.engine.local.supervisor.disk import Room
 from cloche.engine.local.supervisor.namespaces import allocate
 
@@ -49,3 +51,10 @@ class Reserve:
             f"waits for space on the disk: {room.bytes >> 20} MiB and {room.inodes} inodes are "
             "free, and they are kept for the server"
         )
+
+
+def disk_full(error: BaseException) -> bool:
+    """Tell whether an error means that no space is left, here or for the supervisor."""
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return isinstance(error, EngineError) and os.strerror(errno.ENOSPC) in str(error)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +12,7 @@ from cloche.engine import Engine
 from cloche.operation import Service, collect, service_model
 from cloche.records.store import Store
 from cloche.services.sagemaker import tag_operations
-from cloche.services.sagemaker.gang_endings import GangEndings
-from cloche.services.sagemaker.holders import holders
+from cloche.services.sagemaker.gangs import Gangs
 from cloche.services.sagemaker.permissions import RESOURCE_TAGS
 from cloche.services.sagemaker.serving.invoke import invoke
 from cloche.services.sagemaker.serving.loop import EndpointLoop
@@ -83,7 +82,7 @@ class SageMaker:
     config: Config
     sources: Sources
     router: Router = field(default_factory=Router)
-    endings: GangEndings = field(default_factory=GangEndings)
+    gangs: Gangs = field(default_factory=Gangs)
 
     def __post_init__(self) -> None:
         self.layers = Layers(self.engine, self.doors, self.config, self.store.clock)
@@ -103,10 +102,6 @@ class SageMaker:
     def sources_as(self, role_arn: str) -> Inputs:
         """Return where input comes from, as a job or replica of this role sees it."""
         return self.sources.acting_as(self.identity.acting_as(role_arn, SESSION_NAME))
-
-    def holders(self, gangs: Iterable[str]) -> list[str]:
-        """Return whose gangs these are: `training job NAME`, `endpoint NAME`, each once. Blocks."""
-        return holders(self.store, gangs)
 
     async def invoke(
         self,

@@ -65,6 +65,7 @@ class FakeEngine:
         self.cleared: list[str] = []
         self.collected: list[tuple[str, Path]] = []
         self.full: str | None = None
+        self.most = 1000  # gangs that there is room for
         self.broken: str | None = None
         self.program: Callable[[GangSpec], None] = lambda spec: None
 
@@ -79,8 +80,8 @@ class FakeEngine:
             raise EngineError(self.broken)
         if gang.name in self.states:
             return Placed()
-        if self.full:
-            return InsufficientCapacity(self.full)
+        if (refused := self.room(gang)) is not None:
+            return refused
         for process in gang.processes:
             for mount in process.mounts:
                 if mount.target.startswith("/opt/ml"):
@@ -92,6 +93,16 @@ class FakeEngine:
         }
         self.program(gang)
         return Placed()
+
+    def room(self, gang: GangSpec, beside: Sequence[GangSpec] = ()) -> InsufficientCapacity | None:
+        running = {name for name in self.states if self.runs(name)}
+        taken = (running | {each.name for each in beside}) - {gang.name}
+        if len(taken) >= self.most:
+            return InsufficientCapacity(f"{gang.name} needs more", tuple(sorted(taken)))
+        return InsufficientCapacity(self.full) if self.full else None
+
+    def runs(self, gang: str) -> bool:
+        return any(seen.state == "running" for seen in self.states[gang].values())
 
     def see(self, gang: str) -> Mapping[str, Seen] | None:
         return self.states.get(gang)

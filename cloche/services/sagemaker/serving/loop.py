@@ -13,14 +13,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from cloche.core.beneath import remove as remove_tree
 from cloche.core.clock import to_ms
 from cloche.core.errors import AwsError
 from cloche.core.typed import encode
 from cloche.engine import Address, EngineError, InsufficientCapacity, Seen
-from cloche.records.store import Changed, Resource
+from cloche.loop import Loop
+from cloche.records.store import Resource
 from cloche.replicas.connection import request_head
 from cloche.replicas.health import Pace, Pings
 from cloche.replicas.replacement import ABSENT, Sight
@@ -78,20 +79,19 @@ class Memory:
     clean: dict[str, frozenset[str]] = field(default_factory=dict)  # ARN -> deployments on disk
 
 
-class EndpointLoop:
+class EndpointLoop(Loop):
     """Looks after endpoints."""
 
-    kind = ENDPOINT
+    kind: ClassVar[str] = ENDPOINT
 
     def __init__(self, sagemaker: SageMaker, new_id: Callable[[], str] = instance_id) -> None:
+        super().__init__()
         self.sagemaker, self.new_id = sagemaker, new_id
         self.models = ModelFolders(sagemaker.sources_as)
         self.software = Software(sagemaker)
         self.metrics = EndpointMetrics(sagemaker)
         self.memory = Memory()
         self.pings = Pings(PING, PACE)
-        self.woken: list[Callable[[str], None]] = []
-        self.watches: Mapping[str, Callable[[Changed], str | None]] = {}
         sagemaker.router.noted = self.wake
 
     def wake(self, arn: str) -> None:
@@ -101,8 +101,7 @@ class EndpointLoop:
         if last > now:
             return  # it will be
         at = self.memory.woken[arn] = max(now, last + WAKE_PAUSE_S)
-        for wake in self.woken:
-            events.call_at(at, wake, arn)
+        events.call_at(at, super().wake, arn)
 
     def load(self) -> Sequence[Resource]:
         """Return every endpoint: one that is in service is watched too."""
@@ -170,7 +169,7 @@ class EndpointLoop:
         )
         await asyncio.gather(*(self._open_doors(found, r) for r in running))
         for replica in running:
-            self.sagemaker.endings.expect(replica.gang, found.resource.arn, (self.wake,))
+            self.sagemaker.gangs.expect(replica.gang, found.resource.arn, self.wake)
         sights = {
             replica.id: self._sight(replica, seen[replica.id], traces.get(replica.id, ""))
             for replica in state.replicas
@@ -322,16 +321,14 @@ class EndpointLoop:
             said = (environment, variant.image, lines, where)
             now_ms = to_ms(sagemaker.store.clock.now())
             await asyncio.to_thread(say_what_runs, log, now_ms, *said)
-            sagemaker.endings.expect(replica.gang, resource.arn, (self.wake,))
+            sagemaker.gangs.expect(replica.gang, resource.arn, self.wake)
             outcome = await asyncio.to_thread(sagemaker.engine.launch, spec)
         except (EngineError, AwsError) as error:
             logger.error("%s: %s", replica.gang, error)
             self.memory.broken[replica.id] = str(error)
             return None
         if isinstance(outcome, InsufficientCapacity):
-            lacking = outcome.message.removeprefix(f"{replica.gang} ")
-            held = await asyncio.to_thread(self._held, outcome)
-            return f"{variant.instance_type} {lacking}{held}"
+            return f"{variant.instance_type} {outcome.lacking(replica.gang)}{self._held(outcome)}"
         return None
 
     def _held(self, refused: InsufficientCapacity) -> str:
@@ -339,7 +336,7 @@ class EndpointLoop:
         # Jobs take nothing from endpoints (engine/local/accounts.py).
         names = [
             name
-            for name in self.sagemaker.holders(refused.holders)
+            for name in self.sagemaker.gangs.owners(refused.holders)
             if not name.startswith("training job ")
         ]
         more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
@@ -359,7 +356,7 @@ class EndpointLoop:
             self.pings.forget(replica.id)
             self.memory.broken.pop(replica.id, None)
             self.memory.addresses.pop(replica.id, None)
-            self.sagemaker.endings.forget(replica.gang)
+            self.sagemaker.gangs.forget(replica.gang)
 
     async def _delete(self, found: Endpoint, folders: Folders) -> float | None:
         """Remove all that is kept of the endpoint, then its record."""

@@ -51,8 +51,7 @@ def plan(
     """Return what to do next for a job that may have several attempts."""
     if job.status in ENDED or job.progress.ending is not None or job.secondary is S.STOPPING:
         return decide(job, seen)
-    wait_s = job.request["StoppingCondition"].get("MaxWaitTimeInSeconds")
-    if wait_s is not None and (now - job.resource.created).total_seconds() >= wait_s:
+    if wait_left_s(job, now) <= 0:
         return Overdue()
     if job.secondary in AGAIN:
         running = any(one.state == "running" for one in (seen or {}).values())
@@ -62,6 +61,13 @@ def plan(
         failure = following.failure or ""
         return Leave(S.RESTARTING, failure) if retried(job, failure) else following
     return Leave(S.INTERRUPTED) if interrupted(job, now) else following
+
+
+def wait_left_s(job: TrainingJob, now: datetime) -> float:
+    """Return how long the job may still take in all, waits included; infinity: no bound."""
+    wait_s: int | None = job.request["StoppingCondition"].get("MaxWaitTimeInSeconds")
+    age_s = (now - job.resource.created).total_seconds()
+    return float("inf") if wait_s is None else wait_s - age_s
 
 
 def retried(job: TrainingJob, failure: str) -> bool:

@@ -22,7 +22,7 @@ DISK = "ClientError: Artifact upload failed:Insufficient disk space. ({detail})"
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """Go from Starting to Downloading."""
+    """Go from Starting to Downloading when it is the job's turn, else wait for capacity."""
 
 
 @dataclass(frozen=True, slots=True)

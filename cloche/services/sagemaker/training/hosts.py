@@ -329,6 +329,18 @@ def write_heading(
     say_what_runs(log, to_ms(clock.now()), environment, image, lines, where)
 
 
+def claim(job: TrainingJob) -> GangSpec:
+    """Return what of a job's gang the engine needs to tell whether there is room for it."""
+    types = {
+        host: INSTANCE_TYPES[group.instance_type] for group in job.groups for host in group.hosts
+    }
+    processes = [
+        ProcessSpec(name=host, argv=(), cpus=instance.vcpu, memory_mib=instance.memory_mib)
+        for host, instance in types.items()
+    ]
+    return GangSpec(name=gang_of(job), processes=tuple(processes))
+
+
 def gang(
     job: TrainingJob,
     logs: Mapping[str, Path],

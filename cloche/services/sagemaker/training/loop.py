@@ -7,21 +7,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from cloche.core.beneath import remove as remove_tree
 from cloche.core.clock import to_ms
 from cloche.core.errors import AwsError
 from cloche.core.typed import encode
 from cloche.engine import InsufficientCapacity, Seen
+from cloche.loop import Loop
 from cloche.records.errors import Conflict, StorageFull
-from cloche.records.store import Change, Changed, Resource
+from cloche.records.store import Change, Resource
 from cloche.services.sagemaker.software.instance import open_doors
-from cloche.services.sagemaker.software.layers import Asker, Installing, Layer
+from cloche.services.sagemaker.software.layers import Installing
 from cloche.services.sagemaker.training import (
     artifacts,
     attempts,
@@ -32,7 +33,7 @@ from cloche.services.sagemaker.training import (
     trouble,
 )
 from cloche.services.sagemaker.training import hosts as h
-from cloche.services.sagemaker.training.capacity_queue import FAR_S, NEAR, NEAR_S, Line
+from cloche.services.sagemaker.training.capacity_queue import CapacityQueue, Waiting
 from cloche.services.sagemaker.training.checkpoints import Checkpoints
 from cloche.services.sagemaker.training.debugger import rule_gang, rule_run
 from cloche.services.sagemaker.training.decide import (
@@ -83,24 +84,22 @@ S = SecondaryStatus
 
 
 @dataclass
-class TrainingJobs:
+class TrainingJobs(Loop):
     """The loop of training jobs."""
 
     sagemaker: SageMaker
-    kind: str = TRAINING_JOB
-    watches: Mapping[str, Callable[[Changed], str | None]] = field(default_factory=dict)
+    kind: ClassVar[str] = TRAINING_JOB
     remembered: dict[str, Remembered] = field(default_factory=dict)
-    woken: list[Callable[[str], None]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.checkpoints = Checkpoints()
-        self.line = Line(self.woken)
+        self.queue = CapacityQueue(self.sagemaker.engine, self.sagemaker.gangs, self.wake)
 
     def load(self) -> Sequence[Resource]:
         """Return the jobs that have not ended."""
         found = self.sagemaker.store.each(TRAINING_JOB, UNSETTLED)
-        if not self.line.filled:
-            self.line.fill(r for r in found if training_job(r).secondary is S.PENDING)
+        if not self.queue.line.filled:
+            self.queue.line.fill(r for r in found if training_job(r).secondary is S.PENDING)
         return found
 
     def unsettled(self, resource: Resource) -> bool:
@@ -117,17 +116,18 @@ class TrainingJobs:
         except Conflict:
             raise
         except Exception as error:
+            self.queue.give_back(resource)
             with suppress(Exception):  # what it is about is raised, and logged
                 await self.wait(job, job.secondary, trouble.message(error))
             raise
 
     async def act(self, job: TrainingJob) -> float | None:
         """Do what is next for one job."""
-        if job.secondary not in (S.DOWNLOADING, S.PENDING):
-            self.line.leave(job.resource)
+        if job.secondary not in (S.STARTING, S.DOWNLOADING, S.PENDING):
+            self.queue.leave(job.resource)
         seen = await asyncio.to_thread(self.sagemaker.engine.see, h.gang_of(job))
         if seen is not None:
-            self.sagemaker.endings.expect(h.gang_of(job), job.resource.arn, self.woken)
+            self.sagemaker.gangs.expect(h.gang_of(job), job.resource.arn, self.wake)
         plan = attempts.plan(job, seen, self.sagemaker.store.clock.now())
         match plan:
             case attempts.Leave():
@@ -159,9 +159,11 @@ class TrainingJobs:
     # ------------------------------------------------------------------ the plans
 
     async def begin(self, job: TrainingJob) -> float:
-        """Write down that the input is being presented; billing begins."""
-        store, now = self.sagemaker.store, self.sagemaker.store.clock.now()
-        pool, also = warm_pool_record.begin(store, job, now)
+        """Write down that the input is presented, when it is the job's turn; billing begins."""
+        if (waiting := await self.queue.turn(job.resource, h.claim(job))) is not None:
+            return await self.wait_in_line(job, waiting)
+        now = self.sagemaker.store.clock.now()
+        pool, also = warm_pool_record.begin(self.sagemaker.store, job, now)
         progress = job.progress.go(S.DOWNLOADING, now)
         started_ms = job.progress.started_ms or to_ms(now)
         await self.write(job, progress.replace(started_ms=started_ms, pool=pool), also=also)
@@ -169,24 +171,30 @@ class TrainingJobs:
 
     async def launch(self, job: TrainingJob) -> float:
         """Present the input and start the hosts; or write down what it waits for."""
-        sagemaker, kept = self.sagemaker, self.kept(job)
-        if job.secondary is S.PENDING and self.line.waits(job.resource):
-            return await self.queue(job)
+        sagemaker, queue, kept = self.sagemaker, self.queue, self.kept(job)
+        if not kept.preparing.begun:
+            if job.secondary is S.PENDING:
+                return await self.begin(job)
+            if (waiting := await queue.turn(job.resource, h.claim(job))) is not None:
+                return await self.wait_in_line(job, waiting)
         try:
             if not await kept.preparing.ready(job, sagemaker):
+                queue.give_back(job.resource)
                 return await self.wait(job, job.secondary, "Downloading input data")
             progress, built = await image_wait.awaited(job, sagemaker, lambda: self.logs(job))
             if progress is not job.progress:
                 await self.write(job, progress)
             if not built:
+                queue.give_back(job.resource)
                 return RETRY_S
             if progress is not job.progress:
                 return 0.0
-            layer = await self.layer(job)
+            layer = await kept.layer(job, sagemaker)
             if isinstance(layer, Installing):
+                queue.give_back(job.resource)
                 return await self.wait(job, job.secondary, "Installing requirements.txt")
-            if self.line.waits(job.resource):
-                return await self.queue(job)
+            if (waiting := await queue.turn(job.resource, h.claim(job))) is not None:
+                return await self.wait_in_line(job, waiting)
             mls = h.mls_of(job, sagemaker.config)
             s3 = sagemaker.s3_as(job.request["RoleArn"])
             await asyncio.to_thread(checkpoints.restore, s3, h.synced(job), mls)
@@ -196,14 +204,14 @@ class TrainingJobs:
             gang = await asyncio.to_thread(
                 h.gang, job, logs, sagemaker.config, sagemaker.engine, layer
             )
-            sagemaker.endings.expect(gang.name, job.resource.arn, self.woken)
+            sagemaker.gangs.expect(gang.name, job.resource.arn, self.wake)
             placed = await asyncio.to_thread(sagemaker.engine.launch, gang)
         except Conflict:
             raise
         except Exception as error:
             return await self.unprepared(job, error)
         if isinstance(placed, InsufficientCapacity):
-            return await self.queue(job, placed)
+            return await self.wait_in_line(job, queue.refused(job.resource, gang.name, placed))
         if channels := job.request["InputDataConfig"]:
             folder, log = h.ground_of(job, sagemaker.config).channels, logs[job.hosts[0]]
             kept.check = asyncio.create_task(sagemaker.data.warn(channels, folder, log))
@@ -211,6 +219,7 @@ class TrainingJobs:
 
     async def unprepared(self, job: TrainingJob, error: Exception) -> float:
         """Write down why the job could not be started: that it waits for that, or will fail."""
+        self.queue.give_back(job.resource)
         if trouble.full(error):
             await self.wait(job, job.secondary, trouble.message(error))
             return FULL_RETRY_S
@@ -224,23 +233,17 @@ class TrainingJobs:
             failure = f"InternalServerError: The job could not be prepared: {told}"
         return await self.give_up(job, failure)
 
-    async def queue(self, job: TrainingJob, refused: InsufficientCapacity | None = None) -> float:
-        """Write down that the job waits for capacity, and who holds it; None: older ones wait."""
-        before = self.line.enter(job.resource)
-        if refused is not None:
-            reason = refused.message.removeprefix(f"{h.gang_of(job)} ")
-            if refused.holders != self.line.holders:
-                names = await asyncio.to_thread(self.sagemaker.holders, refused.holders)
-                self.line.hold(refused.holders, names)
-            text = f"Waiting for capacity: {reason}{self.line.held}"
-            return await self.wait(job, S.PENDING, text)
-        await self.wait(job, S.PENDING, f"Waiting for capacity: {self.line.reason(before)}")
-        pause_s = NEAR_S if before <= NEAR else FAR_S
-        wait_s: int | None = job.request["StoppingCondition"].get("MaxWaitTimeInSeconds")
-        if wait_s is None:
-            return pause_s
-        age_s = (self.sagemaker.store.clock.now() - job.resource.created).total_seconds()
-        return max(RETRY_S, min(pause_s, wait_s - age_s))
+    async def wait_in_line(self, job: TrainingJob, waiting: Waiting) -> float:
+        """Write down that the job waits for capacity, and for whom."""
+        text, now = f"Waiting for capacity: {waiting.text}", self.sagemaker.store.clock.now()
+        if job.secondary is S.STARTING:
+            pool, also = warm_pool_record.begin(self.sagemaker.store, job, now)
+            await self.write(
+                job, job.progress.go(S.PENDING, now, text).replace(pool=pool), also=also
+            )
+        else:
+            await self.wait(job, S.PENDING, text)
+        return max(RETRY_S, min(waiting.pause_s, attempts.wait_left_s(job, now)))
 
     async def wait(self, job: TrainingJob, status: SecondaryStatus, message: str) -> float:
         """Write down what the job waits for, if it is news."""
@@ -250,21 +253,11 @@ class TrainingJobs:
             await self.write(job, job.progress.go(status, now, message))
         return RETRY_S
 
-    async def layer(self, job: TrainingJob) -> Layer | Installing | None:
-        """Return what holds the job's requirements; None: pip installs them in the job, if any."""
-        kept, sagemaker = self.kept(job), self.sagemaker
-        if kept.asker is None:
-            kept.asker = Asker(
-                await asyncio.to_thread(h.requirements, job, sagemaker.config, sagemaker.engine)
-            )
-        r, role_arn = job.resource, job.request["RoleArn"]
-        return await kept.asker.look(sagemaker.layers, r.account, r.region, role_arn)
-
     async def give_up(self, job: TrainingJob, failure: str) -> float:
         """Write down that the job will fail although nothing ran, or that it is tried again."""
         if attempts.retried(job, failure):
             return await self.leave(job, attempts.Leave(S.RESTARTING, failure))
-        self.line.leave(job.resource)
+        self.queue.leave(job.resource)
         text = failure[:REASON_LIMIT]
         failed = job.progress.replace(ending=S.FAILED, failure=text, uploaded=True)
         await self.write(job, failed)
@@ -295,7 +288,7 @@ class TrainingJobs:
 
     async def started(self, job: TrainingJob) -> float:
         """Open the doors and write down that the hosts run."""
-        self.line.leave(job.resource)
+        self.queue.leave(job.resource)
         await self.open_doors(job)
         now = self.sagemaker.store.clock.now()
         await self.write(job, job.progress.go(S.TRAINING, now, h.under_way(job)))
@@ -355,7 +348,7 @@ class TrainingJobs:
         logs, sync = await self.logs(job), self.put_checkpoints
         rules = await rule_run.run(job, self.sagemaker, logs, sync)
         if isinstance(rules, rule_gang.Judging):
-            self.sagemaker.endings.expect(rule_gang.name_of(job), job.resource.arn, self.woken)
+            self.sagemaker.gangs.expect(rule_gang.name_of(job), job.resource.arn, self.wake)
             return await self.wait(job, job.secondary, rules.message)
         progress = job.progress.replace(uploaded=True, rules=rules)
         try:
@@ -484,14 +477,14 @@ class TrainingJobs:
         await rule_run.end(job, sagemaker)
         await self.kept(job).preparing.stop()
         await asyncio.to_thread(remove_tree, h.ground_of(job, sagemaker.config).folder)
-        sagemaker.endings.forget(gang, rule_gang.name_of(job))
+        sagemaker.gangs.forget(gang, rule_gang.name_of(job))
         remembered = self.remembered.pop(gang, None)
         if remembered is not None:
             remembered.harvest.close()
             if remembered.check is not None:
                 remembered.check.cancel()
         self.checkpoints.forget(h.mls_of(job, sagemaker.config))
-        self.line.freed()
+        self.queue.line.freed()
 
     async def clear_sandboxes(self, job: TrainingJob) -> None:
         """Let go of the hosts and their private folders."""

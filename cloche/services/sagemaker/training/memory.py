@@ -5,11 +5,17 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cloche.services.sagemaker.software.layers import Asker
+from cloche.services.sagemaker.software.layers import Asker, Installing, Layer
+from cloche.services.sagemaker.training import hosts
 from cloche.services.sagemaker.training.harvest import Harvest
 from cloche.services.sagemaker.training.preparing import Preparing
+from cloche.services.sagemaker.training.record import TrainingJob
 from cloche.services.sagemaker.training.watch import Sample
+
+if TYPE_CHECKING:
+    from cloche.services.sagemaker import SageMaker
 
 
 @dataclass
@@ -24,3 +30,11 @@ class Remembered:
     check: asyncio.Task[None] | None = None
     damage: asyncio.Task[str | None] | None = None  # why its input can't be trusted
     asker: Asker | None = None  # for what its requirements add
+
+    async def layer(self, job: TrainingJob, sagemaker: SageMaker) -> Layer | Installing | None:
+        """Return what holds the job's requirements; None: pip installs them in the job, if any."""
+        if self.asker is None:
+            config, engine = sagemaker.config, sagemaker.engine
+            self.asker = Asker(await asyncio.to_thread(hosts.requirements, job, config, engine))
+        r, role_arn = job.resource, job.request["RoleArn"]
+        return await self.asker.look(sagemaker.layers, r.account, r.region, role_arn)

@@ -24,6 +24,11 @@ class Preparing:
     task: asyncio.Task[None] | None = None
     inputs: Inputs | None = None
 
+    @property
+    def begun(self) -> bool:
+        """Return whether some of it may be there."""
+        return self.done or self.task is not None
+
     async def ready(self, job: TrainingJob, sagemaker: SageMaker) -> bool:
         """Tell whether all is there; raises what `prepare` does, after which it can begin anew."""
         if self.done:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from cloche.core.clock import to_ms
 from cloche.core.typed import encode
+from cloche.loop import Loop
 from cloche.records.store import AlreadyExists, Changed, Resource
 from cloche.services.sagemaker import failure_log
 from cloche.services.sagemaker.training.record import TRAINING_JOB
@@ -36,20 +37,26 @@ from cloche.services.sagemaker.tuning.trials import Seen, look
 if TYPE_CHECKING:
     from cloche.services.sagemaker import SageMaker
 
+TOGETHER_S = 0.25  # trials that were started together end together, more or less
 LOOK_S = 0.5  # between two looks at what the trials that run report, where that may end them
 
 
+def search_of(change: Changed) -> str | None:
+    """Return the ARN of the tuning job whose trial a training job is that came to a new status."""
+    if change.old is not None and change.new is not None and change.old.status == change.new.status:
+        return None
+    tuning_job: str | None = change.resource.wish.get("TuningJobArn")
+    return tuning_job
+
+
 @dataclass
-class TuningJobs:
+class TuningJobs(Loop):
     """The loop of tuning jobs."""
 
     sagemaker: SageMaker
-    kind: str = TUNING_JOB
-    watches: Mapping[str, Callable[[Changed], str | None]] = field(default_factory=dict)
-    woken: list[Callable[[str], None]] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.watches = {TRAINING_JOB: search_of}
+    kind: ClassVar[str] = TUNING_JOB
+    watches: ClassVar[Mapping[str, Callable[[Changed], str | None]]] = {TRAINING_JOB: search_of}
+    watch_delay_s: ClassVar[float] = TOGETHER_S
 
     def load(self) -> Sequence[Resource]:
         """Return the tuning jobs that have not ended."""
@@ -184,11 +191,3 @@ class TuningJobs:
             return None
         age_s = (self.sagemaker.store.clock.now() - job.resource.created).total_seconds()
         return max(0.0, rules.max_runtime_s - age_s)
-
-
-def search_of(change: Changed) -> str | None:
-    """Return the ARN of the tuning job whose trial a training job is that came to a new status."""
-    if change.old is not None and change.new is not None and change.old.status == change.new.status:
-        return None
-    tuning_job: str | None = change.resource.wish.get("TuningJobArn")
-    return tuning_job

@@ -81,17 +81,17 @@ async def test_life(world: World) -> None:
 async def test_the_end_of_the_hosts_has_the_job_looked_at(world: World) -> None:
     """The engine tells of it; what the hosts wrote is collected then, before it is put to S3."""
     looked: list[str] = []
-    world.loop.woken.append(looked.append)
+    world.loop.wakers.append(looked.append)
     await world.create(CheckpointConfig={"S3Uri": "s3://bucket/kept", "LocalPath": "/kept"})
     await world.until(S.TRAINING)
-    (gang,), ended = world.engine.launched, world.sagemaker.endings.ended
+    (gang,), ended = world.engine.launched, world.sagemaker.gangs.ended
     looked.clear()
     ended("another")
     assert looked == []
     ended(gang)
     assert looked == [world.job().resource.arn]
     world.restart()
-    world.loop.woken.append(looked.append)
+    world.loop.wakers.append(looked.append)
     await world.step()
     ended(gang)
     assert looked == [world.job().resource.arn] * 2
@@ -253,7 +253,7 @@ async def test_waits_for_capacity_and_says_so(world: World) -> None:
     assert world.job().resource.version == version, "waiting writes nothing"
     world.engine.full = None
     job = await world.until(S.TRAINING, restart=True)
-    assert statuses(job) == [S.STARTING, S.DOWNLOADING, S.PENDING, S.TRAINING]
+    assert statuses(job) == [S.STARTING, S.PENDING, S.DOWNLOADING, S.TRAINING]
 
 
 async def test_older_job_goes_first(world: World) -> None:

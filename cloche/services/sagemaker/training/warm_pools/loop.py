@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 from cloche.core.beneath import remove as remove_tree
-from cloche.records.store import Changed, Resource
+from cloche.loop import Loop
+from cloche.records.store import Resource
 from cloche.services.sagemaker.training.record import WARM_POOL, WarmPoolStatus
 from cloche.services.sagemaker.training.warm_pools import record
 from cloche.services.sagemaker.training.warm_pools.decide import Remove, Terminate, Wait, plan
@@ -20,13 +21,11 @@ IDLE = (WarmPoolStatus.AVAILABLE, WarmPoolStatus.TERMINATED)
 
 
 @dataclass
-class WarmPools:
+class WarmPools(Loop):
     """The loop of warm pools that no job uses."""
 
     sagemaker: SageMaker
-    kind: str = WARM_POOL
-    watches: Mapping[str, Callable[[Changed], str | None]] = field(default_factory=dict)
-    woken: list[Callable[[str], None]] = field(default_factory=list)
+    kind: ClassVar[str] = WARM_POOL
 
     def load(self) -> Sequence[Resource]:
         """Return the pools that wait for a job, or for their end."""
