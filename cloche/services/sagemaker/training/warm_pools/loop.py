@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from cloche.core import executors
 from cloche.core.beneath import remove as remove_tree
 from cloche.records.store import Changed, Resource
 from cloche.services.sagemaker.training.record import WARM_POOL, WarmPoolStatus
@@ -51,6 +51,6 @@ class WarmPools:
                 return 0.0
             case Remove():
                 kept = record.folder(resource.name, self.sagemaker.config)
-                await asyncio.to_thread(remove_tree, kept)
+                await executors.FILES.run(remove_tree, kept)
                 await store.delete(resource)
         return None
