@@ -13,6 +13,18 @@ from bench.harness import Server, Wire, recorded
 from cloche.core.config import Home
 
 SECONDS = 60.0
+# How often each is asked for, a second: several users with notebooks, their jobs, and what serves.
+RATES = {
+    "describe": 20,
+    "get small": 20,
+    "invoke": 10,
+    "put": 5,
+    "list jobs": 2,
+    "list keys": 2,
+    "events": 2,
+    "filter": 1,
+    "get large": 1,
+}
 BUCKET, KEYS = "bench-load", 1000
 SIZES = {"small": 10_000, "medium": 200_000, "large": 8_000_000}
 LINES = 3000
@@ -37,21 +49,29 @@ def run(server: Server) -> dict[str, float]:
     serving.deploy(server)
     requests = asks(server)
     counts = dict.fromkeys([*requests, "jobs"], 0)
-    end = time.monotonic() + SECONDS
+    begin = time.monotonic()
 
     def client(name: str, ask: Callable[[], Any]) -> None:
-        while time.monotonic() < end:
+        planned = begin
+        while planned < begin + SECONDS:
             ask()
             counts[name] += 1
+            planned += 1 / RATES[name]
+            time.sleep(max(0.0, planned - time.monotonic()))
 
-    jobs = Jobs(server, role)
+    def jobs(run: Callable[[], None]) -> None:
+        while time.monotonic() < begin + SECONDS:
+            run()
+            counts["jobs"] += 1
+
     threads = [threading.Thread(target=client, args=one) for one in requests.items()]
-    threads.append(threading.Thread(target=client, args=("jobs", jobs.one)))
+    threads.append(threading.Thread(target=jobs, args=(Jobs(server, role).one,)))
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return {name: count / SECONDS for name, count in counts.items()}
+    took_s = time.monotonic() - begin
+    return {name: count / took_s for name, count in counts.items()}
 
 
 def asks(server: Server) -> dict[str, Callable[[], Any]]:

@@ -252,7 +252,7 @@ def lag() -> None:
     with home_folder() as folder, serve(folder) as server:
         rates = load.run(server)
         print(f"  mixed load:  {load.told(server, folder)}", flush=True)
-        print(f"    {', '.join(f'{name} {rate:.0f}/s' for name, rate in rates.items())}")
+        print(f"    {', '.join(f'{name} {rate:.3g}/s' for name, rate in rates.items())}")
 
 
 # ---------------------------------------------------------------------- shared

@@ -116,7 +116,7 @@ class Platform:
         await self._end_reconciler()
         gangs = await executors.ENGINE.run(self.engine.adopt)
         for gang in gangs:
-            await executors.GANGS.run(self.engine.stop, gang)
+            await executors.ENDINGS.run(self.engine.stop, gang)
         await executors.BUILDS.run(background.stop, self.config.home)
         return local_json(200, {})
 

@@ -61,13 +61,13 @@ LOGS = Executor("logs", 4)  # a page of a log stream's events, or some that are 
 MESSAGES = Executor("messages", 2)  # requests of hundreds of kilobytes are hashed and parsed
 CERTIFICATES = Executor("certificates", 2)  # a key pair is made for each name of a host
 # Longer: seconds, some of them minutes.
-GANGS = Executor("gangs", 4)  # starting, ending and clearing away gangs
+LAUNCHES = Executor("launches", 8)  # of gangs
+ENDINGS = Executor("endings", 4)  # gangs are asked to end, and cleared away
 FILES = Executor("files", 16)  # as long as files are: inputs, archives, checkpoints, removals
 BUILDS = Executor("builds", 4)  # what packages need: environments, layers
 SEARCH = Executor("search", 2)  # the next trials of a tuning job
 LOG_SEARCH = Executor("log-search", 2)  # FilterLogEvents: up to 200,000 records a page
 PATTERNS = Executor("patterns", 2)  # users' regular expressions
-PICTURES = Executor("pictures", 2)  # what is wrong with an image folder
 OUTSIDE = Executor("outside", 16)  # the real S3: as many as there may be requests to it
 
 EXECUTORS = (
@@ -79,13 +79,13 @@ EXECUTORS = (
     LOGS,
     MESSAGES,
     CERTIFICATES,
-    GANGS,
+    LAUNCHES,
+    ENDINGS,
     FILES,
     BUILDS,
     SEARCH,
     LOG_SEARCH,
     PATTERNS,
-    PICTURES,
     OUTSIDE,
 )
 

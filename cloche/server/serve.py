@@ -19,6 +19,7 @@ import uvloop
 from cloche.announce import announce
 from cloche.app import Platform, RootKeys
 from cloche.client import Client, answers
+from cloche.core import executors
 from cloche.core import home as homes
 from cloche.core.config import Config, Home
 from cloche.core.held import Handed, Held
@@ -101,7 +102,7 @@ async def serve_until_stopped(platform: Platform, logged: str | None) -> None:
     await platform.start(logged)
     try:
         client = Client.of(platform.config.home)
-        if not await asyncio.to_thread(answers, client):
+        if not await executors.MESSAGES.run(answers, client):
             raise OSError(f"{client.server.address} was opened and does not answer")
         if logged is None and not client.server.restarts:
             announce(client, platform.engine.isolation)

@@ -359,8 +359,7 @@ class EngineContract(ExchangeContract):
         wait_until(lambda: lab.engine.capacity().cpus_taken == 0)
         first, second, third = (gang(name, 1, 1024) for name in ("next", "beside it", "third"))
         assert lab.engine.room(second, [first]) is None
-        refused = lab.engine.room(third, [first, second])  # both are to come
-        assert refused == InsufficientCapacity(
+        assert lab.engine.room(third, [first, second]) == InsufficientCapacity(  # both are to come
             "third needs 1 CPUs and 1024 MiB; 0 of 2 CPUs and 6144 of 8192 MiB are free",
             ("next", "beside it"),
         )

@@ -1,5 +1,6 @@
 """Threads by kind of work: a long task delays no short one."""
 
+import ast
 import asyncio
 import contextvars
 import gc
@@ -7,12 +8,14 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ReadTimeoutError
 
+import cloche
 from cloche.core import executors
 from cloche.core.executors import EXECUTORS, FILES, Executor
 from cloche.gateway.send import INLINE_BYTES
@@ -73,6 +76,19 @@ def test_threads_end_with_their_loop() -> None:
     gc.collect()
     thread.join(WITHIN_S)
     assert not thread.is_alive()
+
+
+def test_nothing_else_names_threads() -> None:
+    """No module hands work to the loop's own executor, where all would wait for each other."""
+    folder = Path(cloche.__path__[0])
+    found = [
+        f"{file.relative_to(folder)}:{node.lineno}"
+        for file in sorted(folder.rglob("*.py"))
+        if file != Path(executors.__file__)
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Attribute) and node.attr in ("to_thread", "run_in_executor")
+    ]
+    assert found == []
 
 
 @contextmanager

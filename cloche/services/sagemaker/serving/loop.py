@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from cloche.core import executors
 from cloche.core.beneath import remove as remove_tree
 from cloche.core.clock import to_ms
 from cloche.core.errors import AwsError
@@ -156,7 +157,7 @@ class EndpointLoop(Loop):
         state = found.state
         current = [d for d in (state.serving, state.coming) if d is not None]
         staying = [replica for deployment in current for replica in deployment.replicas]
-        seen, traces = await asyncio.to_thread(self._see, state.replicas, folders)
+        seen, traces = await executors.ENGINE.run(self._see, state.replicas, folders)
         running = [r for r in staying if (s := seen[r.id]) is not None and s.state == "running"]
         lost = partial(self.wake, found.resource.arn)
         addresses = self.memory.addresses
@@ -297,14 +298,14 @@ class EndpointLoop(Loop):
         stream = f"{variant.name}/{replica.id}"
         try:
             model = folders.model(replica.deployment, variant.name)
-            environment = await asyncio.to_thread(
+            environment = await executors.BUILDS.run(
                 self.software.environment, replica.deployment, variant, model
             )
             log = await sagemaker.logs.open_stream(
                 resource.account, resource.region, log_group(resource.name), stream
             )
-            await asyncio.to_thread(prepare, replica, folders)
-            spec = await asyncio.to_thread(
+            await executors.FILES.run(prepare, replica, folders)
+            spec = await executors.FILES.run(
                 gang_spec,
                 replica,
                 variant,
@@ -320,15 +321,16 @@ class EndpointLoop(Loop):
             where = in_log([variant.instance_type])
             said = (environment, variant.image, lines, where)
             now_ms = to_ms(sagemaker.store.clock.now())
-            await asyncio.to_thread(say_what_runs, log, now_ms, *said)
+            await executors.LOGS.run(say_what_runs, log, now_ms, *said)
             sagemaker.gangs.expect(replica.gang, resource.arn, self.wake)
-            outcome = await asyncio.to_thread(sagemaker.engine.launch, spec)
+            outcome = await executors.LAUNCHES.run(sagemaker.engine.launch, spec)
         except (EngineError, AwsError) as error:
             logger.error("%s: %s", replica.gang, error)
             self.memory.broken[replica.id] = str(error)
             return None
         if isinstance(outcome, InsufficientCapacity):
-            return f"{variant.instance_type} {outcome.lacking(replica.gang)}{self._held(outcome)}"
+            held = await executors.RECORDS.run(self._held, outcome)
+            return f"{variant.instance_type} {outcome.lacking(replica.gang)}{held}"
         return None
 
     def _held(self, refused: InsufficientCapacity) -> str:
@@ -348,11 +350,11 @@ class EndpointLoop(Loop):
         recorded = {replica.id for replica in found.state.leaving}
         for replica in plan.stop:
             if replica.id in recorded:
-                await asyncio.to_thread(engine.stop, replica.gang)
+                await executors.ENDINGS.run(engine.stop, replica.gang)
         for replica in plan.forget:
             await self.sagemaker.doors.close(replica.gang)
-            await asyncio.to_thread(engine.forget, replica.gang)
-            await asyncio.to_thread(remove_tree, folders.replica(replica))
+            await executors.ENDINGS.run(engine.forget, replica.gang)
+            await executors.FILES.run(remove_tree, folders.replica(replica))
             self.pings.forget(replica.id)
             self.memory.broken.pop(replica.id, None)
             self.memory.addresses.pop(replica.id, None)
@@ -366,7 +368,7 @@ class EndpointLoop(Loop):
         self.models.forget(folders.root)
         self.software.forget(found.wanted.id)
         await self.metrics.report(found, last=True)
-        await asyncio.to_thread(remove_tree, folders.root)
+        await executors.FILES.run(remove_tree, folders.root)
         self.memory.clean.pop(found.resource.arn, None)
         self.memory.refused.pop(found.resource.arn, None)
         self.memory.woken.pop(found.resource.arn, None)
@@ -381,7 +383,7 @@ class EndpointLoop(Loop):
         if not self._ending(found) and found.wanted.id != state.refused:
             needed |= {found.wanted.id}
         parent = folders.deployment("")
-        for name in await asyncio.to_thread(names, parent):
+        for name in await executors.FILES.run(names, parent):
             if name not in needed:
                 folder = folders.deployment(name)
                 self.models.stop(folder)
@@ -389,7 +391,7 @@ class EndpointLoop(Loop):
                     return  # at the next step
                 self.models.forget(folder)
                 self.software.forget(name)
-                await asyncio.to_thread(remove_tree, folder)
+                await executors.FILES.run(remove_tree, folder)
         self.memory.clean[arn] = state.deployments
 
     def _variant(self, state: State, replica: Replica) -> Variant:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from cloche.core import executors
 from cloche.engine import Usage
 from cloche.replicas.pool import Meter
 from cloche.services.cloudwatch import Datum
@@ -59,7 +60,7 @@ class EndpointMetrics:
         due = now - self.measured.get(arn, float("-inf")) >= pause_s
         if serving is not None and due and not last:
             self.measured[arn] = now
-            used = await asyncio.to_thread(self._usage, serving.replicas)
+            used = await executors.ENGINE.run(self._usage, serving.replicas)
             await self._put(endpoint, INSTANCES, self._use(endpoint, serving, used, now, at))
         if last:
             self.counted.pop(arn, None)

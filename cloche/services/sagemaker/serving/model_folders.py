@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from cloche.archives.reader import BadArchive
 from cloche.archives.unpacking import Bounds, Unpacking
+from cloche.core import executors
 from cloche.core.beneath import remove as remove_tree
 from cloche.core.errors import AwsError
 from cloche.outside import OutsideError
@@ -95,7 +96,7 @@ class ModelFolders:
 
     async def _place(self, variant: Variant, folder: Path) -> None:
         placing = self.placing[folder] = Placing(self.sources_as(variant.role_arn), variant, folder)
-        work = asyncio.create_task(asyncio.to_thread(placing.run))
+        work = asyncio.create_task(executors.FILES.run(placing.run))
         try:
             done, _ = await asyncio.wait({work}, timeout=variant.download_timeout_s)
             if not done:

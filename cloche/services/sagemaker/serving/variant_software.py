@@ -4,12 +4,12 @@ what its model's `code/requirements.txt` adds to that is installed, once for all
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cloche.core import executors
 from cloche.core.clock import to_ms
 from cloche.core.errors import AwsError
 from cloche.environments.background import Failed, wanted
@@ -60,8 +60,10 @@ class Software:
                 continue
             model = folders.model(deployment.id, variant.name)
             try:
-                framework = await asyncio.to_thread(self.framework, deployment.id, variant, model)
-                built = await asyncio.to_thread(self.built, framework, since)
+                framework = await executors.BUILDS.run(
+                    self.framework, deployment.id, variant, model
+                )
+                built = await executors.BUILDS.run(self.built, framework, since)
                 if not built or not await self.installed(resource, deployment, variant, model):
                     ready.remove(variant.name)
             except (NotBuilt, AwsError) as error:
@@ -101,7 +103,7 @@ class Software:
         """Return whether a variant's requirements are there, or its replicas have to run pip."""
         asker = self.askers.get((deployment.id, variant.name))
         if asker is None:
-            found = await asyncio.to_thread(self.requirements, deployment.id, variant, model)
+            found = await executors.FILES.run(self.requirements, deployment.id, variant, model)
             asker = Asker(found)
             self.askers[deployment.id, variant.name] = asker
         layer = await asker.look(

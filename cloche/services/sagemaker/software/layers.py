@@ -18,6 +18,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from cloche.core import executors
 from cloche.core.atomic import write_json
 from cloche.core.beneath import remove as remove_tree
 from cloche.core.clock import Clock
@@ -80,22 +81,22 @@ class Layers:
         """
         async with self.lock:
             name = wanted.digest
-            layer = await asyncio.to_thread(self.ready, name)
+            layer = await executors.BUILDS.run(self.ready, name)
             if layer is not None:
                 return layer
-            seen = await asyncio.to_thread(self.engine.see, gang_of(name))
+            seen = await executors.ENGINE.run(self.engine.see, gang_of(name))
             if seen is None:
                 if again and name in self.failed:
                     return None
                 self.failed.discard(name)
                 try:
-                    await asyncio.to_thread(self.install, wanted)
+                    await executors.BUILDS.run(self.install, wanted)
                 except EngineError:
                     self.failed.add(name)
                     return None
             elif seen[HOST].state != "running":
                 await self.doors.close(gang_of(name))
-                return await asyncio.to_thread(self.settle, name, seen[HOST])
+                return await executors.BUILDS.run(self.settle, name, seen[HOST])
             place = {"account": account, "region": region, "role_arn": role_arn}
             await self.doors.open(gang_of(name), **place)
             return Installing()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cloche.core import executors
 from cloche.records.errors import StorageFull, storage_full
 from cloche.services.sagemaker.s3_objects import split_uri
 from cloche.services.sagemaker.training.hosts import Ground
@@ -39,7 +39,7 @@ async def packed(mls: list[Path], folder: str, target: Path) -> bool:
     """Archive a folder of all hosts; whoever cancels this ends the thread, too."""
     stop = threading.Event()
     try:
-        return await asyncio.to_thread(archive, mls, folder, target, stop)
+        return await executors.FILES.run(archive, mls, folder, target, stop)
     except OSError as error:
         target.unlink(missing_ok=True)  # it would hold the space that is missing
         if storage_full(error):
@@ -53,8 +53,8 @@ async def put_each(
     s3: ActingS3, bucket: str, prefix: str, mls: list[Path], folder: str, key: str | None
 ) -> None:
     """Put the plain files of a folder of all hosts."""
-    for relative, ml in await asyncio.to_thread(regular, mls, folder, prefix):
-        descriptor = await asyncio.to_thread(open_sent, ml, f"{folder}/{relative}")
+    for relative, ml in await executors.FILES.run(regular, mls, folder, prefix):
+        descriptor = await executors.FILES.run(open_sent, ml, f"{folder}/{relative}")
         try:
             await s3.put_file(bucket, key_of(prefix, relative), descriptor, kms_key=key)
         finally:

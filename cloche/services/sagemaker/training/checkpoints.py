@@ -14,7 +14,6 @@ was copied.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 import os
@@ -29,7 +28,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cloche.core import beneath
+from cloche.core import beneath, executors
 from cloche.core.errors import AwsError
 from cloche.engine import Engine, Mount
 from cloche.records.errors import StorageFull, storage_full
@@ -327,7 +326,7 @@ class Checkpoints:
             if before is not None and (now - before.at).total_seconds() < pause_s:
                 continue
             start = time.monotonic()
-            states = await asyncio.to_thread(scan_host, at, ml, repair=False)
+            states = await executors.FILES.run(scan_host, at, ml, repair=False)
             if states is None:
                 continue  # it changes so much that no look gets through
             self.looked[at.name, ml] = Look(now, states, time.monotonic() - start)
@@ -338,7 +337,7 @@ class Checkpoints:
     async def finish(self, s3: ActingS3, found: Sequence[Place], mls: Sequence[Path]) -> None:
         """Send what is left when the hosts have ended; AwsError. Twice does no harm."""
         for at, ml in product(found, mls):
-            states = await asyncio.to_thread(scan_host, at, ml, repair=True) or {}
+            states = await executors.FILES.run(scan_host, at, ml, repair=True) or {}
             await self.send(s3, at, ml, whole(at, states, states))
 
     def forget(self, mls: Sequence[Path]) -> None:
@@ -358,7 +357,7 @@ class Checkpoints:
         """Put the files that S3 does not have as they are; until: no more are begun then."""
         index = self.indexes.get((at.name, ml))
         if index is None:
-            index = await asyncio.to_thread(Index, index_of(at, ml))
+            index = await executors.FILES.run(Index, index_of(at, ml))
             self.indexes[at.name, ml] = index
         staged = ml.parent / f"{at.name}.sent"
         changed = [
@@ -370,13 +369,13 @@ class Checkpoints:
         for relative, state in changed:
             if time.monotonic() > until:
                 break
-            etag = await asyncio.to_thread(copy_host, at, ml, relative, state, staged)
+            etag = await executors.FILES.run(copy_host, at, ml, relative, state, staged)
             if etag is None:
                 continue
             key = f"{at.prefix}{relative}"
             # After a crash it may be there already, without our knowing.
             stored = await s3.put_once(at.bucket, key, staged, etag, state[0])
-            await asyncio.to_thread(write_known, index, relative, Known(*state, stored.etag))
+            await executors.FILES.run(write_known, index, relative, Known(*state, stored.etag))
         staged.unlink(missing_ok=True)
 
 

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cloche.core import beneath
+from cloche.core import beneath, executors
 from cloche.core.clock import Clock, to_ms
 from cloche.datacheck.names import hidden, picture_named, printed, split_named
 from cloche.engine import Engine
@@ -60,19 +60,19 @@ class DataWarnings:
         self.closed = True
         for look in self.looks:
             look.stop()
-        await asyncio.to_thread(self.threads.shutdown)
+        await executors.ENDINGS.run(self.threads.shutdown)
 
     async def warn(self, channels: Sequence[Request], folder: Path, log: Path) -> None:
         """Append what is wrong with the channels' links below `folder` to a job's log."""
         lines = misnamed(channels)
         try:
-            digest, count = await asyncio.to_thread(contents, folder)
+            digest, count = await executors.FILES.run(contents, folder)
             if 0 < count <= MOST:
                 lines += await self.findings(digest, folder)
             elif count:
                 lines.append(f"{count:,} pictures are too many to look at; {MOST:,} are not.")
             if lines:
-                await asyncio.to_thread(append, log, lines, self.clock)
+                await executors.LOGS.run(append, log, lines, self.clock)
         except OSError as error:
             logger.warning("%s: no data check: %s", log.name, error)
 
@@ -83,11 +83,11 @@ class DataWarnings:
         try:
             async with turn.lock:
                 kept = self.kept / f"{digest}.json"
-                found = await asyncio.to_thread(read, kept)
+                found = await executors.FILES.run(read, kept)
                 if found is None:
                     found = await self.look(folder)
                     if found is not None:
-                        await asyncio.to_thread(write, kept, found)
+                        await executors.FILES.run(write, kept, found)
                 return found or []
         finally:
             turn.jobs -= 1
@@ -101,7 +101,7 @@ class DataWarnings:
         look = Look(self.engine, folder)
         self.looks.add(look)
         try:
-            return await asyncio.get_running_loop().run_in_executor(self.threads, look.run)
+            return await asyncio.wrap_future(self.threads.submit(look.run))
         finally:
             look.stop()
             self.looks.discard(look)

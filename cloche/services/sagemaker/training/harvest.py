@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cloche import patterns
+from cloche.core import executors
 from cloche.core.clock import Clock, to_ms
 from cloche.patterns import Searches
 from cloche.services.sagemaker.training.record import OBJECTIVE, Progress, TrainingJob
@@ -68,7 +68,7 @@ class Harvest:
         for host, log in logs.items():
             end, reads = max(self.read.get(host, 0), progress.read.get(host, 0)), 0
             while whole or reads < MOST_READS:
-                records, end = await asyncio.to_thread(
+                records, end = await executors.LOGS.run(
                     sagemaker.logs.read_lines, log, end, whole=whole
                 )
                 if not records:
@@ -78,7 +78,7 @@ class Harvest:
         off = self.wanted.off
         if news := sorted(off - before):
             log, clock = next(iter(logs.values())), sagemaker.store.clock
-            await asyncio.to_thread(tell, log, job, self.wanted, news, clock)
+            await executors.LOGS.run(tell, log, job, self.wanted, news, clock)
         if not self.found and off == set(progress.unsearched):
             return progress
         self.told = dict(self.read)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
+from cloche.core import executors
 from cloche.services.sagemaker.software.instance_types import INSTANCE_TYPES
 from cloche.services.sagemaker.training import hosts as h
 from cloche.services.sagemaker.training.record import TrainingJob
@@ -24,9 +24,9 @@ async def sample(
     pause_s = min(LAST_SAMPLE_S, max(FIRST_SAMPLE_S, age_s / 10))
     if before is not None and (now - before.at).total_seconds() < pause_s:
         return before
-    newest = Sample(now, await asyncio.to_thread(sagemaker.engine.usage, h.gang_of(job)))
+    newest = Sample(now, await executors.ENGINE.run(sagemaker.engine.usage, h.gang_of(job)))
     if before is not None:
-        capacity = await asyncio.to_thread(sagemaker.engine.capacity)
+        capacity = await executors.ENGINE.run(sagemaker.engine.capacity)
         memory_mib = {
             host: max(1, min(INSTANCE_TYPES[g.instance_type].memory_mib, capacity.memory_mib))
             for g in job.groups

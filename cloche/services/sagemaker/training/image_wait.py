@@ -6,12 +6,12 @@ venv and pip go into the log of the first host.
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cloche.core import executors
 from cloche.environments.background import Failed, Files, wanted
 from cloche.environments.ready import Ready, first, folder_of, ready
 from cloche.environments.table import beneath
@@ -42,7 +42,7 @@ async def awaited(
     missing = [each for each in (*reversed(beneath(framework)), framework) if not ready(each, home)]
     missing += [tool for tool in launchers.tools(job) if not ready(tool, home)]
     framework = missing[0] if missing else framework
-    found = await asyncio.to_thread(wanted, framework, home, last.start_ms)
+    found = await executors.BUILDS.run(wanted, framework, home, last.start_ms)
     if isinstance(found, Ready) and missing[1:]:
         return job.progress, False  # it was built just now: the others come at the next look
     waited = last.message.startswith(OPENING)
@@ -50,7 +50,7 @@ async def awaited(
         return job.progress, True
     log = (await open_logs())[job.hosts[0]]
     said = Files(folder_of(framework, home)).log
-    await asyncio.to_thread(copy, sagemaker.logs, said, log, f"[{framework.name}]")
+    await executors.LOGS.run(copy, sagemaker.logs, said, log, f"[{framework.name}]")
     now = sagemaker.store.clock.now()
     match found:
         case Failed():

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from cloche.core import executors
 from cloche.core.beneath import remove as remove_tree
 from cloche.core.clock import to_ms
 from cloche.core.errors import AwsError
@@ -60,12 +61,8 @@ from cloche.services.sagemaker.training.record import (
     TrainingJobStatus,
     training_job,
 )
-from cloche.services.sagemaker.training.warm_pools import (
-    decide as warm_pools,
-)
-from cloche.services.sagemaker.training.warm_pools import (
-    record as warm_pool_record,
-)
+from cloche.services.sagemaker.training.warm_pools import decide as warm_pools
+from cloche.services.sagemaker.training.warm_pools import record as warm_pool_record
 
 if TYPE_CHECKING:
     from cloche.services.sagemaker import SageMaker
@@ -125,7 +122,7 @@ class TrainingJobs(Loop):
         """Do what is next for one job."""
         if job.secondary not in (S.STARTING, S.DOWNLOADING, S.PENDING):
             self.queue.leave(job.resource)
-        seen = await asyncio.to_thread(self.sagemaker.engine.see, h.gang_of(job))
+        seen = await executors.ENGINE.run(self.sagemaker.engine.see, h.gang_of(job))
         if seen is not None:
             self.sagemaker.gangs.expect(h.gang_of(job), job.resource.arn, self.wake)
         plan = attempts.plan(job, seen, self.sagemaker.store.clock.now())
@@ -197,15 +194,15 @@ class TrainingJobs(Loop):
                 return await self.wait_in_line(job, waiting)
             mls = h.mls_of(job, sagemaker.config)
             s3 = sagemaker.s3_as(job.request["RoleArn"])
-            await asyncio.to_thread(checkpoints.restore, s3, h.synced(job), mls)
+            await executors.FILES.run(checkpoints.restore, s3, h.synced(job), mls)
             logs = await self.logs(job)
             for log in logs.values():
                 h.write_heading(job, log, sagemaker.store.clock, sagemaker.config, layer)
-            gang = await asyncio.to_thread(
+            gang = await executors.FILES.run(
                 h.gang, job, logs, sagemaker.config, sagemaker.engine, layer
             )
             sagemaker.gangs.expect(gang.name, job.resource.arn, self.wake)
-            placed = await asyncio.to_thread(sagemaker.engine.launch, gang)
+            placed = await executors.LAUNCHES.run(sagemaker.engine.launch, gang)
         except Conflict:
             raise
         except Exception as error:
@@ -307,14 +304,14 @@ class TrainingJobs(Loop):
         if progress is not job.progress:
             await self.write(job, progress)
         with suppress(AwsError):  # at the job's end it is tried again, and then it is told
-            mls = await asyncio.to_thread(h.collected, job, self.sagemaker)
+            mls = await executors.FILES.run(h.collected, job, self.sagemaker)
             s3 = self.sagemaker.s3_as(job.request["RoleArn"])
             await self.checkpoints.sync(s3, h.synced(job), mls, self.sagemaker.store.clock.now())
         return min(LAST_LOOK_S, max(FIRST_LOOK_S, self.age_s(job) / 20))
 
     async def stop(self, job: TrainingJob) -> float:
         """Ask the hosts to end; they are served until they have."""
-        await asyncio.to_thread(self.sagemaker.engine.stop, h.gang_of(job))
+        await executors.ENDINGS.run(self.sagemaker.engine.stop, h.gang_of(job))
         return await self.watch(job)
 
     async def end(self, job: TrainingJob, plan: End, seen: Mapping[str, Seen]) -> float:
@@ -329,7 +326,7 @@ class TrainingJobs(Loop):
         progress, failure = await self.harvest(job), plan.failure
         if plan.failed_host is not None:
             log = (await self.logs(job))[plan.failed_host]
-            failure = await asyncio.to_thread(failure_reason, job, plan, seen, log, self.sagemaker)
+            failure = await executors.LOGS.run(failure_reason, job, plan, seen, log, self.sagemaker)
         if plan.ran:
             progress = progress.go(S.UPLOADING, self.sagemaker.store.clock.now())
         else:
@@ -358,7 +355,7 @@ class TrainingJobs(Loop):
         except (AwsError, OSError) as error:
             full = trouble.full(error)
             if full:
-                await asyncio.to_thread(self.sagemaker.engine.clear, h.gang_of(job))
+                await executors.ENDINGS.run(self.sagemaker.engine.clear, h.gang_of(job))
             now, since_ms = self.sagemaker.store.clock.now(), job.progress.transitions[-1].start_ms
             waited_s = (to_ms(now) - since_ms) / 1000
             if (full and waited_s < FULL_FOR_S) or not (full or isinstance(error, AwsError)):
@@ -462,7 +459,7 @@ class TrainingJobs(Loop):
         """Put what is left of the checkpoints to S3; strict: AwsError if its bucket is gone."""
         try:
             s3 = self.sagemaker.s3_as(job.request["RoleArn"])
-            mls = await asyncio.to_thread(h.collected, job, self.sagemaker)
+            mls = await executors.FILES.run(h.collected, job, self.sagemaker)
             await self.checkpoints.finish(s3, h.synced(job), mls)
         except StorageFull:
             raise
@@ -476,7 +473,7 @@ class TrainingJobs(Loop):
         await self.clear_sandboxes(job)
         await rule_run.end(job, sagemaker)
         await self.kept(job).preparing.stop()
-        await asyncio.to_thread(remove_tree, h.ground_of(job, sagemaker.config).folder)
+        await executors.FILES.run(remove_tree, h.ground_of(job, sagemaker.config).folder)
         sagemaker.gangs.forget(gang, rule_gang.name_of(job))
         remembered = self.remembered.pop(gang, None)
         if remembered is not None:
@@ -489,4 +486,4 @@ class TrainingJobs(Loop):
     async def clear_sandboxes(self, job: TrainingJob) -> None:
         """Let go of the hosts and their private folders."""
         await self.sagemaker.doors.close(h.gang_of(job))
-        await asyncio.to_thread(self.sagemaker.engine.forget, h.gang_of(job))
+        await executors.ENDINGS.run(self.sagemaker.engine.forget, h.gang_of(job))

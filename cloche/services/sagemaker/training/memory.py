@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cloche.core import executors
 from cloche.services.sagemaker.software.layers import Asker, Installing, Layer
 from cloche.services.sagemaker.training import hosts
 from cloche.services.sagemaker.training.harvest import Harvest
@@ -35,6 +36,6 @@ class Remembered:
         """Return what holds the job's requirements; None: pip installs them in the job, if any."""
         if self.asker is None:
             config, engine = sagemaker.config, sagemaker.engine
-            self.asker = Asker(await asyncio.to_thread(hosts.requirements, job, config, engine))
+            self.asker = Asker(await executors.FILES.run(hosts.requirements, job, config, engine))
         r, role_arn = job.resource, job.request["RoleArn"]
         return await self.asker.look(sagemaker.layers, r.account, r.region, role_arn)

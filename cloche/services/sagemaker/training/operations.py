@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from cloche.core import executors
 from cloche.core.errors import AwsError
 from cloche.operation import Call, operation
 from cloche.permissions import PassRole, Permission, list_key
@@ -208,7 +209,7 @@ def profiled(request: Request) -> bool:
     return config is not None and not config.get("DisableProfiler", False)
 
 
-@operation(permissions=[Permission("sagemaker:ListTrainingJobs")])
+@operation(permissions=[Permission("sagemaker:ListTrainingJobs")], on=executors.RECORDS)
 def list_training_jobs(
     call: Call[SageMaker],
     *,

@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from cloche.core import executors
 from cloche.services.sagemaker.training import hosts
 from cloche.services.sagemaker.training.record import TrainingJob
 
@@ -35,7 +36,7 @@ class Preparing:
             return True
         if self.task is None:
             self.inputs = sagemaker.sources_as(job.request["RoleArn"])
-            work = asyncio.to_thread(hosts.prepare, job, self.inputs, sagemaker.config)
+            work = executors.FILES.run(hosts.prepare, job, self.inputs, sagemaker.config)
             self.task = asyncio.create_task(work)
         done, _ = await asyncio.wait({self.task}, timeout=SOON_S)
         if not done:

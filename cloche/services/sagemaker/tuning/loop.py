@@ -6,11 +6,11 @@ server that dies in between creates the very same training job again, once.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from cloche.core import executors
 from cloche.core.clock import to_ms
 from cloche.core.typed import encode
 from cloche.loop import Loop
@@ -73,7 +73,7 @@ class TuningJobs(Loop):
         seen = look(job, store)
         await self.create(job, [each for each in seen if each.missing])
         plan = self.plan(job, seen)
-        proposals = await asyncio.to_thread(self.proposals, job, seen, plan.start)
+        proposals = await executors.SEARCH.run(self.proposals, job, seen, plan.start)
         await self.stop(job, seen, plan)
         return await self.write(job, seen, plan, proposals)
 

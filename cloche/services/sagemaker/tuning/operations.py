@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from cloche.core import executors
 from cloche.core.errors import AwsError
 from cloche.core.numbers import natural
 from cloche.core.typed import encode
@@ -142,7 +143,10 @@ def definitions_sent(one: Request | None, several: Sequence[Request]) -> Sequenc
     return several
 
 
-@operation(permissions=[on_resource("sagemaker:DescribeHyperParameterTuningJob", RESOURCE)])
+@operation(
+    permissions=[on_resource("sagemaker:DescribeHyperParameterTuningJob", RESOURCE)],
+    on=executors.RECORDS,
+)
 def describe_hyper_parameter_tuning_job(
     call: Call[SageMaker], *, HyperParameterTuningJobName: str
 ) -> dict[str, Any]:
@@ -204,7 +208,7 @@ def overall_best(call: Call[SageMaker], job: TuningJob, found: Seen | None) -> R
     return summary(owner, trial, of_job=True)
 
 
-@operation(permissions=[Permission("sagemaker:ListHyperParameterTuningJobs")])
+@operation(permissions=[Permission("sagemaker:ListHyperParameterTuningJobs")], on=executors.RECORDS)
 def list_hyper_parameter_tuning_jobs(
     call: Call[SageMaker],
     *,
@@ -255,7 +259,8 @@ def in_list(call: Call[SageMaker], resource: Resource) -> dict[str, Any]:
 
 
 @operation(
-    permissions=[on_resource("sagemaker:ListTrainingJobsForHyperParameterTuningJob", RESOURCE)]
+    permissions=[on_resource("sagemaker:ListTrainingJobsForHyperParameterTuningJob", RESOURCE)],
+    on=executors.RECORDS,
 )
 def list_training_jobs_for_hyper_parameter_tuning_job(
     call: Call[SageMaker],

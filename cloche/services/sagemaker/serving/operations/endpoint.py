@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from cloche.core import executors
 from cloche.core.clock import from_ms
 from cloche.core.errors import AwsError, unsupported
 from cloche.core.typed import encode
@@ -95,7 +96,7 @@ def describe_endpoint(call: Call[SageMaker], *, EndpointName: str) -> dict[str, 
     return answer
 
 
-@operation(permissions=[Permission("sagemaker:ListEndpoints")])
+@operation(permissions=[Permission("sagemaker:ListEndpoints")], on=executors.RECORDS)
 def list_endpoints(
     call: Call[SageMaker],
     *,

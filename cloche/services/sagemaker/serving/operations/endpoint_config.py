@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from cloche.core import executors
 from cloche.core.errors import AwsError, unsupported
 from cloche.operation import Call, operation
 from cloche.permissions import Permission, list_key
@@ -98,7 +99,7 @@ def describe_endpoint_config(call: Call[SageMaker], *, EndpointConfigName: str) 
     }
 
 
-@operation(permissions=[Permission("sagemaker:ListEndpointConfigs")])
+@operation(permissions=[Permission("sagemaker:ListEndpointConfigs")], on=executors.RECORDS)
 def list_endpoint_configs(
     call: Call[SageMaker],
     *,

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from cloche.core import executors
 from cloche.core.errors import AwsError, unsupported
 from cloche.operation import Call, operation
 from cloche.permissions import PassRole, Permission
@@ -100,7 +101,7 @@ def describe_model(call: Call[SageMaker], *, ModelName: str) -> dict[str, Any]:
     }
 
 
-@operation(permissions=[Permission("sagemaker:ListModels")])
+@operation(permissions=[Permission("sagemaker:ListModels")], on=executors.RECORDS)
 def list_models(
     call: Call[SageMaker],
     *,

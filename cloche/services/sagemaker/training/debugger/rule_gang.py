@@ -6,14 +6,13 @@ its verdicts, which are read as a sandbox's output is. It outlives the server li
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cloche.core import beneath
+from cloche.core import beneath, executors
 from cloche.core.beneath import remove as remove_tree
 from cloche.core.clock import to_ms
 from cloche.engine import EngineError, GangSpec, InsufficientCapacity, Mount, ProcessSpec
@@ -70,19 +69,21 @@ async def look(
     """
     engine, name = sagemaker.engine, name_of(job)
     folder = h.ground_of(job, sagemaker.config).folder / "rules"
-    seen = await asyncio.to_thread(engine.see, name)
+    seen = await executors.ENGINE.run(engine.see, name)
     if seen is None:
-        if not await asyncio.to_thread(saved, job, sagemaker):
+        if not await executors.FILES.run(saved, job, sagemaker):
             await sync(job, strict=False)
-            if not await asyncio.to_thread(saved, job, sagemaker):
+            if not await executors.FILES.run(saved, job, sagemaker):
                 return all_of(rules, NOTHING)
-        built = await asyncio.to_thread(environment, job, sagemaker)
+        built = await executors.BUILDS.run(environment, job, sagemaker)
         if not isinstance(built, Environment):
             return built if isinstance(built, Judging) else all_of(rules, built)
         await sync(job, strict=False)
         try:
-            await asyncio.to_thread(prepare, job, rules, folder, sagemaker)
-            outcome = await asyncio.to_thread(engine.launch, gang(job, folder, built, sagemaker))
+            await executors.FILES.run(prepare, job, rules, folder, sagemaker)
+            outcome = await executors.LAUNCHES.run(
+                engine.launch, gang(job, folder, built, sagemaker)
+            )
         except (EngineError, DownloadError) as error:
             return all_of(rules, f"The tensors can't be read: {error}")
         if isinstance(outcome, InsufficientCapacity):
@@ -90,10 +91,10 @@ async def look(
         return Judging("Evaluating the Debugger's rules")
     if seen[HOST].state == "running":
         return Judging("Evaluating the Debugger's rules")
-    await asyncio.to_thread(engine.collect, name, folder / "run")
-    said = await asyncio.to_thread(read, folder / "run", rules)
-    await asyncio.to_thread(engine.forget, name)
-    await asyncio.to_thread(remove_tree, folder)
+    await executors.FILES.run(engine.collect, name, folder / "run")
+    said = await executors.FILES.run(read, folder / "run", rules)
+    await executors.ENDINGS.run(engine.forget, name)
+    await executors.FILES.run(remove_tree, folder)
     return said
 
 

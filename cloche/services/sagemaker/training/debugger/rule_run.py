@@ -4,12 +4,12 @@ the profile that it makes up.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cloche import patterns
+from cloche.core import executors
 from cloche.core.clock import from_ms, to_ms
 from cloche.core.errors import AwsError
 from cloche.records.metrics import Metric
@@ -71,7 +71,7 @@ async def run(
     judged = await rule_gang.look(job, by_tensors, sagemaker, sync) if by_tensors else {}
     if isinstance(judged, Judging):
         return judged
-    hosts = await asyncio.to_thread(
+    hosts = await executors.RECORDS.run(
         lambda: {host: samples(job, host, sagemaker) for host in job.hosts}
     )
     s3 = sagemaker.s3_as(job.request["RoleArn"])
@@ -105,7 +105,7 @@ async def run(
 async def end(job: TrainingJob, sagemaker: SageMaker) -> None:
     """Let go of what judges the job's rules."""
     if wanting_tensors(job):
-        await asyncio.to_thread(sagemaker.engine.forget, rule_gang.name_of(job))
+        await executors.ENDINGS.run(sagemaker.engine.forget, rule_gang.name_of(job))
 
 
 def wanting_tensors(job: TrainingJob) -> Mapping[str, Request]:

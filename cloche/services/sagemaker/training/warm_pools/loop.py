@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from cloche.core import executors
 from cloche.core.beneath import remove as remove_tree
 from cloche.loop import Loop
 from cloche.records.store import Resource
@@ -50,6 +50,6 @@ class WarmPools(Loop):
                 return 0.0
             case Remove():
                 kept = record.folder(resource.name, self.sagemaker.config)
-                await asyncio.to_thread(remove_tree, kept)
+                await executors.FILES.run(remove_tree, kept)
                 await store.delete(resource)
         return None
