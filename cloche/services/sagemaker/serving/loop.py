@@ -127,13 +127,8 @@ class EndpointLoop:
         if plan.delete:
             return await self._delete(found, folders)
         if plan.state != found.state or plan.status != found.status:
-            changed = plan.status != found.status
-            await self.sagemaker.store.update(
-                resource,
-                status=plan.status if changed else None,
-                document=encode(plan.state),
-                message=(plan.state.failure or "") if changed else None,
-            )
+            document = encode(plan.state)
+            await self.sagemaker.store.update(resource, status=plan.status, document=document)
             self._tell(found, plan, look)
         await self._tidy(found, plan.state, folders)
         await self.metrics.report(found)

@@ -403,14 +403,8 @@ class TrainingJobs:
         also: Sequence[Change] = (),
     ) -> None:
         """Write progress over the record that the plan was made from; Conflict when it changed."""
-        news = progress.transitions[-1] != job.progress.transitions[-1]
-        await self.sagemaker.store.update(
-            job.resource,
-            status=status,
-            document=encode(progress),
-            message=progress.transitions[-1].message if news else None,
-            also=also,
-        )
+        document = encode(progress)
+        await self.sagemaker.store.update(job.resource, status=status, document=document, also=also)
         trouble.tell(job, status, progress)
 
     def kept(self, job: TrainingJob) -> Remembered:

@@ -1,4 +1,4 @@
-"""What is kept of a tuning job: its wish, its trials, and which status may follow which."""
+"""What is kept of a tuning job: desired state, trials, and which status may follow which."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class TuningJob:
     @property
     def request(self) -> Request:
         """Return CreateHyperParameterTuningJob's parameters, defaults filled in (without tags)."""
-        request: Request = self.resource.wish["Request"]
+        request: Request = self.resource.desired["Request"]
         return request
 
     @property
