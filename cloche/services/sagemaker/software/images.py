@@ -13,6 +13,7 @@ from pathlib import Path
 from platform import python_version
 
 from cloche.core import home as homes
+from cloche.core import log_lines
 from cloche.core.config import Home
 from cloche.core.errors import AwsError, unsupported
 from cloche.environments.added import IMAGE, NAME, TableError, listed, standing_for
@@ -119,8 +120,7 @@ def say_what_runs(
         return
     lines = [f"{HEADING} {environment.description} (asked for: {image}){where}", *more]
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a") as file:
-        file.write("".join(f"{now_ms} {line}\n" for line in lines))
+    log_lines.append(log, [(now_ms, line) for line in lines])
 
 
 def not_built(framework: Framework, failed: Failed, home: Home) -> NotBuilt:
