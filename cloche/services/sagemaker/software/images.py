@@ -87,11 +87,6 @@ def built_in(algorithm: str, image_uri: str) -> AwsError:
     )
 
 
-def environment_for(image_uri: str, home: Home) -> Environment:
-    """Return what runs in place of the image; an AwsError says why nothing can now."""
-    return environment_of(framework_of(image_uri, home), image_uri, home)
-
-
 def environment_of(framework: Framework, image_uri: str, home: Home) -> Environment:
     """Return the environment that a line of the table names; an AwsError says it is not there."""
     found = ready(framework, home)

@@ -28,18 +28,6 @@ class TuningJobStatus(StrEnum):
 
 
 UNSETTLED_TUNING = (TuningJobStatus.IN_PROGRESS, TuningJobStatus.STOPPING)
-NEXT_TUNING: Mapping[TuningJobStatus, tuple[TuningJobStatus, ...]] = {
-    TuningJobStatus.IN_PROGRESS: (
-        TuningJobStatus.STOPPING,
-        TuningJobStatus.COMPLETED,
-        TuningJobStatus.FAILED,
-        TuningJobStatus.STOPPED,
-    ),
-    TuningJobStatus.STOPPING: (TuningJobStatus.STOPPED,),
-    TuningJobStatus.COMPLETED: (),
-    TuningJobStatus.FAILED: (),
-    TuningJobStatus.STOPPED: (),
-}
 
 
 class Outcome(Record, frozen=True, kw_only=True):
