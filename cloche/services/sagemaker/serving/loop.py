@@ -54,7 +54,6 @@ from cloche.services.sagemaker.serving.replica_gang import (
 )
 from cloche.services.sagemaker.serving.router import Route, Target
 from cloche.services.sagemaker.serving.variant_software import Software
-from cloche.services.sagemaker.software.images import say_what_runs
 from cloche.services.sagemaker.software.instance import open_doors
 from cloche.services.sagemaker.software.instance_types import in_log
 
@@ -293,8 +292,8 @@ class EndpointLoop:
         stream = f"{variant.name}/{replica.id}"
         try:
             model = folders.model(replica.deployment, variant.name)
-            environment = await asyncio.to_thread(
-                self.software.environment, replica.deployment, variant, model
+            software = await asyncio.to_thread(
+                self.software.prepared, replica.deployment, variant, model, layer
             )
             log = await sagemaker.logs.open_stream(
                 resource.account, resource.region, log_group(resource.name), stream
@@ -305,18 +304,14 @@ class EndpointLoop:
                 replica,
                 variant,
                 folders=folders,
-                environment=environment,
+                software=software,
                 config=sagemaker.config,
                 engine=sagemaker.engine,
                 log=log,
-                layer=layer,
             )
-            lines = [] if layer is None else [layer.description]
-            lines += no_effect.line(variant.no_effect)
-            where = in_log([variant.instance_type])
-            said = (environment, variant.image, lines, where)
+            lines, where = no_effect.line(variant.no_effect), in_log([variant.instance_type])
             now_ms = to_ms(sagemaker.store.clock.now())
-            await asyncio.to_thread(say_what_runs, log, now_ms, *said)
+            await asyncio.to_thread(software.say, log, now_ms, variant.image, lines, where)
             sagemaker.endings.expect(replica.gang, resource.arn, (self.wake,))
             outcome = await asyncio.to_thread(sagemaker.engine.launch, spec)
         except (EngineError, AwsError) as error:

@@ -191,11 +191,7 @@ class TrainingJobs:
             s3 = sagemaker.s3_as(job.request["RoleArn"])
             await asyncio.to_thread(checkpoints.restore, s3, h.synced(job), mls)
             logs = await self.logs(job)
-            for log in logs.values():
-                h.write_heading(job, log, sagemaker.store.clock, sagemaker.config, layer)
-            gang = await asyncio.to_thread(
-                h.gang, job, logs, sagemaker.config, sagemaker.engine, layer
-            )
+            gang = await asyncio.to_thread(h.launch_spec, job, logs, layer, sagemaker)
             sagemaker.endings.expect(gang.name, job.resource.arn, self.woken)
             placed = await asyncio.to_thread(sagemaker.engine.launch, gang)
         except Conflict:
