@@ -8,7 +8,7 @@ import contextlib
 import logging
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 
@@ -39,6 +39,10 @@ from cloche.records.store import Store
 from cloche.services import cloudwatch, iam, logs, s3, sagemaker, sagemaker_runtime, sts
 
 logger = logging.getLogger("cloche.app")
+# What `cloche up --engine` names.
+ENGINES: Mapping[str, Callable[[Config], LocalEngine]] = {
+    "local": lambda config: LocalEngine(config.home.runs, port=config.port),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +190,7 @@ class Platform:
         self.logs = logs.Logs(store, config.home.logs)
         self.cloudwatch = cloudwatch.CloudWatch(store)
         self.identity = iam.Identity(store, clock, self.authorizer)
-        self.engine = LocalEngine(config.home.runs, port=config.port)
+        self.engine = ENGINES[config.engine](config)
         self.closing.push_async_callback(self._end_trial)
         self.upstream = upstream_of()
         fenced = Fenced(self.upstream, networks(config.allow_egress), config.port)

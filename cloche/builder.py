@@ -27,6 +27,7 @@ from pathlib import Path
 from types import FrameType
 from urllib.parse import unquote, urlsplit
 
+from cloche.core import log_lines
 from cloche.core.config import Home
 from cloche.engine import Doors, Engine, EngineError, GangSpec, Mount, ProcessSpec, Seen
 from cloche.engine.local.engine import LocalEngine
@@ -109,7 +110,7 @@ class Voice:
     def __call__(self, line: str) -> None:
         """Print one line."""
         self.last_ms = max(time.time_ns() // 1_000_000, self.last_ms + 1)
-        print(f"{self.last_ms} {line}", flush=True)
+        print(log_lines.line(self.last_ms, line), end="", flush=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,13 +283,12 @@ def follow(engine: Engine, gang: str, say: Callable[[str], None]) -> tuple[Seen,
     heard = 0
     while True:
         seen = (engine.see(gang) or {}).get(HOST, Seen("lost"))
-        read = engine.read_log(gang, HOST, heard, READ)
-        whole = read[: read.rfind(b"\n") + 1]
-        heard += len(whole)
-        for record in whole.decode(errors="replace").splitlines():
-            last.append(record.partition(" ")[2])
-            say(last[-1])
-        if seen.state != "running" and not whole:
+        texts, length = log_lines.texts(engine.read_log(gang, HOST, heard, READ))
+        heard += length
+        for text in texts:
+            last.append(text)
+            say(text)
+        if seen.state != "running" and not texts:
             return seen, tuple(last)
         time.sleep(LOOK_AGAIN_S)
 

@@ -20,12 +20,11 @@ from cloche.cli.client import Client, answers, home_option
 from cloche.cli.output import Stop, err, out
 from cloche.core import home as homes
 from cloche.core import ids
-from cloche.core.config import Config, Home
+from cloche.core.config import ENGINES, Config, Home
 from cloche.core.held import Busy, Held, PortTaken
 
 DEFAULT_REGION = "us-east-1"
 NONE = "none"  # removes the values of a list option that earlier starts had
-ENGINES = ("local",)
 ANSWERS_WITHIN_S = 120.0
 LOG_LIMIT = 10 * 2**20
 SERVER = (sys.executable, "-P", "-m", "cloche.server")

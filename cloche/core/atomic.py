@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 PRIVATE = 0o600
+UNFINISHED = ".new"  # the suffix of a file that a crash left unfinished
 CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -20,7 +21,7 @@ def write(path: Path, content: bytes, *, mode: int = PRIVATE) -> None:
     An OSError leaves the file as it was. Of several writers at once the last one wins.
     """
     # A name of its own: with a shared one, another writer could rename this one's unfinished file.
-    new = path.with_name(f".{path.name}.{os.urandom(6).hex()}.new")
+    new = path.with_name(f".{path.name}.{os.urandom(6).hex()}{UNFINISHED}")
     descriptor = os.open(new, CREATE, mode)
     try:
         with open(descriptor, "wb") as file:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+ENGINES = ("local",)  # names that `cloche up --engine` takes; `cloche.app` has the engines
+
 
 @dataclass(frozen=True, slots=True)
 class Home:
@@ -12,7 +14,7 @@ class Home:
 
     @property
     def database(self) -> Path:
-        """The records: resources, events, the index of objects, metrics."""
+        """The records: resources, the index of objects, metrics."""
         return self.path / "cloche.db"
 
     @property
@@ -105,7 +107,7 @@ class Config:
     port: int = 4599  # the HTTPS proxy listens on the next one
     region: str = "us-east-1"
     account: str  # 12 digits
-    engine: str = "local"
+    engine: str = ENGINES[0]  # what runs jobs and replicas
     allow_egress: tuple[str, ...] = ()  # CIDRs that user code may reach besides public addresses
     host_names: tuple[str, ...] = ()  # names that browsers may use for this server, lower case
     public_buckets: tuple[str, ...] = ()  # of the real S3, besides the known ones

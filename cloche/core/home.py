@@ -12,7 +12,7 @@ from typing import IO, Any
 from msgspec import UNSET, UnsetType
 
 from cloche.core.atomic import write_json
-from cloche.core.config import Config, Home
+from cloche.core.config import ENGINES, Config, Home
 from cloche.core.private import OPEN_TO_OTHERS, NotPrivate, check_way, private_folder
 from cloche.core.typed import BadRecord, Record, decode, encode
 
@@ -129,7 +129,10 @@ def kept_choices(home: Home) -> Choices | None:
     """Return what is kept of the options, None when nothing is; HomeError when it can't be read."""
     path = home.choices
     try:
-        return decode(Choices, json.loads(path.read_text()), path.name)
+        kept = decode(Choices, json.loads(path.read_text()), path.name)
+        if kept.engine is not UNSET and kept.engine not in ENGINES:
+            raise ValueError(f"there is no engine {kept.engine!r}")
+        return kept
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (BadRecord, ValueError, OSError) as error:

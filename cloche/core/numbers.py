@@ -10,7 +10,6 @@ import re
 LONGEST = 100  # characters of a number; 64 bits have 20, and a float needs 24
 INTEGER = re.compile(r"[+-]?[0-9]+")
 DIGITS = re.compile(r"[0-9]+")
-HEXADECIMAL = re.compile(r"[0-9A-Fa-f]+")
 REAL = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 # How AWS spells the three that have no digits.
 SPELLED = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
@@ -29,13 +28,6 @@ def natural(text: str, most: int) -> int:
         raise ValueError(f"{shown(text)} is not a number")
     digits = text.lstrip("0")
     return min(int(digits or "0"), most) if len(digits) <= LONGEST else most
-
-
-def hexadecimal(text: str) -> int:
-    """Return what hexadecimal digits count: no sign, no `0x`; ValueError when they are none."""
-    if len(text) > LONGEST or not HEXADECIMAL.fullmatch(text):
-        raise ValueError(f"{shown(text)} is not hexadecimal")
-    return int(text, 16)
 
 
 def real(text: str) -> float:

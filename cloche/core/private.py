@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 
 FOLDER, FILE = 0o700, 0o600
-OPEN_TO_OTHERS, WRITTEN_BY_OTHERS = 0o077, 0o022
+OPEN_TO_OTHERS = 0o077
 NO_FILE = (errno.ELOOP, errno.EISDIR, errno.ENXIO)  # a link, a folder, a socket
 MOST_LINKS = 40  # as the kernel counts: a loop of links has no end
 

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from cloche.core import log_lines
 from cloche.core.atomic import write_json
 from cloche.core.clock import SystemClock, to_ms
 from cloche.core.config import Home
@@ -139,24 +140,27 @@ def followed(framework: Framework, home: Home, say: Callable[[str], None]) -> Re
     since_ms, log, heard = to_ms(SystemClock().now()), Files(folder_of(framework, home)).log, 0
     while True:
         found = wanted(framework, home, since_ms)
-        records, heard = read_on(log, heard)
-        for record in records:
-            say(record.partition(" ")[2])
+        texts, heard = read_on(log, heard)
+        for text in texts:
+            say(text)
         if not isinstance(found, Building):
             return found
         time.sleep(LOOK_AGAIN_S)
 
 
 def read_on(log: Path, start: int) -> tuple[list[str], int]:
-    """Return a log's whole lines from a place on, and where they end; it may have begun anew."""
+    """Return the texts of a log's whole lines from a place on, and where they end.
+
+    It may have been started again meanwhile.
+    """
     try:
         with log.open("rb") as file:
             file.seek(start if start <= os.fstat(file.fileno()).st_size else 0)
             begun, data = file.tell(), file.read(MOST_READ)
     except FileNotFoundError:
         return [], 0
-    whole = data.rfind(b"\n") + 1
-    return data[:whole].decode(errors="replace").splitlines(), begun + whole
+    texts, length = log_lines.texts(data)
+    return texts, begun + length
 
 
 def stop(home: Home, framework: Framework | None = None) -> None:

@@ -12,7 +12,7 @@ from cloche.operation import FileSlice
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 # Below this a read from the page cache costs less than handing it to a thread.
 INLINE_BYTES = 256 * 1024
-# What a header must not hold, though a stored name or a client's wish may.
+# What a header must not hold, though a stored name or a client's parameter may.
 CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 CHUNK_BYTES = 1024 * 1024
 

@@ -1,4 +1,4 @@
-"""Resources and their events as the services see them, and the rows behind them."""
+"""Resources as the services see them, and the rows behind them."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ Document = Mapping[str, Any]
 class Resource:
     """One named thing of an account in a region.
 
-    `wish` is what a client asked for (operations write it), `document` what was made of it (loops
-    write it); both are JSON. `status` is promoted for lists. `version` grows by one with every
-    write; a writer that read an older one loses.
+    `desired` is what a client asked for (operations write it), `document` what was made of it
+    (loops write it); both are JSON. `status` is promoted for lists. `version` grows by one with
+    every write; a writer that read an older one loses.
     """
 
     account: str
@@ -38,28 +38,18 @@ class Resource:
     created: datetime
     modified: datetime
     version: int = 1
-    wish: Document = field(default_factory=dict)
+    desired: Document = field(default_factory=dict)
     document: Document = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One thing that happened to a resource: a status change, or a note (`status` as it was)."""
-
-    at: datetime
-    status: str
-    message: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
     """One of several writes that are made together: without `old` an insert, without `new` a
-    delete. `message` adds an event, as in `Store.insert` and `Store.update`.
+    delete.
     """
 
     old: Resource | None = None
     new: Resource | None = None
-    message: str | None = None
 
 
 SortBy = Literal["name", "created", "modified", "status"]
@@ -97,7 +87,7 @@ class Page:
 
 KEY = [t.resource.c[name] == sa.bindparam(name) for name in ("kind", "account", "region", "name")]
 NEWEST = [*KEY, t.resource.c.version == sa.bindparam("old_version")]
-CHANGED = ("status", "modified", "version", "wish", "document")
+CHANGED = ("status", "modified", "version", "desired", "document")
 GET = Prepared(sa.select(t.resource).where(*KEY))
 FIND = Prepared(sa.select(t.resource).where(t.resource.c.arn == sa.bindparam("arn")))
 INSERT = Prepared(t.resource.insert())
@@ -105,20 +95,11 @@ UPDATE = Prepared(
     t.resource.update().where(*NEWEST).values({n: sa.bindparam(f"new_{n}") for n in CHANGED})
 )
 DELETE = Prepared(t.resource.delete().where(*NEWEST))
-ADD_EVENT = Prepared(
-    t.event.insert().values({n: sa.bindparam(n) for n in ("arn", "at", "status", "message")})
-)
-EVENTS = Prepared(
-    sa.select(t.event.c.at, t.event.c.status, t.event.c.message)
-    .where(t.event.c.arn == sa.bindparam("arn"))
-    .order_by(t.event.c.id)
-)
-DELETE_EVENTS = Prepared(t.event.delete().where(t.event.c.arn == sa.bindparam("arn")))
 
 
 def resource(row: Sequence[Any]) -> Resource:
     """Return a row of the table, columns in its order, as the value the services use."""
-    kind, account, region, name, arn, status, created, modified, version, wish, document = row
+    kind, account, region, name, arn, status, created, modified, version, desired, document = row
     return Resource(
         account=account,
         region=region,
@@ -129,7 +110,7 @@ def resource(row: Sequence[Any]) -> Resource:
         created=from_ms(created),
         modified=from_ms(modified),
         version=version,
-        wish=json.loads(wish),
+        desired=json.loads(desired),
         document=json.loads(document),
     )
 
@@ -139,7 +120,7 @@ def identity(of: Resource) -> dict[str, object]:
     return {"kind": of.kind, "account": of.account, "region": of.region, "name": of.name}
 
 
-def insert_in(connection: Connection, new: Resource, message: str = "") -> None:
+def insert_in(connection: Connection, new: Resource) -> None:
     """Add a resource within a transaction of the caller's; AlreadyExists when it is there."""
     row = {
         **identity(new),
@@ -148,19 +129,16 @@ def insert_in(connection: Connection, new: Resource, message: str = "") -> None:
         "created": to_ms(new.created),
         "modified": to_ms(new.modified),
         "version": new.version,
-        "wish": json.dumps(new.wish),
+        "desired": json.dumps(new.desired),
         "document": json.dumps(new.document),
     }
     try:
         INSERT.run(connection, row)
     except connection.dialect.loaded_dbapi.IntegrityError as error:
         raise AlreadyExists(new.arn) from error
-    add_event(connection, new, message)
 
 
-def update_in(
-    connection: Connection, old: Resource, new: Resource, message: str | None = None
-) -> None:
+def update_in(connection: Connection, old: Resource, new: Resource) -> None:
     """Write `new` over `old` within a transaction of the caller's; Conflict when it changed."""
     values = {
         **identity(old),
@@ -168,44 +146,28 @@ def update_in(
         "new_status": new.status,
         "new_modified": to_ms(new.modified),
         "new_version": new.version,
-        "new_wish": json.dumps(new.wish),
+        "new_desired": json.dumps(new.desired),
         "new_document": json.dumps(new.document),
     }
     if UPDATE.run(connection, values) != 1:
         raise Conflict(old.arn)
-    if new.status != old.status or message is not None:
-        add_event(connection, new, message or "")
 
 
 def delete_in(connection: Connection, old: Resource) -> None:
     """Remove a resource within a transaction of the caller's; Conflict when it changed."""
     if DELETE.run(connection, {**identity(old), "old_version": old.version}) != 1:
         raise Conflict(old.arn)
-    DELETE_EVENTS.run(connection, {"arn": old.arn})
 
 
 def change_in(connection: Connection, change: Change) -> None:
     """Make one change within a transaction of the caller's; Conflict or AlreadyExists."""
     if change.old is None:
         assert change.new is not None
-        insert_in(connection, change.new, change.message or "")
+        insert_in(connection, change.new)
     elif change.new is None:
         delete_in(connection, change.old)
     else:
-        update_in(connection, change.old, change.new, change.message)
-
-
-def add_event(connection: Connection, about: Resource, message: str) -> None:
-    """Add one event row."""
-    ADD_EVENT.run(
-        connection,
-        {
-            "arn": about.arn,
-            "at": to_ms(about.modified),
-            "status": about.status,
-            "message": message,
-        },
-    )
+        update_in(connection, change.old, change.new)
 
 
 def page_query(listing: Listing) -> sa.Select[Any]:

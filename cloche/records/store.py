@@ -1,4 +1,4 @@
-"""Resources and their events: compare-and-swap rows in one database, written in groups.
+"""Resources: compare-and-swap rows in one database, written in groups.
 
 Reads are synchronous and quick (a primary key look-up takes tens of microseconds) on a connection
 of the reading thread. Writes go through one writer thread, which commits what waits in one
@@ -19,7 +19,7 @@ from typing import TypeVar
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from cloche.core.clock import Clock, SystemClock, from_ms
+from cloche.core.clock import Clock, SystemClock
 from cloche.records import tables as t
 from cloche.records.database import (
     Readers,
@@ -31,17 +31,14 @@ from cloche.records.database import (
 )
 from cloche.records.errors import AlreadyExists, Conflict, NewerDatabase, NotADatabase, StorageFull
 from cloche.records.resource import (
-    EVENTS,
     FIND,
     GET,
     Change,
     Document,
-    Event,
     Listing,
     Page,
     Resource,
     SortBy,
-    add_event,
     change_in,
     delete_in,
     insert_in,
@@ -60,7 +57,6 @@ __all__ = [
     "Changed",
     "Conflict",
     "Document",
-    "Event",
     "Listing",
     "NewerDatabase",
     "NotADatabase",
@@ -69,7 +65,6 @@ __all__ = [
     "SortBy",
     "StorageFull",
     "Store",
-    "add_event",
     "delete_in",
     "insert_in",
     "update_in",
@@ -198,14 +193,9 @@ class Store:
             return Page(page, None)
         return Page(page, page_token(page[-1], listing.sort_by))
 
-    def events(self, arn: str) -> list[Event]:
-        """Return what happened to a resource, oldest first."""
-        rows = EVENTS.rows(self.read(), {"arn": arn})
-        return [Event(from_ms(at), status, message) for at, status, message in rows]
-
-    async def insert(self, new: Resource, message: str = "") -> Resource:
-        """Add a resource and its first event; AlreadyExists when the name is taken."""
-        await self._write(lambda c: insert_in(c, new, message), Change(new=new))
+    async def insert(self, new: Resource) -> Resource:
+        """Add a resource; AlreadyExists when the name is taken."""
+        await self._write(lambda c: insert_in(c, new), Change(new=new))
         return new
 
     async def update(
@@ -213,18 +203,17 @@ class Store:
         old: Resource,
         *,
         status: str | None = None,
-        wish: Document | None = None,
+        desired: Document | None = None,
         document: Document | None = None,
-        message: str | None = None,
         also: Sequence[Change] = (),
     ) -> Resource:
         """Write what is given over `old`, if it is still the newest; Conflict when it is not.
 
-        A new status, or a message, adds one event row in the same transaction. `also` are made
-        with it, or neither is: each may raise Conflict or AlreadyExists.
+        `also` are made in the same transaction, or neither is: each may raise Conflict or
+        AlreadyExists.
         """
-        new = self.newer(old, status=status, wish=wish, document=document)
-        changes = (Change(old=old, new=new, message=message), *also)
+        new = self.newer(old, status=status, desired=desired, document=document)
+        changes = (Change(old=old, new=new), *also)
 
         def change_all(connection: Connection) -> None:
             for change in changes:
@@ -238,21 +227,21 @@ class Store:
         old: Resource,
         *,
         status: str | None = None,
-        wish: Document | None = None,
+        desired: Document | None = None,
         document: Document | None = None,
     ) -> Resource:
         """Return `old` with what is given, as `update` writes it; nothing is written here."""
         return replace(
             old,
             status=old.status if status is None else status,
-            wish=old.wish if wish is None else wish,
+            desired=old.desired if desired is None else desired,
             document=old.document if document is None else document,
             modified=self.clock.now(),
             version=old.version + 1,
         )
 
     async def delete(self, old: Resource) -> None:
-        """Remove a resource and its events, if `old` is still the newest; Conflict when not."""
+        """Remove a resource, if `old` is still the newest; Conflict when not."""
         await self._write(lambda c: delete_in(c, old), Change(old=old))
 
     def _tell(self, changes: Sequence[Change], author: object) -> None:

@@ -17,23 +17,12 @@ resource = sa.Table(
     sa.Column("created", sa.BigInteger, nullable=False),  # milliseconds since 1970
     sa.Column("modified", sa.BigInteger, nullable=False),
     sa.Column("version", sa.Integer, nullable=False),
-    sa.Column("wish", sa.Text, nullable=False),  # JSON
+    sa.Column("desired", sa.Text, nullable=False),  # JSON
     sa.Column("document", sa.Text, nullable=False),  # JSON
     # An ARN names one resource: tags and permissions hang on it.
     sa.Index("resource_arn", "arn", unique=True),
     sa.Index("resource_status", "kind", "status", "created"),
     sa.Index("resource_created", "kind", "account", "region", "created", "name"),
-)
-
-event = sa.Table(
-    "event",
-    metadata,
-    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("arn", sa.Text, nullable=False),
-    sa.Column("at", sa.BigInteger, nullable=False),
-    sa.Column("status", sa.Text, nullable=False),
-    sa.Column("message", sa.Text, nullable=False),
-    sa.Index("event_arn", "arn", "id"),
 )
 
 # Keys are compared byte by byte, as S3 orders them. SQLite does so by itself.

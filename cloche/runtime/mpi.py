@@ -66,7 +66,7 @@ def set_up(env: Mapping[str, Any], exported: dict[str, str], packages: Path | No
     if packages is not None or not behind(site):
         exported["PYTHONPATH"] = os.pathsep.join((exported["PYTHONPATH"], str(site)))
     threads = os.environ.get("OMP_NUM_THREADS")
-    if threads is not None and threads == os.environ.get("SM_NUM_CPUS"):  # nobody else's wish
+    if threads is not None and threads == os.environ.get("SM_NUM_CPUS"):  # nobody else set it
         os.environ["OMP_NUM_THREADS"] = str(max(1, int(threads) // per_host(env)))
 
 
@@ -223,7 +223,7 @@ def send(connection: socket.socket, kind: bytes, data: bytes) -> None:
 def signal_ranks(root: int, number: int) -> int:
     """Send a signal to the ranks below a process; return how many there are.
 
-    mpirun itself would take SIGTERM for the wish to kill them at once.
+    mpirun itself would take SIGTERM as a request to kill them at once.
     """
     children: dict[int, list[int]] = {}
     for folder in Path("/proc").glob("[0-9]*"):

@@ -95,7 +95,6 @@ def secret(canary: Path) -> Iterator[Path]:
     assert canary.stat().st_nlink == 1
 
 
-ALL = [*ESCAPES, *REFUSED]
 TEXTS = {name: text for name, (_, text) in (ESCAPES | REFUSED).items()}
 
 

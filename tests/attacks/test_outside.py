@@ -23,8 +23,6 @@ from cloche.outside import real_s3 as outside
 from cloche.testing.platform import Platform, start
 from cloche.testing.real_s3 import Bucket, RealS3, stand_in
 
-OURS = "Authorization", "X-Amz-Security-Token", "X-Amz-Credential"
-
 
 @pytest.fixture(scope="module")
 def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealS3]:

@@ -686,7 +686,7 @@ def test_inodes(bounded: Lab, nested: bool) -> None:
     assert seen.detail.endswith(" files and folders; it may have 1024")
 
 
-@pytest.mark.control("At 0e393ec the log was as large as the job wished")
+@pytest.mark.control("At 0e393ec the log was as large as the job made it")
 @pytest.mark.parametrize("grouped", [WAYS[1]])
 def test_a_flood_of_output(bounded: Lab) -> None:
     script = "import sys\nfor n in range(60): sys.stdout.write('x' * 2**20 + '\\n' * 2**16)"

@@ -141,6 +141,12 @@ def test_a_home_that_cannot_be_read_keeps_away_too(cloche: Cloche, file: str) ->
     assert done.stdout == "1 http://127.0.0.1:4599 \n"
 
 
+def test_an_engine_that_is_kept_and_unknown_is_named(cloche: Cloche) -> None:
+    cloche.home.mkdir(mode=0o700)
+    (cloche.home / "choices.json").write_text('{"engine": "ray"}')
+    assert "can't be read (there is no engine 'ray')." in cloche("up", code=1).stderr
+
+
 @pytest.mark.parametrize(("name", "is_up"), [("bash", True), ("sh", False)])
 def test_unset_gives_back_what_the_shell_had(
     cloche: Cloche, name: str, is_up: bool, tmp_path: Path

@@ -42,13 +42,6 @@ def test_what_is_no_finite_number(text: str) -> None:
     assert all(not math.isfinite(value) for value in numbers.SPELLED.values())
 
 
-def test_hexadecimal_digits_have_no_sign_and_no_prefix() -> None:
-    assert numbers.hexadecimal("1aF") == 0x1AF
-    for text in ("", "0x3", "+3", "-3", "3_0", " 3", "f" * 5000):
-        with pytest.raises(ValueError, match="is not hexadecimal"):
-            numbers.hexadecimal(text)
-
-
 def test_digits_of_any_length_count_up_to_a_bound_in_linear_time() -> None:
     assert numbers.natural("0" * 5000 + "7", 100) == 7
     assert numbers.natural("9" * 5000, 100) == 100

@@ -215,7 +215,7 @@ def test_foreign_keys_are_refused_and_told_what_passes_them(
     assert real.seen == []
 
 
-def test_foreign_keys_pass_as_they_signed_where_that_is_wished(
+def test_foreign_keys_pass_as_they_signed_where_that_is_asked_for(
     real: RealS3, tmp_path: Path
 ) -> None:
     with start(tmp_path, s3_address=real.address, pass_foreign_keys=True) as platform:

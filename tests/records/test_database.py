@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
 import re
 import shutil
 import sqlite3
@@ -13,11 +14,12 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-from cloche.core.clock import ManualClock
+from cloche.core.clock import ManualClock, to_ms
 from cloche.records import metrics, tables
 from cloche.records.database import connect, versions
 from cloche.records.errors import storage_full
@@ -67,6 +69,32 @@ def test_opening_twice_keeps_everything(tmp_path: Path) -> None:
         store.close()
 
 
+@pytest.mark.parametrize("revision", ["0001", "0003"])
+def test_an_older_database_keeps_its_resources(tmp_path: Path, revision: str) -> None:
+    """What clients asked for was `wish` there, beside events that nothing read."""
+    path = tmp_path / "cloche.db"
+    engine = connect(f"sqlite:///{path}")
+    wanted = {"Request": {"Name": "ü", "Values": [1, None]}, "Tags": {}}
+    values = ("job", "1", "r", "a", "arn:a", "Failed", 5, 7, 3, json.dumps(wanted), '{"x": 1}')
+    with engine.begin() as connection:
+        config = migrations()
+        config.attributes["connection"] = connection
+        config.attributes["secrets"] = None  # there are no keys to move
+        command.upgrade(config, revision)
+        marks = ",".join("?" * len(values))
+        connection.exec_driver_sql(f"INSERT INTO resource VALUES ({marks})", values)
+        connection.exec_driver_sql("INSERT INTO event VALUES (1, 'arn:a', 7, 'Failed', 'why')")
+    engine.dispose()
+    store = Store.open(path)
+    found = store.find("arn:a")
+    assert found is not None and found == store.get("job", "1", "r", "a")
+    assert (found.desired, found.document) == (wanted, {"x": 1})
+    assert (found.status, found.version) == ("Failed", 3)
+    assert (to_ms(found.created), to_ms(found.modified)) == (5, 7)
+    assert "event" not in sa.inspect(store.read()).get_table_names()
+    store.close()
+
+
 def test_a_newer_database_is_refused_and_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "cloche.db"
     Store.open(path).close()
@@ -106,7 +134,7 @@ def resource(name: str, size: int = 10) -> Resource:
         arn=name,
         created=now,
         modified=now,
-        wish={"x": "x" * size},
+        desired={"x": "x" * size},
     )
 
 

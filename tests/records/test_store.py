@@ -1,4 +1,4 @@
-"""Resources: compare and swap, lists, events."""
+"""Resources: compare and swap, lists."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def job(clock: ManualClock, name: str, **others: object) -> Resource:
         status="InProgress",
         created=clock.now(),
         modified=clock.now(),
-        wish={"Name": name, "ü": [1, 2.5, None, True]},
+        desired={"Name": name, "ü": [1, 2.5, None, True]},
     )
     return replace(made, **others)  # type: ignore[arg-type]
 
@@ -54,21 +54,16 @@ def job(clock: ManualClock, name: str, **others: object) -> Resource:
 async def test_insert_get_update_delete(store: Store, clock: ManualClock) -> None:
     changed: list[Changed] = []
     store.on_change(changed.append)
-    first = await store.insert(job(clock, "a"), "made")
+    first = await store.insert(job(clock, "a"))
     assert store.get("job", "1", "r", "a") == first
     assert store.find("arn:a") == first
     clock.advance(1.5)
-    second = await store.update(first, status="Completed", document={"x": 1}, message="done")
+    second = await store.update(first, status="Completed", document={"x": 1})
     assert store.get("job", "1", "r", "a") == second
     assert (second.version, second.modified) == (2, clock.now())
-    assert [(e.status, e.message) for e in store.events("arn:a")] == [
-        ("InProgress", "made"),
-        ("Completed", "done"),
-    ]
     await store.delete(second)
     assert store.get("job", "1", "r", "a") is None
     assert store.find("arn:a") is None
-    assert store.events("arn:a") == []
     assert changed == [
         Changed(None, first, None),
         Changed(first, second, None),
@@ -82,7 +77,7 @@ async def test_a_name_is_taken_once(store: Store, clock: ManualClock) -> None:
         await store.insert(job(clock, "a"))
     with pytest.raises(AlreadyExists):  # an ARN too
         await store.insert(job(clock, "b", arn="arn:a"))
-    assert len(store.events("arn:a")) == 1
+    assert [one.name for one in store.each("job")] == ["a"]
 
 
 async def test_of_many_writers_one_wins(store: Store, clock: ManualClock) -> None:
@@ -187,7 +182,6 @@ async def test_changes_that_go_together_are_all_made_or_none(
     store.on_change(changed.append)
     updated = await store.update(first, status="Stopped", also=[gone, made])
     assert store.each("job") == [updated, made.new]
-    assert store.events(other.arn) == []
     told = [(each.old, each.new) for each in changed]
     assert told == [(first, updated), (other, None), (None, made.new)]
 

@@ -24,7 +24,7 @@ def resource(name: str, size: int) -> Resource:
         arn=name,
         created=NOW,
         modified=NOW,
-        wish={"x": "x" * size},
+        desired={"x": "x" * size},
     )
 
 

@@ -1,8 +1,8 @@
 """A server that lives for one step: it kills itself before the second write about the story.
 
-    python doomed.py WISH JOURNAL
+    python doomed.py OPTIONS JOURNAL
 
-WISH is what `cloche.server.serve` takes. JOURNAL is a file to which each death adds a line: what
+OPTIONS is what `cloche.server.serve` takes. JOURNAL is a file to which each death adds a line: what
 was about to be written. With "-" as JOURNAL the server lives.
 
 So every life does all that a step does (starts a gang, puts artifacts, …) and dies before it is
@@ -26,10 +26,10 @@ Write = Callable[..., Coroutine[Any, Any, Any]]
 
 
 def main() -> None:
-    wish, journal = json.loads(sys.argv[1]), sys.argv[2]
+    options, journal = json.loads(sys.argv[1]), sys.argv[2]
     if journal != "-":
         doom(Path(journal))
-    serve(wish)
+    serve(options)
 
 
 def doom(journal: Path) -> None:

@@ -32,9 +32,9 @@ class Server:
 
     mode = "-"
 
-    def __init__(self, folder: Path, program: Path, **wish: Any) -> None:
+    def __init__(self, folder: Path, program: Path, **options: Any) -> None:
         self.home, self.journal, self.port = folder / "home", folder / "journal", free_port()
-        self.program, self.wish = program, wish
+        self.program, self.options = program, options
         self.journal.touch()
         self.process: subprocess.Popen[bytes] | None = None
         self.output = (folder / "server.log").open("wb")
@@ -47,7 +47,7 @@ class Server:
         """Start a life; returns once it answers, or has ended."""
         self.lives += 1
         assert self.lives <= self.most_lives, self.journal.read_text()
-        wish = {
+        options = {
             "home": str(self.home),
             "host": "127.0.0.1",
             "port": self.port,
@@ -57,9 +57,9 @@ class Server:
             "root_access_key_id": KEY,
             "root_secret_access_key": SECRET,
             "log": str(self.output.name),
-        } | self.wish
+        } | self.options
         journal = str(self.journal) if doomed else self.mode
-        settings, env = json.dumps(wish), dict(os.environ)
+        settings, env = json.dumps(options), dict(os.environ)
         command = [sys.executable, str(self.program), settings, journal]
         if self.release is not None:  # by its own program: ours is of this release
             command = [sys.executable, "-P", "-m", "cloche.start", str(self.home)]

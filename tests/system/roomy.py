@@ -1,7 +1,7 @@
 """A server on a machine that says it has eight CPUs, so that several jobs run at once.
 
-python roomy.py WISH -             by itself
-python roomy.py WISH parent        a parent, which starts it again when it dies
+python roomy.py OPTIONS -             by itself
+python roomy.py OPTIONS parent        a parent, which starts it again when it dies
 python roomy.py                    the server, as its parent starts it
 """
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from cloche.core.errors import AwsError, unsupported
 from cloche.operation import Call
 from cloche.records.store import AlreadyExists, Document, Resource
-from cloche.services.sagemaker.names import arn, wish
+from cloche.services.sagemaker.names import arn, desired
 from cloche.services.sagemaker.paging import DESCENDING, listing, turn
 from cloche.services.sagemaker.tags import checked
 
@@ -56,7 +56,7 @@ async def insert(
         status=status,
         created=call.now,
         modified=call.now,
-        wish={**wish(request, tags), **(more or {})},
+        desired={**desired(request, tags), **(more or {})},
     )
     try:
         await call.store.insert(resource)

@@ -1,7 +1,7 @@
 """What every resource of SageMaker shares: its ARN, its request as sent, its tags.
 
-A resource's `wish` is `{"Request": …, "Tags": {…}}`: what the client sent, and the tags that hang
-on it now. Its `document` is what its loop made of it.
+A resource's `desired` is `{"Request": …, "Tags": {…}}`: what the client sent, and the tags that
+hang on it now. Its `document` is what its loop made of it.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ def arn(account: str, region: str, kind: str, name: str) -> str:
     return str(Arn("sagemaker", region, account, f"{kind}/{name.lower()}"))
 
 
-def wish(request: Request, tags: Sequence[Mapping[str, str]] | None) -> Document:
-    """Return the wish of a new resource; datetimes do not occur in SageMaker's create requests."""
+def desired(request: Request, tags: Sequence[Mapping[str, str]] | None) -> Document:
+    """Return a new resource's desired state; SageMaker's create requests have no datetimes."""
     return {"Request": dict(request), "Tags": {tag["Key"]: tag["Value"] for tag in tags or ()}}
 
 

@@ -71,7 +71,7 @@ def find(call: Call[SageMaker], arn: str) -> Resource:
         raise AwsError("ValidationException", f"Invalid ARN: {arn}") from error
     resource = call.store.find(arn)
     mine = (parts.service, parts.account) == ("sagemaker", call.account)
-    if resource is None or not mine or "Tags" not in resource.wish:
+    if resource is None or not mine or "Tags" not in resource.desired:
         raise AwsError("ValidationException", f"Could not find resource with ARN: {arn}")
     return resource
 
@@ -84,7 +84,7 @@ async def change(
         resource = find(call, arn)
         tags = make(resource)
         try:
-            await call.store.update(resource, wish={**resource.wish, "Tags": dict(tags)})
+            await call.store.update(resource, desired={**resource.desired, "Tags": dict(tags)})
         except Conflict:
             continue
         return tags

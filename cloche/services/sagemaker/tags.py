@@ -1,4 +1,4 @@
-"""Tags live with the resource they hang on: `wish["Tags"]`, key to value, in the order added."""
+"""Tags live with the resource they hang on: `desired["Tags"]`, key to value, in the order added."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LIMIT = 50  # per resource (Amazon SageMaker endpoints and quotas, "Tags")
 
 def tags_of(resource: Resource) -> dict[str, str]:
     """Return a resource's tags."""
-    return dict(resource.wish.get("Tags", {}))
+    return dict(resource.desired.get("Tags", {}))
 
 
 def tag_list(tags: Mapping[str, str]) -> list[dict[str, str]]:

@@ -62,7 +62,7 @@ STATE: dict[str, Any] = {
 }
 
 
-def row(document: object, **wish: object) -> Resource:
+def row(document: object, **desired: object) -> Resource:
     return Resource(
         account="123456789012",
         region="us-east-1",
@@ -72,7 +72,7 @@ def row(document: object, **wish: object) -> Resource:
         status="InService",
         created=AT,
         modified=AT,
-        wish=wish,
+        desired=desired,
         document=document,  # type: ignore[arg-type]
     )
 

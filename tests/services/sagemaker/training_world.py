@@ -240,7 +240,7 @@ class World:
             "EnableNetworkIsolation": False,
         } | changes
         place = (ACCOUNT, REGION)
-        resource, _ = new_training_job(place, name, request, [], self.clock.now())
+        resource = new_training_job(place, name, request, [], self.clock.now())
         await self.store.insert(resource)
         self.clock.advance(0.001)
 

@@ -91,7 +91,7 @@ def decide(endpoint: Endpoint, look: Look) -> Plan:
     status, state = endpoint.status, endpoint.state
     if status in (E.DELETING, E.FAILED):
         return wind_down(status, state.without_replicas(look.now_ms), look)
-    state = wish_into(endpoint, state, look.now_ms)
+    state = with_request(endpoint, state, look.now_ms)
     launch: list[Replica] = []
     if state.coming is not None:
         coming, failure = converge(state.coming, look, launch, new=True)
@@ -113,7 +113,7 @@ def decide(endpoint: Endpoint, look: Look) -> Plan:
 
 
 def pause_s(plan: Plan, look: Look) -> float:
-    """Return seconds until the next look, if nothing is told before."""
+    """Return seconds until the next look, if nothing changes before."""
     state = plan.state
     if state.waiting is not None and state.coming is not None and not state.leaving:
         return CAPACITY_PAUSE_S
@@ -126,7 +126,7 @@ def pause_s(plan: Plan, look: Look) -> float:
     return CALM_PAUSE_S if all(sight.watched for sight in sights) else POLL_PAUSE_S
 
 
-def wish_into(endpoint: Endpoint, state: State, now_ms: int) -> State:
+def with_request(endpoint: Endpoint, state: State, now_ms: int) -> State:
     """Return the state with what the client asks for now taken in."""
     wanted = endpoint.wanted
     if state.serving is not None and wanted.id == state.serving.id:

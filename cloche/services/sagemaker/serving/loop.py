@@ -49,7 +49,6 @@ from cloche.services.sagemaker.serving.replica_gang import (
 )
 from cloche.services.sagemaker.serving.router import VariantRoute
 from cloche.services.sagemaker.serving.variant_software import Software
-from cloche.services.sagemaker.software.images import say_what_runs
 from cloche.services.sagemaker.software.instance import open_doors
 from cloche.services.sagemaker.software.instance_types import in_log
 
@@ -124,13 +123,8 @@ class EndpointLoop(Loop):
         if plan.delete:
             return await self._delete(found, folders)
         if plan.state != found.state or plan.status != found.status:
-            changed = plan.status != found.status
-            await self.sagemaker.store.update(
-                resource,
-                status=plan.status if changed else None,
-                document=encode(plan.state),
-                message=(plan.state.failure or "") if changed else None,
-            )
+            document = encode(plan.state)
+            await self.sagemaker.store.update(resource, status=plan.status, document=document)
             self._tell(found, plan, look)
         await self._tidy(found, plan.state, folders)
         await self.metrics.report(found)
@@ -298,8 +292,8 @@ class EndpointLoop(Loop):
         stream = f"{variant.name}/{replica.id}"
         try:
             model = folders.model(replica.deployment, variant.name)
-            environment = await executors.BUILDS.run(
-                self.software.environment, replica.deployment, variant, model
+            software = await executors.BUILDS.run(
+                self.software.prepared, replica.deployment, variant, model, layer
             )
             log = await sagemaker.logs.open_stream(
                 resource.account, resource.region, log_group(resource.name), stream
@@ -310,18 +304,14 @@ class EndpointLoop(Loop):
                 replica,
                 variant,
                 folders=folders,
-                environment=environment,
+                software=software,
                 config=sagemaker.config,
                 engine=sagemaker.engine,
                 log=log,
-                layer=layer,
             )
-            lines = [] if layer is None else [layer.description]
-            lines += no_effect.line(variant.no_effect)
-            where = in_log([variant.instance_type])
-            said = (environment, variant.image, lines, where)
+            lines, where = no_effect.line(variant.no_effect), in_log([variant.instance_type])
             now_ms = to_ms(sagemaker.store.clock.now())
-            await executors.LOGS.run(say_what_runs, log, now_ms, *said)
+            await executors.LOGS.run(software.say, log, now_ms, variant.image, lines, where)
             sagemaker.gangs.expect(replica.gang, resource.arn, self.wake)
             outcome = await executors.LAUNCHES.run(sagemaker.engine.launch, spec)
         except (EngineError, AwsError) as error:

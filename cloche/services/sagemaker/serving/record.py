@@ -1,6 +1,6 @@
 """The nouns of serving: what is deployed of an endpoint, and which status may follow which.
 
-An endpoint's `wish` has, beside `Request` and `Tags`, `Deployment`: everything that the wanted
+An endpoint's `desired` has, beside `Request` and `Tags`, `Deployment`: everything that the wanted
 configuration and its models said when they were asked for. So a configuration or a model may be
 deleted while it is served, and a replica that is replaced years later is the same. Its `document`
 is `State`.
@@ -160,7 +160,7 @@ class Endpoint:
 
 def endpoint(resource: Resource) -> Endpoint:
     """Return the row as an endpoint; BadRecord when it is none."""
-    wanted = decode(Deployment, resource.wish["Deployment"], f"{resource.arn} (Deployment)")
+    wanted = decode(Deployment, resource.desired["Deployment"], f"{resource.arn} (Deployment)")
     return Endpoint(resource, wanted, decode(State, resource.document, resource.arn))
 
 

@@ -13,10 +13,10 @@ from cloche.core.config import Config
 from cloche.engine import Engine, GangSpec, Mount, ProcessSpec
 from cloche.records.store import Resource
 from cloche.services.sagemaker.serving.record import Replica, Variant
-from cloche.services.sagemaker.software.images import Environment
-from cloche.services.sagemaker.software.instance import base_environment, base_mounts, gang_name
+from cloche.services.sagemaker.software.instance import base_environment, gang_name
 from cloche.services.sagemaker.software.instance_types import INSTANCE_TYPES
-from cloche.services.sagemaker.software.layers import INSIDE, Layer, layered
+from cloche.services.sagemaker.software.layers import INSIDE
+from cloche.services.sagemaker.software.prepared import Prepared
 
 HOST = "model"  # the host name inside
 LIBRARY = "/opt/cloche/lib"  # where `import cloche.runtime` finds the model server inside
@@ -69,13 +69,13 @@ def gang_spec(
     variant: Variant,
     *,
     folders: Folders,
-    environment: Environment,
+    software: Prepared,
     config: Config,
     engine: Engine,
     log: Path,
-    layer: Layer | None,
 ) -> GangSpec:
     """Return the replica's gang."""
+    environment = software.environment
     kind = INSTANCE_TYPES[variant.instance_type]
     stage, cpus = engine.stage, engine.share(kind.vcpu)
     variables = {
@@ -89,7 +89,7 @@ def gang_spec(
         "PYTHONPATH": LIBRARY,
         "CLOCHE_FAILURE": f"{RUN}/{FAILURE}",
         "CLOCHE_HANDLERS": environment.framework.handlers,
-        **({} if layer is None else {"CLOCHE_REQUIREMENTS": INSIDE}),
+        **({} if software.layer is None else {"CLOCHE_REQUIREMENTS": INSIDE}),
     }
     model = folders.model(replica.deployment, variant.name)
     own = (
@@ -102,7 +102,7 @@ def gang_spec(
         name=HOST,
         argv=(str(environment.python), "-m", "cloche.runtime.serving"),
         env=variables,
-        mounts=layered(base_mounts(environment, config, engine), layer, engine) + own,
+        mounts=software.mounts(config, engine) + own,
         log=stage(log),
         cpus=kind.vcpu,
         memory_mib=kind.memory_mib,

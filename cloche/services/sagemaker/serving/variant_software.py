@@ -28,6 +28,7 @@ from cloche.services.sagemaker.software.images import (
     not_built,
 )
 from cloche.services.sagemaker.software.layers import Asker, Installing, Layer
+from cloche.services.sagemaker.software.prepared import Prepared
 
 if TYPE_CHECKING:
     from cloche.services.sagemaker import SageMaker
@@ -88,6 +89,12 @@ class Software:
         """Return what a variant's replicas run in; an AwsError says why nothing can now."""
         framework = self.framework(deployment, variant, model)
         return environment_of(framework, variant.image, self.sagemaker.config.home)
+
+    def prepared(
+        self, deployment: str, variant: Variant, model: Path, layer: Layer | None
+    ) -> Prepared:
+        """Return the software of a launch; an AwsError says why there is none now."""
+        return Prepared(self.environment(deployment, variant, model), layer)
 
     def built(self, framework: Framework, since_ms: int) -> bool:
         """Return whether an environment is there; NotBuilt says why it can't be."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from platform import python_version
 
 from cloche.core import home as homes
+from cloche.core import log_lines
 from cloche.core.config import Home
 from cloche.core.errors import AwsError, unsupported
 from cloche.environments.added import IMAGE, NAME, TableError, listed, standing_for
@@ -86,11 +87,6 @@ def built_in(algorithm: str, image_uri: str) -> AwsError:
     )
 
 
-def environment_for(image_uri: str, home: Home) -> Environment:
-    """Return what runs in place of the image; an AwsError says why nothing can now."""
-    return environment_of(framework_of(image_uri, home), image_uri, home)
-
-
 def environment_of(framework: Framework, image_uri: str, home: Home) -> Environment:
     """Return the environment that a line of the table names; an AwsError says it is not there."""
     found = ready(framework, home)
@@ -119,8 +115,7 @@ def say_what_runs(
         return
     lines = [f"{HEADING} {environment.description} (asked for: {image}){where}", *more]
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("a") as file:
-        file.write("".join(f"{now_ms} {line}\n" for line in lines))
+    log_lines.append(log, [(now_ms, line) for line in lines])
 
 
 def not_built(framework: Framework, failed: Failed, home: Home) -> NotBuilt:

@@ -81,7 +81,7 @@ def interrupted(job: TrainingJob, now: datetime) -> bool:
     if job.secondary is not S.TRAINING or not job.request.get("EnableManagedSpotTraining"):
         return False
     try:
-        asked = seconds(job.resource.wish["Tags"].get(INTERRUPTION, ""))
+        asked = seconds(job.resource.desired["Tags"].get(INTERRUPTION, ""))
     except ValueError:
         return False
     number = count(job, S.INTERRUPTED)

@@ -28,7 +28,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cloche.core import beneath, executors
+from cloche.core import atomic, beneath, executors
 from cloche.core.errors import AwsError
 from cloche.engine import Engine, Mount
 from cloche.records.errors import StorageFull, storage_full
@@ -278,10 +278,9 @@ class Index:
             self.write()
 
     def write(self) -> None:
-        """Write all anew, whole or not at all."""
-        new = self.path.with_suffix(".new")
-        new.write_text("".join(self.line(*each) for each in self.known.items()), "utf-8")
-        os.replace(new, self.path)
+        """Replace the file by what is known."""
+        content = "".join(self.line(*each) for each in self.known.items())
+        atomic.write(self.path, content.encode())
         self.lines = len(self.known)
 
     @staticmethod

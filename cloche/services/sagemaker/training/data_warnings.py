@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cloche.core import beneath, executors
+from cloche.core import atomic, beneath, executors, log_lines
 from cloche.core.clock import Clock, to_ms
 from cloche.datacheck.names import hidden, picture_named, printed, split_named
 from cloche.engine import Engine
@@ -28,7 +28,6 @@ logger = logging.getLogger("cloche.sagemaker")
 MOST = 20_000  # pictures; pairs of more would take minutes
 AT_ONCE = 2  # looks; others wait
 MOST_KEPT = 1000  # contents whose findings are kept
-UNFINISHED = ".unfinished"
 
 
 @dataclass
@@ -72,7 +71,9 @@ class DataWarnings:
             elif count:
                 lines.append(f"{count:,} pictures are too many to look at; {MOST:,} are not.")
             if lines:
-                await executors.LOGS.run(append, log, lines, self.clock)
+                now_ms = to_ms(self.clock.now())
+                said = [(now_ms, f"Cloche's data check: {printed(line)}") for line in lines]
+                await executors.LOGS.run(log_lines.append, log, said)
         except OSError as error:
             logger.warning("%s: no data check: %s", log.name, error)
 
@@ -114,7 +115,7 @@ class DataWarnings:
         left = {f"{gang}.log" for gang in gangs}
         whole = []
         for each in files:
-            if each.name in left or each.suffix == UNFINISHED:
+            if each.name in left or each.suffix == atomic.UNFINISHED:
                 each.unlink(missing_ok=True)
             elif each.suffix == ".json":
                 whole.append(each)
@@ -154,17 +155,6 @@ def contents(folder: Path) -> tuple[str, int]:
     return digest.hexdigest(), count
 
 
-def append(log: Path, lines: Sequence[str], clock: Clock) -> None:
-    """Add records to a log that the engine appends to as well: one write, never within a line."""
-    now_ms = to_ms(clock.now())
-    text = "".join(f"{now_ms} Cloche's data check: {printed(line)}\n" for line in lines)
-    descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-    try:
-        os.write(descriptor, text.encode())
-    finally:
-        os.close(descriptor)
-
-
 def read(path: Path) -> list[str] | None:
     """Return what was found before; None: nothing was looked for."""
     try:
@@ -175,8 +165,6 @@ def read(path: Path) -> list[str] | None:
 
 
 def write(path: Path, found: Sequence[str]) -> None:
-    """Write a file whole or not at all."""
+    """Keep what was found."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(UNFINISHED)
-    unfinished.write_text(json.dumps(found))
-    unfinished.rename(path)
+    atomic.write(path, json.dumps(found).encode())

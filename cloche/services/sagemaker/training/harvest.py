@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cloche import patterns
-from cloche.core import executors
+from cloche.core import executors, log_lines
 from cloche.core.clock import Clock, to_ms
 from cloche.patterns import Searches
 from cloche.services.sagemaker.training.record import OBJECTIVE, Progress, TrainingJob
@@ -78,7 +77,7 @@ class Harvest:
         off = self.wanted.off
         if news := sorted(off - before):
             log, clock = next(iter(logs.values())), sagemaker.store.clock
-            await executors.LOGS.run(tell, log, job, self.wanted, news, clock)
+            await executors.LOGS.run(say_what_is_not_read, log, job, self.wanted, news, clock)
         if not self.found and off == set(progress.unsearched):
             return progress
         self.told = dict(self.read)
@@ -120,18 +119,15 @@ def newest(found: Iterable[Found], objective: str | None) -> list[Found]:
     return [*kept, *last.values()]
 
 
-def tell(
+def say_what_is_not_read(
     log: Path, job: TrainingJob, wanted: Searches, numbers: Iterable[int], clock: Clock
 ) -> None:
     """Say in a log, which the engine appends to as well, what is not read from there on."""
     definitions = job.request["AlgorithmSpecification"]["MetricDefinitions"]
-    text = "".join(
-        f"{to_ms(clock.now())} Cloche: the metric {definitions[number]['Name']} is no longer "
-        f"read: its regular expression {definitions[number]['Regex']!r} {wanted.why[number]}.\n"
+    texts = (
+        f"Cloche: the metric {definitions[number]['Name']} is no longer read: its regular "
+        f"expression {definitions[number]['Regex']!r} {wanted.why[number]}."
         for number in numbers
     )
-    descriptor = os.open(log, os.O_WRONLY | os.O_APPEND)
-    try:
-        os.write(descriptor, text.encode())
-    finally:
-        os.close(descriptor)
+    now_ms = to_ms(clock.now())
+    log_lines.append(log, [(now_ms, text) for text in texts])

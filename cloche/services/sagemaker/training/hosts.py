@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,17 +28,16 @@ from cloche.services.sagemaker.software.images import (
     Environment,
     environment_of,
     framework_of,
-    say_what_runs,
 )
 from cloche.services.sagemaker.software.instance import (
     LOAD_TIME,
     RUNTIME,
     base_environment,
-    base_mounts,
     gang_name,
 )
 from cloche.services.sagemaker.software.instance_types import INSTANCE_TYPES
-from cloche.services.sagemaker.software.layers import INSIDE, Layer, layered
+from cloche.services.sagemaker.software.layers import INSIDE, Layer
+from cloche.services.sagemaker.software.prepared import Prepared
 from cloche.services.sagemaker.software.requirements import (
     NAME,
     Wanted,
@@ -309,16 +308,24 @@ def requirements(job: TrainingJob, config: Config, engine: Engine) -> Wanted | N
     return wanted(text, environment, job.request.get("Environment", {}), job.request["RoleArn"])
 
 
-def write_heading(
-    job: TrainingJob, log: Path, clock: Clock, config: Config, layer: Layer | None
+def launch_spec(
+    job: TrainingJob, logs: Mapping[str, Path], layer: Layer | None, sagemaker: SageMaker
+) -> GangSpec:
+    """Return the gang to launch; its logs begin with the software that it runs."""
+    config, clock = sagemaker.config, sagemaker.store.clock
+    software = Prepared(environment_for(job, config), layer)
+    write_headings(job, logs.values(), clock, config, software)
+    return gang(job, logs, config, sagemaker.engine, software)
+
+
+def write_headings(
+    job: TrainingJob, logs: Iterable[Path], clock: Clock, config: Config, software: Prepared
 ) -> None:
-    """Say in a log which software really runs, once; it may have what a build said before."""
-    lines = [] if layer is None else [layer.description]
+    """Say in each host's log which software really runs, once."""
     ground = ground_of(job, config)
-    lines += ground.outside.read_text().splitlines() if ground.outside.exists() else ()
-    environment = environment_for(job, config)
+    lines = ground.outside.read_text().splitlines() if ground.outside.exists() else []
     hooked = (job.request.get("DebugHookConfig") or {}).get("CollectionConfigurations")
-    if hooked and "smdebug" not in modules_of(environment.framework):
+    if hooked and "smdebug" not in modules_of(software.environment.framework):
         lines.append(
             "DebugHookConfig.CollectionConfigurations is not used: tensors are collected for "
             "PyTorch scripts that import smdebug"
@@ -326,7 +333,8 @@ def write_heading(
     image = job.request["AlgorithmSpecification"]["TrainingImage"]
     lines += no_effect.line(no_effect.in_training(job.request))
     where = instance_types.in_log(group.instance_type for group in job.groups)
-    say_what_runs(log, to_ms(clock.now()), environment, image, lines, where)
+    for log in logs:
+        software.say(log, to_ms(clock.now()), image, lines, where)
 
 
 def claim(job: TrainingJob) -> GangSpec:
@@ -346,14 +354,13 @@ def gang(
     logs: Mapping[str, Path],
     config: Config,
     engine: Engine,
-    layer: Layer | None,
+    software: Prepared,
 ) -> GangSpec:
     """Return everything the engine needs to start the job."""
-    environment = environment_for(job, config)
     return GangSpec(
         name=gang_of(job),
         processes=tuple(
-            process(job, host, logs[host], environment, config, engine, layer) for host in job.hosts
+            process(job, host, logs[host], config, engine, software) for host in job.hosts
         ),
         max_run_s=remaining_s(job),
         stop_grace_s=STOP_GRACE_S,
@@ -365,10 +372,9 @@ def process(
     job: TrainingJob,
     host: str,
     log: Path,
-    environment: Environment,
     config: Config,
     engine: Engine,
-    layer: Layer | None,
+    software: Prepared,
 ) -> ProcessSpec:
     """Return one host's process: the runner, or the entrypoint that the request names."""
     algorithm = job.request["AlgorithmSpecification"]
@@ -378,7 +384,8 @@ def process(
     cold = bool(entrypoint or launchers.tools(job))  # nothing here starts the script itself
     ground, cache = ground_of(job, config), cache_of(job, host, config)
     archive = (SOURCE,) if ground.source.exists() else ()
-    given = (*archive, *(() if layer is None else (INSIDE,)))
+    environment = software.environment
+    given = (*archive, *(() if software.layer is None else (INSIDE,)))
     runner = (str(environment.python), f"{RUNTIME}/training.py", *given)
     return ProcessSpec(
         name=host,
@@ -386,7 +393,7 @@ def process(
         env=variables(job, host, environment, config, share(job, host, engine)),
         workdir="/",
         mounts=(
-            *layered(base_mounts(environment, config, engine), layer, engine),
+            *software.mounts(config, engine),
             *launchers.mounts(job, config.home, engine),
             Mount(engine.stage(ground.ml(host)), "/opt/ml", "rw", volume=True),
             *channel_mounts(job, host, ground, engine),

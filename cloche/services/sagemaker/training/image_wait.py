@@ -6,12 +6,11 @@ venv and pip go into the log of the first host.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cloche.core import executors
+from cloche.core import executors, log_lines
 from cloche.environments.background import Failed, Files, wanted
 from cloche.environments.ready import Ready, first, folder_of, ready
 from cloche.environments.table import beneath
@@ -71,10 +70,4 @@ def copy(logs: Logs, source: Path, target: Path, prefix: str) -> None:
     """
     newest = max((record.at_ms for record in logs.read_from(target, 0)[0]), default=0)
     records, _ = logs.read_from(source, 0)
-    text = "".join(f"{r.at_ms} {prefix} {r.text}\n" for r in records if r.at_ms > newest)
-    if text:
-        descriptor = os.open(target, os.O_WRONLY | os.O_APPEND)
-        try:
-            os.write(descriptor, text.encode())
-        finally:
-            os.close(descriptor)
+    log_lines.append(target, [(r.at_ms, f"{prefix} {r.text}") for r in records if r.at_ms > newest])

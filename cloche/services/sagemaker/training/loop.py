@@ -196,11 +196,7 @@ class TrainingJobs(Loop):
             s3 = sagemaker.s3_as(job.request["RoleArn"])
             await executors.FILES.run(checkpoints.restore, s3, h.synced(job), mls)
             logs = await self.logs(job)
-            for log in logs.values():
-                h.write_heading(job, log, sagemaker.store.clock, sagemaker.config, layer)
-            gang = await executors.FILES.run(
-                h.gang, job, logs, sagemaker.config, sagemaker.engine, layer
-            )
+            gang = await executors.FILES.run(h.launch_spec, job, logs, layer, sagemaker)
             sagemaker.gangs.expect(gang.name, job.resource.arn, self.wake)
             placed = await executors.LAUNCHES.run(sagemaker.engine.launch, gang)
         except Conflict:
@@ -393,14 +389,8 @@ class TrainingJobs(Loop):
         also: Sequence[Change] = (),
     ) -> None:
         """Write progress over the record that the plan was made from; Conflict when it changed."""
-        news = progress.transitions[-1] != job.progress.transitions[-1]
-        await self.sagemaker.store.update(
-            job.resource,
-            status=status,
-            document=encode(progress),
-            message=progress.transitions[-1].message if news else None,
-            also=also,
-        )
+        document = encode(progress)
+        await self.sagemaker.store.update(job.resource, status=status, document=document, also=also)
         trouble.tell(job, status, progress)
 
     def kept(self, job: TrainingJob) -> Remembered:

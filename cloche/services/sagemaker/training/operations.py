@@ -109,7 +109,7 @@ async def create_training_job(
     InfraCheckConfig: Request | None = None,
     SessionChainingConfig: Request | None = None,
 ) -> dict[str, str]:
-    """Record the wish for a training job; its loop runs it."""
+    """Record the desired state of a training job; its loop runs it."""
     given: dict[str, Any] = {
         "HyperParameters": dict(HyperParameters or {}),
         "AlgorithmSpecification": AlgorithmSpecification,
@@ -147,9 +147,9 @@ async def insert(
     call: Call[SageMaker], name: str, request: Request, tags: Sequence[Mapping[str, str]]
 ) -> None:
     """Add the record of a new job, which the loop then finds."""
-    resource, message = new_training_job((call.account, call.region), name, request, tags, call.now)
+    resource = new_training_job((call.account, call.region), name, request, tags, call.now)
     try:
-        await call.store.insert(resource, message)
+        await call.store.insert(resource)
     except AlreadyExists as error:
         raise AwsError(
             "ResourceInUse",
@@ -186,7 +186,7 @@ def describe_training_job(call: Call[SageMaker], *, TrainingJobName: str) -> dic
     }
     answer |= {name: request[name] for name in ECHOED if name in request} | described(job)
     answer |= present(
-        TuningJobArn=job.resource.wish.get("TuningJobArn"),
+        TuningJobArn=job.resource.desired.get("TuningJobArn"),
         TrainingStartTime=moment(progress.started_ms),
         TrainingEndTime=moment(progress.ended_ms),
         WarmPoolStatus=warm_pools.described(job),

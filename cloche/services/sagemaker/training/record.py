@@ -242,7 +242,7 @@ class TrainingJob:
     @property
     def request(self) -> Request:
         """Return CreateTrainingJob's parameters (without tags)."""
-        request: Request = self.resource.wish["Request"]
+        request: Request = self.resource.desired["Request"]
         return request
 
     @property

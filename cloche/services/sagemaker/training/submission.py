@@ -9,7 +9,7 @@ from typing import Any
 from cloche.core.clock import to_ms
 from cloche.core.typed import encode
 from cloche.records.store import Conflict, Resource, Store
-from cloche.services.sagemaker.names import Request, arn, wish
+from cloche.services.sagemaker.names import Request, arn, desired
 from cloche.services.sagemaker.software.instance_types import in_status
 from cloche.services.sagemaker.training.record import (
     MESSAGES,
@@ -29,8 +29,8 @@ def new_training_job(
     tags: Sequence[Mapping[str, str]],
     now: datetime,
     tuning_job_arn: str | None = None,
-) -> tuple[Resource, str]:
-    """Return the record of a new job and the message of its first event.
+) -> Resource:
+    """Return the record of a new job.
 
     place: account and region. request: as `training.request.validated` gave it.
     """
@@ -39,7 +39,7 @@ def new_training_job(
     types = [group.instance_type for group in groups]
     message = in_status(MESSAGES[SecondaryStatus.STARTING], types)
     progress = Progress(stream_s=to_ms(now) // 1000).go(SecondaryStatus.STARTING, now, message)
-    asked: dict[str, Any] = dict(wish(request, tags))
+    asked: dict[str, Any] = dict(desired(request, tags))
     if tuning_job_arn is not None:
         asked["TuningJobArn"] = tuning_job_arn
     resource = Resource(
@@ -51,10 +51,10 @@ def new_training_job(
         status=TrainingJobStatus.IN_PROGRESS,
         created=now,
         modified=now,
-        wish=asked,
+        desired=asked,
         document=encode(progress),
     )
-    return resource, progress.transitions[-1].message
+    return resource
 
 
 async def stop_training_job(store: Store, resource: Resource, now: datetime) -> Resource:
@@ -74,7 +74,6 @@ async def stop_training_job(store: Store, resource: Resource, now: datetime) -> 
                 resource,
                 status=TrainingJobStatus.STOPPING,
                 document=encode(progress),
-                message=progress.transitions[-1].message,
             )
         except Conflict:
             newest = store.find(resource.arn)

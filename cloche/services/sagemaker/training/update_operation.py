@@ -58,9 +58,9 @@ async def update_training_job(
             request["ResourceConfig"] = {**request["ResourceConfig"], **ResourceConfig}
         if request == job.request:
             return {"TrainingJobArn": job.resource.arn}
-        wish = {**job.resource.wish, "Request": request}
+        desired = {**job.resource.desired, "Request": request}
         try:
-            await call.store.update(job.resource, wish=wish, also=also)
+            await call.store.update(job.resource, desired=desired, also=also)
         except Conflict:
             continue
         return {"TrainingJobArn": job.resource.arn}

@@ -45,7 +45,7 @@ def search_of(change: Changed) -> str | None:
     """Return the ARN of the tuning job whose trial a training job is that came to a new status."""
     if change.old is not None and change.new is not None and change.old.status == change.new.status:
         return None
-    tuning_job: str | None = change.resource.wish.get("TuningJobArn")
+    tuning_job: str | None = change.resource.desired.get("TuningJobArn")
     return tuning_job
 
 
@@ -85,12 +85,12 @@ class TuningJobs(Loop):
         for each in missing:
             definition = job.definitions[each.record.definition]
             request = with_defaults(training_request(definition, each.record.parameters))
-            tags = [{"Key": key, "Value": value} for key, value in r.wish["Tags"].items()]
-            new, message = new_training_job(
+            tags = [{"Key": key, "Value": value} for key, value in r.desired["Tags"].items()]
+            new = new_training_job(
                 (r.account, r.region), each.record.name, request, tags, store.clock.now(), r.arn
             )
             try:
-                await store.insert(new, message)
+                await store.insert(new)
             except AlreadyExists:
                 continue  # created just before an earlier server died
 

@@ -14,7 +14,7 @@ from cloche.operation import Call, operation
 from cloche.permissions import PassRole, Permission, list_key
 from cloche.records.store import AlreadyExists, Conflict, Resource, Store
 from cloche.services.sagemaker.named_resources import listed
-from cloche.services.sagemaker.names import Request, arn, moment, wish
+from cloche.services.sagemaker.names import Request, arn, desired, moment
 from cloche.services.sagemaker.paging import DESCENDING
 from cloche.services.sagemaker.permissions import creation, job_keys, on_resource
 from cloche.services.sagemaker.tags import checked
@@ -87,7 +87,7 @@ async def create_hyper_parameter_tuning_job(
     Tags: Sequence[Mapping[str, str]] = (),
     Autotune: Request | None = None,
 ) -> dict[str, str]:
-    """Record the wish for a tuning job; its loop starts the training jobs."""
+    """Record the desired state of a tuning job; its loop starts the training jobs."""
     sent = definitions_sent(TrainingJobDefinition, TrainingJobDefinitions)
     sagemaker, place = call.service, (call.account, call.region)
     given = autotuned(HyperParameterTuningJobConfig) if Autotune else HyperParameterTuningJobConfig
@@ -113,7 +113,7 @@ async def create_hyper_parameter_tuning_job(
         status=TuningJobStatus.IN_PROGRESS,
         created=call.now,
         modified=call.now,
-        wish=wish(request, Tags),
+        desired=desired(request, Tags),
         document=encode(Search()),
     )
     try:

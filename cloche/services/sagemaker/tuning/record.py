@@ -1,4 +1,4 @@
-"""What is kept of a tuning job: its wish, its trials, and which status may follow which."""
+"""What is kept of a tuning job: desired state, trials, and which status may follow which."""
 
 from __future__ import annotations
 
@@ -28,18 +28,6 @@ class TuningJobStatus(StrEnum):
 
 
 UNSETTLED_TUNING = (TuningJobStatus.IN_PROGRESS, TuningJobStatus.STOPPING)
-NEXT_TUNING: Mapping[TuningJobStatus, tuple[TuningJobStatus, ...]] = {
-    TuningJobStatus.IN_PROGRESS: (
-        TuningJobStatus.STOPPING,
-        TuningJobStatus.COMPLETED,
-        TuningJobStatus.FAILED,
-        TuningJobStatus.STOPPED,
-    ),
-    TuningJobStatus.STOPPING: (TuningJobStatus.STOPPED,),
-    TuningJobStatus.COMPLETED: (),
-    TuningJobStatus.FAILED: (),
-    TuningJobStatus.STOPPED: (),
-}
 
 
 class Outcome(Record, frozen=True, kw_only=True):
@@ -104,7 +92,7 @@ class TuningJob:
     @property
     def request(self) -> Request:
         """Return CreateHyperParameterTuningJob's parameters, defaults filled in (without tags)."""
-        request: Request = self.resource.wish["Request"]
+        request: Request = self.resource.desired["Request"]
         return request
 
     @property

@@ -96,7 +96,7 @@ def record(status: E, wanted: Deployment, now: State) -> Endpoint:
         status=status,
         created=at,
         modified=at,
-        wish={"Deployment": encode(wanted)},
+        desired={"Deployment": encode(wanted)},
         document=encode(now),
     )
     return endpoint(resource)

@@ -43,7 +43,7 @@ async def tag(world: World, value: str) -> None:
     """Ask for an interruption of a job that runs already."""
     resource = world.job().resource
     await world.store.update(
-        resource, wish={**resource.wish, "Tags": {attempts.INTERRUPTION: value}}
+        resource, desired={**resource.desired, "Tags": {attempts.INTERRUPTION: value}}
     )
 
 

@@ -161,7 +161,7 @@ async def test_looks_of_a_killed_server_are_ended_at_the_next_start(
     checked.kept.mkdir(exist_ok=True)
     for number in range(MOST_KEPT + 1):
         (checked.kept / f"{number}.json").write_text("[]")
-    (checked.kept / "cut off.unfinished").write_text("[")
+    (checked.kept / ".cut off.json.12ab.new").write_text("[")
     os.utime(checked.kept / "7.json", (0, 0))
     again = checked.start()
     await checked.until(lambda: lab.engine.adopt() == ())

@@ -95,7 +95,7 @@ def job(
         status=status or default,
         created=NOW,
         modified=NOW,
-        wish={
+        desired={
             "Request": {"ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 2}},
             "Tags": {},
         },

@@ -133,7 +133,7 @@ async def test_what_is_tried_again_is_told_and_forgotten(
 async def touch(world: World) -> None:
     """Write the record as AddTags does."""
     resource = world.job().resource
-    await world.store.update(resource, wish={**resource.wish, "Tags": {"a": "b"}})
+    await world.store.update(resource, desired={**resource.desired, "Tags": {"a": "b"}})
 
 
 @pytest.mark.parametrize("other", [touch, stop])

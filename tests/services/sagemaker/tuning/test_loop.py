@@ -11,7 +11,7 @@ import pytest
 from cloche.core.clock import ManualClock
 from cloche.core.typed import encode
 from cloche.records.store import Resource, Store
-from cloche.services.sagemaker.names import arn, wish
+from cloche.services.sagemaker.names import arn, desired
 from cloche.services.sagemaker.training.record import (
     TRAINING_JOB,
     Metric,
@@ -86,7 +86,7 @@ async def begin(path: Path) -> Store:
             status="InProgress",
             created=now,
             modified=now,
-            wish=wish(REQUEST, ()),
+            desired=desired(REQUEST, ()),
             document=encode(Search()),
         )
     )

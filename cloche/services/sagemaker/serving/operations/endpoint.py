@@ -53,7 +53,7 @@ async def create_endpoint(
     DeploymentConfig: Request | None = None,
     Tags: Sequence[Mapping[str, str]] = (),
 ) -> dict[str, str]:
-    """Record the wish for an endpoint; its loop starts the replicas."""
+    """Record the desired state of an endpoint; its loop starts the replicas."""
     check_deployment_config(DeploymentConfig)
     new = wanted(call, EndpointConfigName)
     check_serving(new, call.store, (call.account, call.region))
@@ -151,7 +151,7 @@ async def update_endpoint(
         new = wanted(call, EndpointConfigName)
         if RetainAllVariantProperties and found.state.serving is not None:
             new = retained(new, found.state.serving, kept.values())
-        if await wish_for(call, found, new):
+        if await request_deployment(call, found, new):
             return {"EndpointArn": found.resource.arn}
 
 
@@ -184,7 +184,7 @@ async def update_endpoint_weights_and_capacities(
             weight = change.get("DesiredWeight", variant.weight)
             variants[variant.name] = variant.replace(count=count, weight=weight)
         new = serving.replace(variants=tuple(variants.values()), replicas=())
-        if await wish_for(call, found, new):
+        if await request_deployment(call, found, new):
             return {"EndpointArn": found.resource.arn}
 
 
@@ -226,16 +226,16 @@ def updatable(resource: Resource) -> Endpoint:
     return found
 
 
-async def wish_for(call: Call[SageMaker], found: Endpoint, new: Deployment) -> bool:
-    """Write the wish; False when the record changed meanwhile."""
+async def request_deployment(call: Call[SageMaker], found: Endpoint, new: Deployment) -> bool:
+    """Write the desired state; False when the record changed meanwhile."""
     serving = found.state.serving
     now = serving if serving is not None and serving.id == new.id else None
     check_serving(new, call.store, (call.account, call.region), now)
     resource = found.resource
-    request: Document = {**resource.wish["Request"], "EndpointConfigName": new.config}
-    wish = {**resource.wish, "Request": request, "Deployment": encode(new)}
+    request: Document = {**resource.desired["Request"], "EndpointConfigName": new.config}
+    desired = {**resource.desired, "Request": request, "Deployment": encode(new)}
     try:
-        await call.store.update(resource, status=E.UPDATING, wish=wish)
+        await call.store.update(resource, status=E.UPDATING, desired=desired)
     except Conflict:
         return False
     return True
@@ -244,7 +244,7 @@ async def wish_for(call: Call[SageMaker], found: Endpoint, new: Deployment) -> b
 def wanted(call: Call[SageMaker], config_name: str) -> Deployment:
     """Return a new deployment of a configuration, with copies of all that it names."""
     config = find(call, ENDPOINT_CONFIG, config_name)
-    request = config.wish["Request"]
+    request = config.desired["Request"]
     return Deployment(
         id=call.request_id.replace("-", "")[:12],
         config=config.name,
@@ -255,7 +255,7 @@ def wanted(call: Call[SageMaker], config_name: str) -> Deployment:
 def variant(call: Call[SageMaker], given: Request, config: Request) -> Variant:
     """Return a production variant of a configuration, with what its model says."""
     model = find(call, MODEL, given["ModelName"])
-    request = model.wish["Request"]
+    request = model.desired["Request"]
     container = request.get("PrimaryContainer") or request["Containers"][0]
     uri, archived = artifacts(container)
     optional = {

@@ -91,7 +91,7 @@ async def create_endpoint_config(
 def describe_endpoint_config(call: Call[SageMaker], *, EndpointConfigName: str) -> dict[str, Any]:
     """Return what CreateEndpointConfig was given."""
     resource = find(call, ENDPOINT_CONFIG, EndpointConfigName)
-    kept = {"EnableNetworkIsolation": False} | dict(resource.wish["Request"])
+    kept = {"EnableNetworkIsolation": False} | dict(resource.desired["Request"])
     return kept | {
         "EndpointConfigName": resource.name,
         "EndpointConfigArn": resource.arn,

@@ -89,7 +89,7 @@ async def create_model(
 def describe_model(call: Call[SageMaker], *, ModelName: str) -> dict[str, Any]:
     """Return what CreateModel was given, `Mode` and a `ModelDataSource` filled in."""
     resource = find(call, MODEL, ModelName)
-    request: dict[str, Any] = dict(resource.wish["Request"])
+    request: dict[str, Any] = dict(resource.desired["Request"])
     if "PrimaryContainer" in request:
         request["PrimaryContainer"] = described(request["PrimaryContainer"])
     else:

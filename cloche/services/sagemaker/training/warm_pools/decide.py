@@ -81,7 +81,7 @@ def check(resources: Request, spot: bool) -> None:
 def takes_part(job: TrainingJob) -> bool:
     """Return whether a job may begin in a pool: a tuning job's instances are its own."""
     spot, groups = "EnableManagedSpotTraining", job.request["ResourceConfig"].get("InstanceGroups")
-    return not (job.request.get(spot) or groups or job.resource.wish.get("TuningJobArn"))
+    return not (job.request.get(spot) or groups or job.resource.desired.get("TuningJobArn"))
 
 
 def matches(one: TrainingJob, other: TrainingJob) -> bool:

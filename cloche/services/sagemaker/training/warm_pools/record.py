@@ -78,7 +78,7 @@ def begin(store: Store, job: TrainingJob, now: datetime) -> tuple[WarmPool | Non
         modified=now,
         document=encode(PoolHolder(training_job_arn=r.arn)),
     )
-    return pool, [Change(new=row, message=f"made for {r.name}")]
+    return pool, [Change(new=row)]
 
 
 def taken(
@@ -89,14 +89,12 @@ def taken(
     assert pool is not None and row is not None
     mine = WarmPool(name=pool.name, made_ms=pool.made_ms)
     held = decode(PoolHolder, row.document, row.arn).replace(training_job_arn=job.resource.arn)
-    note = f"The warm pool moved to {job.resource.name}"
     return mine, [
         Change(
             old=row,
             new=store.newer(row, status=mine.status, document=encode(held)),
-            message=f"taken by {job.resource.name}",
         ),
-        settled(store, before, warm_pools.reused(pool, job, now), note),
+        settled(store, before, warm_pools.reused(pool, job, now)),
     ]
 
 
@@ -107,7 +105,7 @@ def finish(store: Store, job: TrainingJob, pool: WarmPool | None) -> list[Change
     row = row_of(job, store)
     assert row is not None, "it goes only after the pool was terminated"
     new = store.newer(row, status=pool.status)
-    return [Change(old=row, new=new, message=f"left by {job.resource.name}")]
+    return [Change(old=row, new=new)]
 
 
 async def terminate(store: Store, row: Resource, job: TrainingJob | None, now: datetime) -> None:
@@ -115,12 +113,12 @@ async def terminate(store: Store, row: Resource, job: TrainingJob | None, now: d
     also: list[Change] = []
     if job is not None and warm_pools.available(job):
         pool = warm_pools.terminated(job, row.modified, now)
-        also.append(settled(store, job, pool, "The warm pool was terminated"))
+        also.append(settled(store, job, pool))
     await store.update(row, status=WarmPoolStatus.TERMINATED, also=also)
 
 
-def settled(store: Store, job: TrainingJob, pool: WarmPool, note: str) -> Change:
+def settled(store: Store, job: TrainingJob, pool: WarmPool) -> Change:
     """Return the change by which a job's record tells what became of its pool."""
     document = encode(job.progress.replace(pool=pool))
     new = store.newer(job.resource, document=document)
-    return Change(old=job.resource, new=new, message=note)
+    return Change(old=job.resource, new=new)
