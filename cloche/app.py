@@ -155,9 +155,14 @@ class Platform:
         self.came_up.set()
 
     def _settle(self, settings: homes.Settings | None) -> None:
-        """Keep what a new home folder is made with, or be the account of an old one."""
+        """Keep what a new home folder is made with, or be the account of an old one.
+
+        An older format is this one from here on, before anything is written that it can't hold.
+        """
         if settings is not None:
             self.config = replace(self.config, account=settings.account)
+            if settings.format != homes.FORMAT:
+                homes.write_settings(self.config.home, settings.replace(format=homes.FORMAT))
             return
         made = homes.Settings(
             format=homes.FORMAT,

@@ -16,7 +16,7 @@ from cloche.core.config import ENGINES, Config, Home
 from cloche.core.private import OPEN_TO_OTHERS, NotPrivate, check_way, private_folder
 from cloche.core.typed import BadRecord, Record, decode, encode
 
-FORMAT = 1  # grows when an older Cloche could not read the home folder any more
+FORMAT = 2  # grows when an older Cloche could not read the home folder any more
 DIES_WITHIN_S = 2.0  # a killed server: its memory is given back first
 LEAST_FREE_MIB = 16  # below this a server would start only to fail at its first writes
 
@@ -115,7 +115,7 @@ def read_settings(home: Home) -> Settings | None:
 
 
 def write_settings(home: Home, settings: Settings) -> None:
-    """Keep the settings of a new home folder."""
+    """Keep the settings of a home folder that is new, or that this Cloche brings to its format."""
     write_json(settings_file(home), encode(settings))
 
 

@@ -76,7 +76,7 @@ def test_a_newer_home_is_refused_and_not_changed(cloche: Cloche) -> None:
     newer = {"format": 99, "version": "9.9", "account": "123456789012", "region": "us-east-1"}
     (cloche.home / "home.json").write_text(json.dumps(newer))
     said = cloche.up(code=1).stderr
-    assert "made by a newer Cloche (9.9, format 99; this one reads 1). Nothing was changed" in said
+    assert "made by a newer Cloche (9.9, format 99; this one reads 2). Nothing was changed" in said
     assert [path.name for path in cloche.home.iterdir()] == ["home.json"]
     assert json.loads((cloche.home / "home.json").read_text()) == newer
 
