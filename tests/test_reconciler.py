@@ -60,7 +60,7 @@ class Records:
             listener(Changed(old, new, AUTHOR.get()))
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Recorded(Loop):
     """A loop that writes down its steps; `outcomes` are what they do, in turn, then None."""
 
@@ -127,7 +127,7 @@ async def running(
     *outcomes: Any, others: Sequence[Recorded] = (), **more: Any
 ) -> AsyncIterator[Place]:
     records = others[0].records if others else Records()
-    loop = Recorded(records, list(outcomes), **more)
+    loop = Recorded(records=records, outcomes=list(outcomes), **more)
     reconciler = Reconciler(cast(Store, records), [loop, *others])
     task = asyncio.create_task(reconciler.run())
     place = Place(records, loop, reconciler)
@@ -176,7 +176,7 @@ async def test_a_step_at_every_change_and_when_one_is_due() -> None:
 
 
 async def test_what_is_there_at_the_start_is_stepped() -> None:
-    before = Recorded(Records(), kind=OTHER)
+    before = Recorded(records=Records(), kind=OTHER)
     before.records.put("a")
     async with running(others=[before]) as place:
         assert await place.loop.next() == ("a", 1)
@@ -487,7 +487,7 @@ async def test_nothing_is_said_any_more_of_what_was_deleted_before_it_could_be_r
 async def test_a_list_that_fails_is_made_again_and_meanwhile_events_are_followed(
     error: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
-    before = Recorded(Records(), kind=OTHER)
+    before = Recorded(records=Records(), kind=OTHER)
     before.records.put("a")
     async with running(others=[before], broken=[error, error]) as place:
         place.records.put("b")
@@ -499,7 +499,7 @@ async def test_a_list_that_fails_is_made_again_and_meanwhile_events_are_followed
 
 
 async def test_a_list_that_goes_on_failing_is_said_of_its_loop_alone() -> None:
-    other = Recorded(Records(), kind=OTHER)
+    other = Recorded(records=Records(), kind=OTHER)
     async with running(others=[other], broken=[OSError("disk I/O error")]) as place:
         async with asyncio.timeout(AT_ONCE_S):
             while not place.reconciler.failures():  # noqa: ASYNC110
@@ -514,7 +514,7 @@ async def test_a_list_that_goes_on_failing_is_said_of_its_loop_alone() -> None:
 async def test_a_loop_that_ends_is_told_of_and_the_others_go_on(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    other = Recorded(Records(), kind=OTHER)
+    other = Recorded(records=Records(), kind=OTHER)
     async with running(others=[other]) as place:
         place.driver.queue = cast(Any, None)  # a mistake of the reconciler itself
         place.driver.something.set()
@@ -533,7 +533,7 @@ async def test_a_loop_that_fails_to_tell_what_a_change_is_to_it_harms_no_other()
     def mistaken(_part: Changed) -> str:
         raise LookupError("which?")
 
-    other = Recorded(Records(), kind=OTHER)
+    other = Recorded(records=Records(), kind=OTHER)
     async with running(others=[other], watches={OTHER: mistaken}) as place:
         place.records.put("part", kind=OTHER)
         assert await other.next() == ("part", 1)

@@ -50,10 +50,11 @@ def older(folder: Path) -> Path:
         capture_output=True,
         check=False,
     )
-    assert packed.returncode == 0, (
-        f"The release before this one ({BEFORE}) is read from git's history, which must be there "
-        f"(git fetch --unshallow): {packed.stderr.decode()}"
-    )
+    if packed.returncode:
+        pytest.skip(
+            f"The release before this one ({BEFORE}) is read from git's history, which is not "
+            f"there (git fetch --unshallow): {packed.stderr.decode()}"
+        )
     with tarfile.open(fileobj=io.BytesIO(packed.stdout)) as tar:
         tar.extractall(folder, filter="data")
     return folder
