@@ -45,7 +45,6 @@ class Killable:
 
     def kill(self) -> None:
         """Kill the server. Its parent starts another one; connections wait for it."""
-        self.until(lambda: is_alive(self.pid))  # it answers before it says its pid
         pid = self.pid
         os.kill(pid, signal.SIGKILL)
         # Its parent has seen it end: until then one of its threads may keep its connections open.
@@ -54,7 +53,6 @@ class Killable:
     def kill_all(self) -> None:
         """Kill the parent, and the server with it."""
         assert self.process is not None
-        self.until(lambda: is_alive(self.pid))
         pid = self.pid
         self.process.kill()
         self.process.wait()
@@ -62,8 +60,10 @@ class Killable:
 
     @property
     def pid(self) -> int:
-        """The server's process."""
-        return int(json.loads((self.home / "server.json").read_text())["pid"])
+        """The server's process. It answers before it says its pid."""
+        said = self.home / "server.json"
+        self.until(lambda: said.exists() and is_alive(json.loads(said.read_text())["pid"]))
+        return int(json.loads(said.read_text())["pid"])
 
     def answers(self) -> bool:
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
