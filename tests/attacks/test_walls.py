@@ -586,7 +586,10 @@ def test_a_full_disk(bounded: Lab, folder: str) -> None:
     model, given = bounded.folder / "model", bounded.folder / "in"
     model.mkdir()
     given.mkdir()
-    mounts = (lab.mount(model, "/opt/ml/model", "rw"), lab.mount(given, "/opt/in", "overlay"))
+    mounts = (
+        bounded.mount(model, "/opt/ml/model", "rw"),
+        bounded.mount(given, "/opt/in", "overlay"),
+    )
     seen = grabs(bounded, FILL.replace("{folder}", folder), *mounts, disk_mib=48)
     assert (seen.exit_code, seen.reason) == (-9, "DiskFull")
     assert taken(bounded.folder) < 250 * MIB
@@ -601,8 +604,8 @@ def test_a_full_volume(bounded: Lab, folder: str) -> None:
     model, given = bounded.folder / "model", bounded.folder / "in"
     model.mkdir()
     given.mkdir()
-    own = lab.mount(model, "/opt/ml/model", "rw", volume=True)
-    mounts = (own, lab.mount(given, "/opt/in", "overlay"))
+    own = bounded.mount(model, "/opt/ml/model", "rw", volume=True)
+    mounts = (own, bounded.mount(given, "/opt/in", "overlay"))
     quick = FILL.replace("{folder}", folder).replace("time.sleep(0.01)", "pass")
     seen = grabs(bounded, quick, *mounts, disk_mib=48)
     assert (seen.exit_code, seen.reason) in ((0, None), (-9, "DiskFull"))
@@ -645,7 +648,7 @@ def test_the_device_below_a_volume(bounded: Lab, tmp_path: Path) -> None:
     """
     model = bounded.folder / "model"
     model.mkdir()
-    mount = lab.mount(model, "/opt/ml/model", "rw", volume=True)
+    mount = bounded.mount(model, "/opt/ml/model", "rw", volume=True)
     assert grabs(bounded, script, mount).exit_code == 0
     assert bounded.log("h") == ["end 0"]
     assert isinstance(bounded.engine, LocalEngine)
