@@ -112,8 +112,8 @@ def warm(held_mib: list[float]) -> list[tuple[str, str]]:
 def lateness(told: dict[str, float]) -> str:
     """Return how late the server's event loop was: so long any request waits at the least."""
     return (
-        f"late by {told['p99_9_ms']:.0f} ms at the most in 99.9% of {told['looks']:,} looks, "
-        f"by {told['most_ms']:.0f} ms once, in the last {told['seconds']:,} seconds"
+        f"lag {told['p99_9_ms']:.0f} ms at the 99.9th percentile, {told['most_ms']:.0f} ms at the "
+        f"most (last {told['seconds']:,} s)"
     )
 
 
