@@ -59,7 +59,7 @@ class Mounts:
     def add(self, prefix: str, app: Asgi) -> None:
         """Mount an application at a prefix that begins with `/_`, before the platform listens."""
         if not PREFIX.fullmatch(prefix):
-            raise ValueError(f"{prefix!r} is no prefix for an application, such as /_cloche/app")
+            raise ValueError(f"{prefix!r} is not a prefix for an application, such as /_cloche/app")
         if prefix in self.mounts:
             raise ValueError(f"there is an application at {prefix} already")
         config = uvicorn.Config(app, lifespan="auto", ws="none", log_config=None)

@@ -360,8 +360,8 @@ class EngineContract(ExchangeContract):
         first, second, third = (gang(name, 1, 1024) for name in ("next", "beside it", "third"))
         assert lab.engine.room(second, [first]) is None
         assert lab.engine.room(third, [first, second]) == InsufficientCapacity(  # both are to come
-            "third needs 1 CPUs and 1024 MiB; 0 of 2 CPUs and 6144 of 8192 MiB are free",
-            ("next", "beside it"),
+            "third needs 1 CPUs and 1024 MiB; 0 of 2 CPUs and 5120 of 8192 MiB are free",
+            ("next", "beside it", "replica", "another replica"),
         )
         lab.place(first)
         assert lab.engine.room(second, [first]) is None  # nobody counts twice

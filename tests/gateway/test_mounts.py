@@ -116,7 +116,9 @@ def test_a_message_has_a_bound(served: Mounted) -> None:
         with pytest.raises(ConnectionClosed) as caught:
             websocket.send(b"x" * (MESSAGE_BYTES + 1))
             websocket.recv(WITHIN_S)
-    assert caught.value.rcvd is not None and caught.value.rcvd.code == 1009
+    # What was still being sent may reset the connection before the reason is read.
+    assert caught.value.rcvd is None or caught.value.rcvd.code == 1009
+    until(lambda: served.app.events[-1] == "closed 1009")
 
 
 def test_a_websocket_outlasts_the_time_for_a_head(
@@ -241,7 +243,9 @@ async def test_an_application_that_can_not_start_is_said() -> None:
 
 @pytest.mark.parametrize("prefix", ["", "/", "/app", "_app", "/_app/", "/_app//x", "/_app/../x"])
 def test_no_prefix_hides_a_bucket(prefix: str) -> None:
-    with pytest.raises(ValueError, match="is no prefix for an application, such as /_cloche/app"):
+    with pytest.raises(
+        ValueError, match="is not a prefix for an application, such as /_cloche/app"
+    ):
         Mounts().add(prefix, App().build())
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -130,11 +129,12 @@ def test_uri_that_is_none(uri: str) -> None:
         split_uri(uri)
 
 
-async def test_ten_thousand_links_take_less_than_a_second(s3: ActingS3, tmp_path: Path) -> None:
-    """The bench measures it; this only guards against copies (8 s)."""
+async def test_ten_thousand_links_are_no_copies(s3: ActingS3, tmp_path: Path) -> None:
+    """The bench measures how long they take (0.4 s beside 8 s of copying)."""
     stored = s3.find("bucket", "other")
     assert stored is not None
     placed = [Placed(stored, f"class{n % 100}/{n}.jpg") for n in range(10_000)]
-    begun = time.monotonic()
     link_all(s3, placed, tmp_path / "channel")
-    assert time.monotonic() - begun < 5
+    linked = list((tmp_path / "channel").rglob("*.jpg"))
+    assert len(linked) == 10_000
+    assert len({file.stat().st_ino for file in linked}) == 1
