@@ -16,14 +16,14 @@ import resource
 import stat
 import sys
 
-from .reader import FILE, FOLDER, HARDLINK, SYMLINK, BadArchive, Reader, shown
+from .reader import FILE, FOLDER, HARDLINK, SYMLINK, ArchiveReader, BadArchive, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from .reader import Entry
+    from .reader import ArchiveEntry
 
 LONGEST_PATH, LONGEST_NAME = 4096, 255
 LOOK_AGAIN = 64 << 20  # bytes written between looks at what is left of the disk
@@ -44,7 +44,7 @@ class Walk:
         self.made = 0
         self.written = 0
 
-    def take(self, entry: Entry, reader: Reader) -> None:
+    def take(self, entry: ArchiveEntry, reader: ArchiveReader) -> None:
         """Create one entry."""
         parts = split(entry.name, entry.name)
         if entry.kind == FOLDER:
@@ -91,7 +91,7 @@ class Walk:
             self.opened.append((part, inner))
         return self.opened[-1][1] if self.opened else self.root
 
-    def write(self, parent: int, name: bytes, entry: Entry, reader: Reader) -> None:
+    def write(self, parent: int, name: bytes, entry: ArchiveEntry, reader: ArchiveReader) -> None:
         """Create a file. Nobody but its owner may write it, nothing runs as another user."""
         file = self.anew(
             entry.name, parent, name, lambda: os.open(name, CREATE, 0o600, dir_fd=parent)
@@ -112,7 +112,7 @@ class Walk:
         finally:
             os.close(file)
 
-    def link(self, parent: int, name: bytes, entry: Entry) -> None:
+    def link(self, parent: int, name: bytes, entry: ArchiveEntry) -> None:
         """Give a file of the archive another name."""
         *above, last = split(entry.target, entry.name) or [b"."]
         here = os.dup(self.root)
@@ -180,7 +180,7 @@ def split(path: bytes, whole: bytes) -> list[bytes]:
     return parts
 
 
-def inside(entry: Entry, above: list[bytes]) -> None:
+def inside(entry: ArchiveEntry, above: list[bytes]) -> None:
     """BadArchive for a symbolic link that leads out, read as text; nothing here follows one."""
     if not entry.target or entry.target.startswith(b"/"):
         raise BadArchive(f"{shown(entry.name)} is a link that points outside the archive")
@@ -223,7 +223,7 @@ def unpack(root: int, bounds: dict[str, Any]) -> None:
         walk.root = walk.folder([bounds["into"].encode()], bounds["into"].encode())
         walk.opened = []
     with open(0, "rb", buffering=0, closefd=False) as stream:
-        reader = Reader(stream, bounds["size"])
+        reader = ArchiveReader(stream, bounds["size"])
         for entry in reader.entries():
             walk.take(entry, reader)
 

@@ -43,7 +43,7 @@ class Sessions(Protocol):
 
 
 @dataclass
-class Keys:
+class GangCredentials:
     """The credentials of one gang: asked for when first needed, renewed in time."""
 
     sessions: Sessions
@@ -69,7 +69,7 @@ class Door:
 
     listener: Listener
     proxy: Proxy
-    keys: Keys
+    keys: GangCredentials
 
     async def close(self) -> None:
         """Stop serving."""
@@ -133,7 +133,7 @@ class Doorkeeper:
         proxy = Proxy(listener, self.authority, self.egress, Crowd(DOOR_SCALE))
         await listener.listen(doors.platform)
         await proxy.listen(doors.proxy)
-        return Door(listener, proxy, Keys(self.sessions, self.clock, role_arn))
+        return Door(listener, proxy, GangCredentials(self.sessions, self.clock, role_arn))
 
 
 def container_credentials(credential: Credential, role_arn: str) -> dict[str, str]:

@@ -26,7 +26,7 @@ PRAGMAS = (
 UNSCRUBBED = 1
 
 
-class Secrets(Protocol):
+class SecretSink(Protocol):
     """Where migrations put secrets (`records.secrets`)."""
 
     def put_now(self, values: Mapping[str, str]) -> None:
@@ -112,7 +112,7 @@ def refuse_newer(path: Path) -> None:
             raise NewerDatabase(path, version)
 
 
-def upgrade(connection: Connection, secrets: Secrets) -> None:
+def upgrade(connection: Connection, secrets: SecretSink) -> None:
     """Bring the schema to the newest version, within a transaction of the caller's.
 
     Secrets that older versions kept among the records go to `secrets`.

@@ -60,9 +60,9 @@ def test_the_release_is_the_one_that_was_looked_at() -> None:
 
 def test_what_is_used_is_listed() -> None:
     """A new use of an inside is added to the lists, or this fails."""
-    ours = {name for name in vars(listener.Connection) if name not in CALLED}
-    assert attributes(listener, "Connection", "self") - ours == HELD | OWN
-    overridden = vars(listener.Connection).keys() & vars(HttpToolsProtocol).keys()
+    ours = {name for name in vars(listener.HttpConnection) if name not in CALLED}
+    assert attributes(listener, "HttpConnection", "self") - ours == HELD | OWN
+    overridden = vars(listener.HttpConnection).keys() & vars(HttpToolsProtocol).keys()
     assert {name for name in overridden if not name.startswith("__")} == CALLED
     assert attributes(mounts, "", "lifespan") == LIFESPAN
 

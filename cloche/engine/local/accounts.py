@@ -19,7 +19,7 @@ import psutil
 
 from cloche.engine import Capacity, GangSpec, ProcessSpec
 from cloche.engine.local.cgroups import memory_limit_mib, read_own
-from cloche.engine.local.sandbox import Bounds, Claim
+from cloche.engine.local.sandbox import CapacityClaim, ResourceLimits
 
 SERVER_MIB, SERVER_PART = 1024, 8  # of the memory: the smaller of so many MiB, one of so many parts
 PROCESSES_PART = 2  # one of so many parts of the machine's processes
@@ -55,30 +55,30 @@ class Accounts:
         return max(1, min(int(cpus), self.has.cpus))
 
     @property
-    def most(self) -> Bounds:
+    def most(self) -> ResourceLimits:
         """What all sandboxes together may have: the rest is the server's."""
         kept = min(SERVER_MIB, self.has.memory_mib // SERVER_PART)
-        return Bounds(self.has.memory_mib - kept, self.has.processes)
+        return ResourceLimits(self.has.memory_mib - kept, self.has.processes)
 
-    def bounds(self, process: ProcessSpec) -> Bounds:
+    def bounds(self, process: ProcessSpec) -> ResourceLimits:
         """Return what a process may have."""
         most = self.most
         memory = min(process.memory_mib or most.memory_mib, most.memory_mib)
-        return Bounds(memory, min(process.processes, most.processes))
+        return ResourceLimits(memory, min(process.processes, most.processes))
 
-    def claim(self, gang: GangSpec) -> Claim:
+    def claim(self, gang: GangSpec) -> CapacityClaim:
         """Return what the gang counts for while it runs."""
         if not gang.counted:
-            return Claim(0, 0, background=True)
+            return CapacityClaim(0, 0, background=True)
         if gang.background:
             most = self.has.memory_mib // BACKGROUND_PARTS
             memory = sum(min(process.memory_mib, most) for process in gang.processes)
-            return Claim(0, min(memory, self.has.memory_mib), background=True)
+            return CapacityClaim(0, min(memory, self.has.memory_mib), background=True)
         cpus = sum(self.share(process.cpus) for process in gang.processes)
         memory = sum(process.memory_mib for process in gang.processes)
-        return Claim(min(cpus, self.has.cpus), min(memory, self.has.memory_mib))
+        return CapacityClaim(min(cpus, self.has.cpus), min(memory, self.has.memory_mib))
 
-    def refusal(self, claim: Claim, taken: Iterable[Claim]) -> str | None:
+    def refusal(self, claim: CapacityClaim, taken: Iterable[CapacityClaim]) -> str | None:
         """Return why the claim can't be met beside those that are taken; None when it can."""
         others = list(taken)
         if claim.background:
@@ -100,7 +100,7 @@ class Accounts:
             f"{self.has.memory_mib} MiB are free"
         )
 
-    def capacity(self, taken: Iterable[Claim]) -> Capacity:
+    def capacity(self, taken: Iterable[CapacityClaim]) -> Capacity:
         """Return what the machine has and what these claims hold of it."""
         claims = list(taken)
         cpus = sum(claim.cpus for claim in claims)

@@ -55,9 +55,9 @@ from cloche.engine.local.runs import (
     runs,
 )
 from cloche.engine.local.sandbox import (
-    Bounds,
-    Claim,
+    CapacityClaim,
     Machine,
+    ResourceLimits,
     Volume,
     check,
     host_folder,
@@ -66,7 +66,7 @@ from cloche.engine.local.sandbox import (
 )
 from cloche.engine.local.sockets import bound, older_serving, serving
 from cloche.engine.local.supervising import Supervising
-from cloche.engine.local.supervisor.group import Group
+from cloche.engine.local.supervisor.group import Cgroup
 from cloche.engine.local.usage import children_by_parent, entered, tree_usage
 
 TRIAL = ".trial-"  # by which gangs of a trial run are named
@@ -98,7 +98,7 @@ class LocalEngine:
         self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.accounts = Accounts(resources or Resources.of_this_machine())
         self.lock = threading.RLock()
-        self.claims: dict[str, Claim] = {}
+        self.claims: dict[str, CapacityClaim] = {}
         most, cpus = self.accounts.most, self.accounts.has.cpus
         self.groups = cgroups.Groups.found(root, most, cpus) if grouped else None
         self.reserve = Reserve(root)
@@ -325,7 +325,7 @@ class LocalEngine:
             self.endings.close()
             self.endings = None
 
-    def _start(self, gang: GangSpec, folder: Path, claim: Claim, lock: int) -> None:
+    def _start(self, gang: GangSpec, folder: Path, claim: CapacityClaim, lock: int) -> None:
         """Prepare the run directory, start the supervisor, wait until all processes run."""
         doors: list[socket.socket] = []
         conversations: dict[str, socket.socket] = {}
@@ -353,7 +353,9 @@ class LocalEngine:
             for given in (*doors, *conversations.values(), *listening.values()):
                 given.close()
 
-    def _prepare(self, gang: GangSpec, folder: Path, claim: Claim, doors: list[int]) -> None:
+    def _prepare(
+        self, gang: GangSpec, folder: Path, claim: CapacityClaim, doors: list[int]
+    ) -> None:
         """Fill the run directory, while the supervisor's interpreter starts."""
         if self.volumes is not None and self.machine.user is not None:
             with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -372,9 +374,9 @@ class LocalEngine:
             fill_host(gang, process, host_folder(folder, process.name), self.machine)
         (folder / "plan.json").write_text(json.dumps(planned, indent=1))
 
-    def _bounds(self, gang: GangSpec) -> dict[str, Bounds]:
+    def _bounds(self, gang: GangSpec) -> dict[str, ResourceLimits]:
         """Return what each process may have, and make the groups that hold it to that."""
-        found: dict[str, Bounds] = {}
+        found: dict[str, ResourceLimits] = {}
         with self.lock:
             for process in gang.processes:
                 bounds = self.accounts.bounds(process)
@@ -390,7 +392,7 @@ class LocalEngine:
         """Remove a gang's control groups, if its supervisor could not."""
         planned = read_record(folder / "plan.json")
         for process in [] if planned is None else planned["processes"]:
-            Group(process.get("groups", {})).remove()
+            Cgroup(process.get("groups", {})).remove()
         if self.groups is not None:
             with self.lock:
                 self.groups.remove_top()
@@ -467,7 +469,7 @@ class LocalEngine:
                 self._restore_volumes(folder, planned)
             if alive:
                 if planned is not None:
-                    self.claims[unquote(folder.name)] = Claim(
+                    self.claims[unquote(folder.name)] = CapacityClaim(
                         planned["cpus"], planned["memory_mib"], planned["background"]
                     )
             elif not known:
@@ -492,7 +494,7 @@ class LocalEngine:
             for name in known:
                 (folder / f"exit-{name}.json").unlink(missing_ok=True)
 
-    def _claims(self) -> dict[str, Claim]:
+    def _claims(self) -> dict[str, CapacityClaim]:
         """Return the claims of the gangs that run; those that ended are dropped."""
         for name in [name for name in self.claims if not runs(self.folder(name))]:
             del self.claims[name]

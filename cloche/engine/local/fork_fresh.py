@@ -30,7 +30,7 @@ THROUGH = {"os", "_collections_abc", "collections.abc", "posixpath", "genericpat
 APART = {"HOME", "OMP_NUM_THREADS"}
 
 
-class Watch:
+class ImportWatch:
     """What imports read of the environment, what they set there, and whom they seeded by chance.
 
     `with watch.importing(name)`: `os.environ` and `random.Random` are watched meanwhile.

@@ -15,7 +15,7 @@ from cloche.operation import Call, operation
 from cloche.permissions import Permission, arns_at
 from cloche.records.errors import AlreadyExists, Conflict
 from cloche.services.iam import policies, trust
-from cloche.services.iam.evaluate import Compiled, compiled, evaluate
+from cloche.services.iam.evaluate import CompiledStatement, compiled, evaluate
 from cloche.services.iam.identity import Identity, Role
 from cloche.services.iam.permissions import (
     CREATE_ROLE,
@@ -232,7 +232,7 @@ def context_entry(entry: dict[str, Any]) -> tuple[str, str]:
     return name.lower(), values[0]
 
 
-def simulated(asked: Question, attached: Sequence[Compiled]) -> dict[str, Any]:
+def simulated(asked: Question, attached: Sequence[CompiledStatement]) -> dict[str, Any]:
     """Return one result of a simulation, as the API shows it."""
     if not ACTION.fullmatch(asked.action):
         raise AwsError("InvalidInput", f"Invalid Action Name: {asked.action}")

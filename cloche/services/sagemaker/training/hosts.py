@@ -131,7 +131,7 @@ def collected(job: TrainingJob, sagemaker: SageMaker) -> list[Path]:
     return mls
 
 
-def synced(job: TrainingJob) -> list[checkpoints.Place]:
+def synced(job: TrainingJob) -> list[checkpoints.SyncedFolder]:
     """Return the folders that are kept in step with S3."""
     return checkpoints.places(job.request, job.resource.name)
 
