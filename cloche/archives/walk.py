@@ -1,7 +1,7 @@
 """The child that unpacks a user's archive: every entry is created below a descriptor.
 
 No name is looked up through a link: folders are opened one by one with O_NOFOLLOW, files are
-created anew (O_EXCL), links are made and never followed. On top of that the child has limits of
+always new (O_EXCL), links are made and never followed. On top of that the child has limits of
 memory, time and file size, and a root server's can't see anything but the folder (chroot).
 
 It reads the archive from stdin and answers on stdout: `ok`, or why not, with exit code 1.
@@ -59,7 +59,7 @@ class Walk:
             self.write(parent, name, entry, reader)
         elif entry.kind == SYMLINK:
             inside(entry, above)
-            self.anew(
+            self.create_entry(
                 entry.name, parent, name, lambda: os.symlink(entry.target, name, dir_fd=parent)
             )
         elif entry.kind == HARDLINK:
@@ -93,7 +93,7 @@ class Walk:
 
     def write(self, parent: int, name: bytes, entry: ArchiveEntry, reader: ArchiveReader) -> None:
         """Create a file. Nobody but its owner may write it, nothing runs as another user."""
-        file = self.anew(
+        file = self.create_entry(
             entry.name, parent, name, lambda: os.open(name, CREATE, 0o600, dir_fd=parent)
         )
         try:
@@ -127,7 +127,7 @@ class Walk:
             with contextlib.suppress(FileNotFoundError):  # packed twice: it is that file already
                 if os.path.samestat(found, os.stat(name, dir_fd=parent, follow_symlinks=False)):
                     return
-            self.anew(
+            self.create_entry(
                 entry.name,
                 parent,
                 name,
@@ -141,7 +141,9 @@ class Walk:
         finally:
             os.close(here)
 
-    def anew(self, whole: bytes, parent: int, name: bytes, create: Callable[[], Any]) -> Any:
+    def create_entry(
+        self, whole: bytes, parent: int, name: bytes, create: Callable[[], Any]
+    ) -> Any:
         """Create something; a file or link of that name goes, a folder stays."""
         try:
             return create()

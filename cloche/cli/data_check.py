@@ -8,7 +8,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from cloche.cli.client import AwsClient
+from cloche.cli.aws_client import AwsClient
 from cloche.cli.output import Stop, count, err, out
 from cloche.core.config import Home
 from cloche.datacheck.findings import Finding

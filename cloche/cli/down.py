@@ -8,7 +8,7 @@ from collections.abc import Callable
 import psutil
 from botocore.exceptions import BotoCoreError, ClientError
 
-from cloche.cli.client import AwsClient, home_option
+from cloche.cli.aws_client import AwsClient, home_option
 from cloche.cli.output import Stop, count, out
 from cloche.cli.status import running_jobs, running_searches, serving_endpoints
 from cloche.core import home as homes

@@ -4,9 +4,9 @@ import os
 import sys
 from collections.abc import Sequence
 
-from cloche.cli.client import AwsClient
-from cloche.cli.environment import Identity, ShellVariables, closed, environment, given_back
+from cloche.cli.aws_client import AwsClient
 from cloche.cli.output import Stop, err
+from cloche.cli.variables import Identity, ShellVariables, closed, environment, given_back
 from cloche.core.config import Home
 
 # As shells have it.

@@ -7,7 +7,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 from rich.table import Table
 
-from cloche.cli.client import AwsClient
+from cloche.cli.aws_client import AwsClient
 from cloche.cli.output import Stop, count, out, size
 from cloche.core import home as homes
 from cloche.core.beneath import disk_used

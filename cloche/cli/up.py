@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 
 from cloche.announce import announce
-from cloche.cli.client import AwsClient, answers, home_option
+from cloche.cli.aws_client import AwsClient, answers, home_option
 from cloche.cli.output import Stop, err, out
 from cloche.core import home as homes
 from cloche.core import ids

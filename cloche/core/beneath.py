@@ -1,6 +1,6 @@
 """Opens, walks and removes what a sandbox can change: below a descriptor, through no link.
 
-A path is looked up anew at each use, so between a check and an open a hostile process may put a
+A path is looked up again at each use, so between a check and an open a hostile process may put a
 link, a FIFO or a socket in its place. Here the kernel refuses links while it looks up
 (openat2, Linux 5.6), and what was opened is checked by its descriptor.
 

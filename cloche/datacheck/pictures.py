@@ -1,4 +1,4 @@
-"""What one picture looks like, in a few bytes: enough to know it again when it was saved anew."""
+"""What one picture looks like, in a few bytes: enough to know it again when it was saved again."""
 
 from __future__ import annotations
 

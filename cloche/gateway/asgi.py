@@ -16,7 +16,7 @@ from cloche.gateway.body import Disconnected, RawBody, Receive
 from cloche.gateway.browser import check_place, guard
 from cloche.gateway.exchange import Exchange, Parts
 from cloche.gateway.message import Request, Response
-from cloche.gateway.mounts import Asgi, MountedApp, Mounts, Scope, refuse
+from cloche.gateway.mounted_apps import Asgi, MountedApp, Mounts, Scope, refuse
 from cloche.gateway.own_paths import OwnPaths
 from cloche.gateway.passing import Passing
 from cloche.gateway.routing import Directory

@@ -20,7 +20,7 @@ from cloche.gateway.crowd import Crowd
 from cloche.gateway.egress import Fenced
 from cloche.gateway.listener import Listener
 from cloche.gateway.message import Response
-from cloche.gateway.mounts import Asgi
+from cloche.gateway.mounted_apps import Asgi
 from cloche.gateway.own_paths import LocalRequest, local_json
 from cloche.gateway.proxy import Proxy
 
@@ -79,7 +79,7 @@ class Door:
 
 @dataclass
 class Doorkeeper:
-    """Opens and closes doors (`core.identity.Doorkeeper`)."""
+    """Opens and closes doors (`core.identity.GangDoors`)."""
 
     engine: Engine
     gateway_for: Callable[[str], Asgi]  # the platform as the door of a gang

@@ -30,7 +30,7 @@ from cloche.gateway.limits import (
     PING_S,
     SILENT_S,
 )
-from cloche.gateway.mounts import Mounts
+from cloche.gateway.mounted_apps import Mounts
 
 logger = logging.getLogger("cloche.gateway")
 # uvicorn says a line for each request that is no HTTP: anybody could fill the disk with them.

@@ -127,7 +127,7 @@ def upgrade(connection: Connection, secrets: SecretSink) -> None:
 
 
 def scrub(engine: Engine) -> None:
-    """Write the database anew when a migration took secrets out of it: none stays in old pages,
+    """Write the database again when a migration took secrets out of it: none stays in old pages,
     nor in the write-ahead log. One that was interrupted is done again by the next call.
     """
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:

@@ -21,7 +21,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from cloche.records import tables as t
-from cloche.records.prepared import PreparedStatement
+from cloche.records.statements import PreparedStatement
 
 HOUR_S, DAY_S = 3600, 86400
 # Datapoints of so many seconds are kept so many seconds, then folded into those of the next line.

@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 
 from cloche.records import tables as t
 from cloche.records.prefix import successor
-from cloche.records.prepared import PreparedStatement
+from cloche.records.statements import PreparedStatement
 
 
 class BucketRow(NamedTuple):

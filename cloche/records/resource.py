@@ -15,7 +15,7 @@ from cloche.core.clock import from_ms, to_ms
 from cloche.records import tables as t
 from cloche.records.errors import AlreadyExists, Conflict
 from cloche.records.prefix import successor
-from cloche.records.prepared import PreparedStatement
+from cloche.records.statements import PreparedStatement
 
 Document = Mapping[str, Any]
 

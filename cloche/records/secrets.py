@@ -18,7 +18,7 @@ from sqlalchemy.engine import Connection
 
 from cloche.records.database import Readers, connect, private_database
 from cloche.records.errors import NewerDatabase, NotADatabase
-from cloche.records.prepared import PreparedStatement
+from cloche.records.statements import PreparedStatement
 from cloche.records.writer import Write, Writer
 
 SECRETS = "secrets.db"  # beside the records

@@ -156,7 +156,7 @@ class Pool(Generic[PlaceT, RequestT, ReplyT]):
             self._release(free)
 
     def reading(self) -> Meter:
-        """Return what happened since this was last asked, and start anew."""
+        """Return what happened since this was last asked, and start again."""
         found, self.meter = self.meter, Meter()
         return found
 

@@ -15,8 +15,8 @@ from botocore.config import Config as BotoConfig
 
 from cloche.app import App as App
 from cloche.app import RootKeys
-from cloche.cli.client import AwsClient
-from cloche.cli.environment import Identity, environment
+from cloche.cli.aws_client import AwsClient
+from cloche.cli.variables import Identity, environment
 from cloche.core import home as homes
 from cloche.core.authorization import Authorizer
 from cloche.core.clock import Clock

@@ -21,7 +21,7 @@ from botocore.exceptions import ClientError
 from cloche.gateway import passing
 from cloche.outside import real_s3 as outside
 from cloche.testing.platform import Platform, start
-from cloche.testing.real_s3 import Bucket, StandInS3, stand_in
+from cloche.testing.stand_in_s3 import Bucket, StandInS3, stand_in
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cloche.cli.client import AwsClient
+from cloche.cli.aws_client import AwsClient
 from cloche.cli.down import is_alive
 from cloche.core import home as homes
 from cloche.core.config import Home

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from cli_command import Cloche
 
-from cloche.cli.client import AwsClient
-from cloche.cli.environment import environment, no_proxy
+from cloche.cli.aws_client import AwsClient
+from cloche.cli.variables import environment, no_proxy
 from cloche.core import home as homes
 from cloche.core.config import Home
 

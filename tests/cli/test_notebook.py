@@ -31,7 +31,7 @@ from PIL import Image
 
 from cloche.testing.extent import Extent
 from cloche.testing.platform import free_port
-from cloche.testing.real_s3 import Bucket, StandInS3, stand_in
+from cloche.testing.stand_in_s3 import Bucket, StandInS3, stand_in
 
 torch = pytest.importorskip("torch")
 nbformat = pytest.importorskip("nbformat")

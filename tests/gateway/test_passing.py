@@ -14,7 +14,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from cloche.testing.platform import Platform, start
-from cloche.testing.real_s3 import Bucket, StandInS3, stand_in
+from cloche.testing.stand_in_s3 import Bucket, StandInS3, stand_in
 
 ONCE = Config(proxies={}, retries={"total_max_attempts": 1})
 

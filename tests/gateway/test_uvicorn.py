@@ -17,7 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 
-from cloche.gateway import listener, mounts
+from cloche.gateway import listener, mounted_apps
 
 # Of a connection: what it holds, and what uvicorn calls or we call.
 HELD = {
@@ -64,7 +64,7 @@ def test_what_is_used_is_listed() -> None:
     assert attributes(listener, "HttpConnection", "self") - ours == HELD | OWN
     overridden = vars(listener.HttpConnection).keys() & vars(HttpToolsProtocol).keys()
     assert {name for name in overridden if not name.startswith("__")} == CALLED
-    assert attributes(mounts, "", "lifespan") == LIFESPAN
+    assert attributes(mounted_apps, "", "lifespan") == LIFESPAN
 
 
 async def test_each_is_there() -> None:

@@ -19,7 +19,7 @@ import psutil
 
 from cloche.engine import Capacity, GangSpec, ProcessSpec
 from cloche.engine.local.cgroups import memory_limit_mib, read_own
-from cloche.engine.local.sandbox import CapacityClaim, ResourceLimits
+from cloche.engine.local.sandbox import Claim, ResourceLimits
 
 SERVER_MIB, SERVER_PART = 1024, 8  # of the memory: the smaller of so many MiB, one of so many parts
 PROCESSES_PART = 2  # one of so many parts of the machine's processes
@@ -66,19 +66,19 @@ class Accounts:
         memory = min(process.memory_mib or most.memory_mib, most.memory_mib)
         return ResourceLimits(memory, min(process.processes, most.processes))
 
-    def claim(self, gang: GangSpec) -> CapacityClaim:
+    def claim(self, gang: GangSpec) -> Claim:
         """Return what the gang counts for while it runs."""
         if not gang.counted:
-            return CapacityClaim(0, 0, background=True)
+            return Claim(0, 0, background=True)
         if gang.background:
             most = self.has.memory_mib // BACKGROUND_PARTS
             memory = sum(min(process.memory_mib, most) for process in gang.processes)
-            return CapacityClaim(0, min(memory, self.has.memory_mib), background=True)
+            return Claim(0, min(memory, self.has.memory_mib), background=True)
         cpus = sum(self.share(process.cpus) for process in gang.processes)
         memory = sum(process.memory_mib for process in gang.processes)
-        return CapacityClaim(min(cpus, self.has.cpus), min(memory, self.has.memory_mib))
+        return Claim(min(cpus, self.has.cpus), min(memory, self.has.memory_mib))
 
-    def refusal(self, claim: CapacityClaim, taken: Iterable[CapacityClaim]) -> str | None:
+    def refusal(self, claim: Claim, taken: Iterable[Claim]) -> str | None:
         """Return why the claim can't be met beside those that are taken; None when it can."""
         others = list(taken)
         if claim.background:
@@ -100,7 +100,7 @@ class Accounts:
             f"{self.has.memory_mib} MiB are free"
         )
 
-    def capacity(self, taken: Iterable[CapacityClaim]) -> Capacity:
+    def capacity(self, taken: Iterable[Claim]) -> Capacity:
         """Return what the machine has and what these claims hold of it."""
         claims = list(taken)
         cpus = sum(claim.cpus for claim in claims)

@@ -55,7 +55,7 @@ from cloche.engine.local.runs import (
     runs,
 )
 from cloche.engine.local.sandbox import (
-    CapacityClaim,
+    Claim,
     Machine,
     ResourceLimits,
     Volume,
@@ -98,7 +98,7 @@ class LocalEngine:
         self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.accounts = Accounts(resources or Resources.of_this_machine())
         self.lock = threading.RLock()
-        self.claims: dict[str, CapacityClaim] = {}
+        self.claims: dict[str, Claim] = {}
         most, cpus = self.accounts.most, self.accounts.has.cpus
         self.groups = cgroups.Groups.found(root, most, cpus) if grouped else None
         self.reserve = Reserve(root)
@@ -325,7 +325,7 @@ class LocalEngine:
             self.endings.close()
             self.endings = None
 
-    def _start(self, gang: GangSpec, folder: Path, claim: CapacityClaim, lock: int) -> None:
+    def _start(self, gang: GangSpec, folder: Path, claim: Claim, lock: int) -> None:
         """Prepare the run directory, start the supervisor, wait until all processes run."""
         doors: list[socket.socket] = []
         conversations: dict[str, socket.socket] = {}
@@ -353,9 +353,7 @@ class LocalEngine:
             for given in (*doors, *conversations.values(), *listening.values()):
                 given.close()
 
-    def _prepare(
-        self, gang: GangSpec, folder: Path, claim: CapacityClaim, doors: list[int]
-    ) -> None:
+    def _prepare(self, gang: GangSpec, folder: Path, claim: Claim, doors: list[int]) -> None:
         """Fill the run directory, while the supervisor's interpreter starts."""
         if self.volumes is not None and self.machine.user is not None:
             with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -469,7 +467,7 @@ class LocalEngine:
                 self._restore_volumes(folder, planned)
             if alive:
                 if planned is not None:
-                    self.claims[unquote(folder.name)] = CapacityClaim(
+                    self.claims[unquote(folder.name)] = Claim(
                         planned["cpus"], planned["memory_mib"], planned["background"]
                     )
             elif not known:
@@ -494,7 +492,7 @@ class LocalEngine:
             for name in known:
                 (folder / f"exit-{name}.json").unlink(missing_ok=True)
 
-    def _claims(self) -> dict[str, CapacityClaim]:
+    def _claims(self) -> dict[str, Claim]:
         """Return the claims of the gangs that run; those that ended are dropped."""
         for name in [name for name in self.claims if not runs(self.folder(name))]:
             del self.claims[name]

@@ -114,7 +114,7 @@ class ImportWatch:
         """Make new what an interpreter has of its own: clocks, threads, names, randomness."""
         time.tzset()
         for descriptor, stream in enumerate((sys.stdin, sys.stdout, sys.stderr)):
-            open_anew(stream, descriptor)
+            reopen(stream, descriptor)
         tempfile.tempdir = None
         tempfile._name_sequence = None  # type: ignore[attr-defined]
         main: Any = threading.main_thread()
@@ -128,7 +128,7 @@ class ImportWatch:
                 renew(sys.modules[module])
 
 
-def open_anew(stream: Any, descriptor: int) -> None:
+def reopen(stream: Any, descriptor: int) -> None:
     """Have a standard stream know the file that it has now (whether it can seek, its buffer).
 
     In place: modules have it already.

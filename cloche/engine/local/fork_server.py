@@ -4,7 +4,7 @@ Run by the environment's own interpreter, as `python fork_server.py MODULE…`, 
 engine runs as. It imports a module when a script was seen to (that script, and all that import
 none, start as ordinary processes). It never runs user code, nor has a job's layer on its path; of
 what user code wrote it hears the numbers of modules, once for each understudy.
-As root it sees the machine read-only. `fork_fresh.py` says what a fork has anew. Standard library
+As root it sees the machine read-only. `fork_fresh.py` says what a fork has again. Standard library
 only, Python 3.9 and later.
 
 - Descriptor 0 is the engine's socket: each message carries one end of a conversation; when the

@@ -16,7 +16,7 @@ from cloche.engine.local.folders import in_place
 from cloche.engine.local.sandbox import (
     BY_DESCRIPTOR,
     UPPER,
-    CapacityClaim,
+    Claim,
     ResourceLimits,
     check,
     command,
@@ -34,7 +34,7 @@ def plan_reduced(
     gang: GangSpec,
     folder: Path,
     ports: dict[int, int],
-    claim: CapacityClaim,
+    claim: Claim,
     bounds: Mapping[str, ResourceLimits],
 ) -> GangPlan:
     """Return the plan; `ports` maps a door's port to the one that is open in its place."""

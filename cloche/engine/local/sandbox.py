@@ -99,7 +99,7 @@ class ResourceLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class CapacityClaim:
+class Claim:
     """What a gang counts for while it runs."""
 
     cpus: float
@@ -112,7 +112,7 @@ def plan(
     folder: Path,
     machine: Machine,
     ports: tuple[int, ...],
-    claim: CapacityClaim,
+    claim: Claim,
     bounds: Mapping[str, ResourceLimits],
 ) -> GangPlan:
     """Return the plan for a gang whose run directory is `folder`; bounds: by process."""

@@ -14,7 +14,7 @@ from cloche.core.numbers import integer
 from cloche.operation import Call, operation
 from cloche.permissions import Permission, arns_at
 from cloche.records.errors import AlreadyExists, Conflict
-from cloche.services.iam import policies, trust
+from cloche.services.iam import policies, trust_policies
 from cloche.services.iam.evaluate import CompiledStatement, compiled, evaluate
 from cloche.services.iam.identity import Identity, Role
 from cloche.services.iam.permissions import (
@@ -44,7 +44,7 @@ async def create_role(
     Tags: list[dict[str, str]] | None = None,
 ) -> dict[str, Any]:
     """Make a role that its trust policy's principals may assume."""
-    trust.check(AssumeRolePolicyDocument)
+    trust_policies.check(AssumeRolePolicyDocument)
     check_tags(Tags or [])
     try:
         role = await call.service.create_role(

@@ -360,7 +360,7 @@ def check_batch(records: list[LogRecord]) -> None:
 
 
 def add_records(path: Path, records: list[LogRecord]) -> None:
-    """Append records; where the file has later ones, write it anew, in order of time."""
+    """Append records; where the file has later ones, write it again, in order of time."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
     with LogFile(path) as log:

@@ -4,7 +4,7 @@ import pytest
 
 from cloche.engine import Capacity, GangSpec, ProcessSpec
 from cloche.engine.local.accounts import Accounts, Resources
-from cloche.engine.local.sandbox import CapacityClaim
+from cloche.engine.local.sandbox import Claim
 
 ACCOUNTS = Accounts(Resources(cpus=2, memory_mib=16000))
 
@@ -29,44 +29,44 @@ def test_share(declared: float, share: int) -> None:
 @pytest.mark.parametrize(
     ("asked", "claim"),
     [
-        (gang(1, 1, 4000), CapacityClaim(1, 4000)),
-        (gang(4, 8, 32768), CapacityClaim(2, 16000)),
-        (gang(2, 0.5, 100), CapacityClaim(2, 200)),
-        (gang(1, 8, 32768, background=True), CapacityClaim(0, 1000, background=True)),
-        (gang(2, 8, 500, background=True), CapacityClaim(0, 1000, background=True)),
-        (gang(2, 8, 500, background=True, counted=False), CapacityClaim(0, 0, background=True)),
+        (gang(1, 1, 4000), Claim(1, 4000)),
+        (gang(4, 8, 32768), Claim(2, 16000)),
+        (gang(2, 0.5, 100), Claim(2, 200)),
+        (gang(1, 8, 32768, background=True), Claim(0, 1000, background=True)),
+        (gang(2, 8, 500, background=True), Claim(0, 1000, background=True)),
+        (gang(2, 8, 500, background=True, counted=False), Claim(0, 0, background=True)),
     ],
 )
-def test_claims(asked: GangSpec, claim: CapacityClaim) -> None:
+def test_claims(asked: GangSpec, claim: Claim) -> None:
     assert ACCOUNTS.claim(asked) == claim
 
 
-REPLICA = CapacityClaim(0, 1000, background=True)
+REPLICA = Claim(0, 1000, background=True)
 
 
 @pytest.mark.parametrize(
     ("claim", "taken", "refused"),
     [
-        (CapacityClaim(2, 16000), [], False),
-        (CapacityClaim(1, 4000), [CapacityClaim(1, 4000)], False),
-        (CapacityClaim(1, 4000), [CapacityClaim(1, 4000)] * 2, True),  # CPUs
-        (CapacityClaim(1, 9000), [CapacityClaim(1, 8000)], True),  # memory
-        (CapacityClaim(2, 16000), [REPLICA] * 3, False),  # a job never waits for endpoints
-        (CapacityClaim(1, 8000), [CapacityClaim(1, 7500), REPLICA], True),
-        (REPLICA, [CapacityClaim(2, 16000)], False),  # nor an endpoint for jobs
+        (Claim(2, 16000), [], False),
+        (Claim(1, 4000), [Claim(1, 4000)], False),
+        (Claim(1, 4000), [Claim(1, 4000)] * 2, True),  # CPUs
+        (Claim(1, 9000), [Claim(1, 8000)], True),  # memory
+        (Claim(2, 16000), [REPLICA] * 3, False),  # a job never waits for endpoints
+        (Claim(1, 8000), [Claim(1, 7500), REPLICA], True),
+        (REPLICA, [Claim(2, 16000)], False),  # nor an endpoint for jobs
         (REPLICA, [REPLICA] * 15, False),
         (REPLICA, [REPLICA] * 16, True),
     ],
 )
-def test_refusals(claim: CapacityClaim, taken: list[CapacityClaim], refused: bool) -> None:
+def test_refusals(claim: Claim, taken: list[Claim], refused: bool) -> None:
     assert (ACCOUNTS.refusal(claim, taken) is not None) == refused
 
 
 def test_a_refusal_says_what_is_needed_and_free() -> None:
-    assert ACCOUNTS.refusal(CapacityClaim(2, 9000), [CapacityClaim(1, 8000)]) == (
+    assert ACCOUNTS.refusal(Claim(2, 9000), [Claim(1, 8000)]) == (
         "needs 2 CPUs and 9000 MiB; 1 of 2 CPUs and 8000 of 16000 MiB are free"
     )
 
 
 def test_capacity() -> None:
-    assert ACCOUNTS.capacity([CapacityClaim(1, 500), REPLICA]) == Capacity(2, 16000, 1, 1500, 1000)
+    assert ACCOUNTS.capacity([Claim(1, 500), REPLICA]) == Capacity(2, 16000, 1, 1500, 1000)

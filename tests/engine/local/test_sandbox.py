@@ -10,7 +10,7 @@ from cloche.engine import EngineError, GangSpec, Input, Mount, ProcessSpec
 from cloche.engine.local import sandbox
 from cloche.engine.local.reduced import plan_reduced, translate
 from cloche.engine.local.sandbox import (
-    CapacityClaim,
+    Claim,
     GangPlan,
     Machine,
     ResourceLimits,
@@ -36,7 +36,7 @@ def host(name: str = "algo-1", *mounts: Mount, **more: object) -> ProcessSpec:
 def planned(machine: Machine, *hosts: ProcessSpec, egress: bool = True) -> GangPlan:
     gang = GangSpec(name="g", processes=hosts, egress=egress)
     bounds = {each.name: BOUNDS for each in hosts}
-    return plan(gang, Path("/runs/g"), machine, (4599, 4600), CapacityClaim(2, 100), bounds)
+    return plan(gang, Path("/runs/g"), machine, (4599, 4600), Claim(2, 100), bounds)
 
 
 def has(argv: list[str], *words: str) -> bool:
@@ -178,7 +178,7 @@ def test_a_reduced_plan() -> None:
     mount = Mount(Input("/tmp"), "/opt/ml", "rw")
     given = host("h", mount, env={"MASTER_ADDR": "h", "M": "/opt/ml/m"}, workdir="/opt/ml")
     gang = GangSpec(name="g", processes=(given,))
-    made = plan_reduced(gang, Path("/runs/g"), {4599: 5}, CapacityClaim(1, 1), {"h": BOUNDS})
+    made = plan_reduced(gang, Path("/runs/g"), {4599: 5}, Claim(1, 1), {"h": BOUNDS})
     process = made["processes"][0]
     assert (made["sandboxed"], process["sandboxed"], process["cwd"]) == (False, False, "/tmp")
     assert {"MASTER_ADDR=127.0.0.1", "M=/tmp/m"} <= set(process["environ"])

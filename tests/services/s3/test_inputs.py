@@ -18,7 +18,7 @@ from cloche.outside import real_s3 as outside
 from cloche.records.store import Store
 from cloche.services.s3 import S3, Inputs, PublicObject, Sources
 from cloche.services.s3 import inputs as module
-from cloche.testing.real_s3 import Bucket, StandInS3, stand_in
+from cloche.testing.stand_in_s3 import Bucket, StandInS3, stand_in
 
 MANY = {f"many/{n:04}": b"%d" % n for n in range(2500)}
 

@@ -153,7 +153,7 @@ class Tree:
         self.sums = [0, 0]
 
     def begin(self) -> None:
-        """Start counting anew."""
+        """Start counting again."""
         self.walk = (part for folder in self.folders for part in tally(folder))
         self.sums = [0, 0]
 

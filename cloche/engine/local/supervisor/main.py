@@ -361,7 +361,7 @@ def set_aside(name: str) -> None:
 
 
 def give_up_reserve() -> None:
-    """Let the server have what was kept of the disk for it, until it makes that anew."""
+    """Let the server have what was kept of the disk for it, until it makes that again."""
     root = os.path.basename(os.path.dirname(os.getcwd()))
     with contextlib.suppress(OSError):
         for name in os.listdir(f"../../.{root}-reserve"):

@@ -195,7 +195,7 @@ class Pump:
     def feed(self, data: bytes, now: float) -> None:
         """Take what the process wrote."""
         if self.in_line and data.startswith(b"\r"):
-            self.in_line = False  # a progress bar begins anew: another line
+            self.in_line = False  # a progress bar begins again: another line
         lines = self.splitter.feed(data)
         self._append(lines)
         self.flush_at = now + PARTIAL_AFTER_S if self.splitter.rest else None

@@ -310,7 +310,7 @@ class FolderScan:
 
 @dataclass
 class Checkpoints:
-    """Sends such folders to S3. What it remembers saves work; after a restart it is found anew."""
+    """Sends such folders to S3. What it remembers saves work; after a restart it is found again."""
 
     looked: dict[tuple[str, Path], FolderScan] = field(default_factory=dict)
     indexes: dict[tuple[str, Path], Index] = field(default_factory=dict)

@@ -103,7 +103,7 @@ class TuningJob:
 
     @property
     def seed(self) -> int:
-        """Return `RandomSeed`; one drawn from the job's ARN and time where none was sent."""
+        """Return `RandomSeed`; one derived from the job's ARN and time where none was sent."""
         sent: int | None = self.config.get("RandomSeed")
         if sent is not None:
             return sent

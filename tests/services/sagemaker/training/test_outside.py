@@ -10,7 +10,7 @@ from serving_client import Serving
 from training_client import Trainer, channel, source, wait_for
 
 from cloche.testing.platform import Platform, start
-from cloche.testing.real_s3 import Bucket, StandInS3, stand_in
+from cloche.testing.stand_in_s3 import Bucket, StandInS3, stand_in
 
 SCRIPT = """
 import os

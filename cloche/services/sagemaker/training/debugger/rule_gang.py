@@ -126,7 +126,7 @@ def saved(job: TrainingJob, sagemaker: SageMaker) -> bool:
 def prepare(
     job: TrainingJob, rules: Mapping[str, Request], folder: Path, sagemaker: SageMaker
 ) -> None:
-    """Make the gang's folders anew; DownloadError when that can't be."""
+    """Make the gang's folders again; DownloadError when that can't be."""
     place = place_of(job)
     assert place is not None
     remove_tree(folder)

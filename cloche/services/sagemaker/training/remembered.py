@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Remembered:
-    """What saves work between two steps; after a restart it is found anew."""
+    """What saves work between two steps; after a restart it is found again."""
 
     preparing: Preparing = field(default_factory=Preparing)
     logs: dict[str, Path] = field(default_factory=dict)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from cloche.cli.client import AwsClient
+from cloche.cli.aws_client import AwsClient
 from cloche.core import atomic, trust
 from cloche.core import home as homes
 from cloche.core.config import Config, Home
