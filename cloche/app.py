@@ -26,14 +26,14 @@ from cloche.environments import background
 from cloche.gateway import Gateway, LocalRequest, Response
 from cloche.gateway.authority import Authority
 from cloche.gateway.doors import CREDENTIALS_PATH, Doorkeeper
-from cloche.gateway.egress import Fenced, Open, Target, networks, upstream_of
+from cloche.gateway.egress import Destination, Fenced, Open, networks, upstream_of
 from cloche.gateway.listener import Listener
 from cloche.gateway.own_paths import local_json
-from cloche.gateway.owner import END_PATH, SESSION_PATH, STATUS_PATH, Owner
+from cloche.gateway.owner import END_PATH, SESSION_PATH, STATUS_PATH, OwnerSessions
 from cloche.gateway.passing import Passing
 from cloche.gateway.proxy import Proxy
 from cloche.operation import Service
-from cloche.outside import PublicBuckets, RealS3, Route
+from cloche.outside import PublicBuckets, RealS3, UpstreamProxy
 from cloche.reconciler import Reconciler
 from cloche.records.store import Store
 from cloche.services import cloudwatch, iam, logs, s3, sagemaker, sagemaker_runtime, sts
@@ -53,7 +53,7 @@ class RootKeys:
     secret_access_key: str | None = None
 
 
-class Platform:
+class App:
     """One platform in one home folder: `start`, then `stop`; in an asyncio loop."""
 
     def __init__(
@@ -269,9 +269,9 @@ class Platform:
         self.closing.callback(self.passing.close)
         return s3.Sources(self.s3, real, public)
 
-    def _route_outside(self, host: str, port: int) -> Route | None:
+    def _route_outside(self, host: str, port: int) -> UpstreamProxy | None:
         """Return the proxy by which this machine reaches a host outside."""
-        return self.upstream.route(Target(host, port), secure=True)
+        return self.upstream.route(Destination(host, port), secure=True)
 
     async def _bootstrap(self) -> None:
         """Make the account, its root user and the execution role; say where clients find them."""
@@ -285,7 +285,7 @@ class Platform:
         )
         # One for all servers of an `up`: who read it waits while the next of them is started.
         token = self.handed.token if self.handed else ids.secret_access_key()
-        self.owner = Owner(self.identity, self.clock, made.role_arn)
+        self.owner = OwnerSessions(self.identity, self.clock, made.role_arn)
         local = self.gateway.local
         local.token = token
         local.add(SESSION_PATH, self.owner.session, access="owner", method="POST")

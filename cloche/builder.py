@@ -41,7 +41,7 @@ from cloche.environments.build import (
 )
 from cloche.environments.ready import MANIFEST, folder_of
 from cloche.environments.table import FRAMEWORKS, Framework
-from cloche.gateway.egress import Fenced, Target, Upstream, looked_up, route_of, upstream_of
+from cloche.gateway.egress import Destination, Fenced, Upstream, looked_up, route_of, upstream_of
 from cloche.gateway.proxy import Proxy
 
 HOST = "pip"
@@ -232,7 +232,7 @@ def fence(packages: Sequence[str], settings: Mapping[str, str]) -> "PipFence":
     """Return what pip's sandbox reaches: public addresses, and hosts that the owner names."""
     urls = [urlsplit(m[0]) for t in (*settings.values(), *packages) for m in URL.finditer(t)]
     named = {
-        Target(url.hostname, url.port or (443 if "https" in url.scheme else 80))
+        Destination(url.hostname, url.port or (443 if "https" in url.scheme else 80))
         for url in urls
         if url.hostname
     }
@@ -246,10 +246,10 @@ def fence(packages: Sequence[str], settings: Mapping[str, str]) -> "PipFence":
 class PipFence(Fenced):
     """Like a job's fence, with doors for what pip's settings and the packages name."""
 
-    named: frozenset[Target]
+    named: frozenset[Destination]
 
     async def resolve(
-        self, target: Target, client: str | None, *, straight: bool
+        self, target: Destination, client: str | None, *, straight: bool
     ) -> list[tuple[str, int]]:
         """Return the target's addresses that are allowed; Refused when there is none."""
         if target not in self.named:

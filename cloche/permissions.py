@@ -21,7 +21,7 @@ NOBODY_IS_ASKED: tuple[Permission, ...] = ()
 Give = Callable[[Call[Any], Parameters, str], Mapping[str, Values]]  # of the ARN asked about
 
 
-class Keys:
+class ConditionKeys:
     """Condition keys by AWS's names, and what gives their values (by names in lower case).
 
     The values are worked out, or looked up, only when a policy asks for such a key.
@@ -47,7 +47,7 @@ class Permission:
         self,
         action: str,
         *resources: str | Find,
-        keys: Iterable[Keys] = (),
+        keys: Iterable[ConditionKeys] = (),
         when: str | None = None,
         unless: str | None = None,
     ) -> None:
@@ -99,7 +99,7 @@ def arn(service: str, call: Call[Any], tail: str) -> str:
 
 
 def context(
-    call: Call[Any], parameters: Parameters, keys: Iterable[Keys], arn: str = "*"
+    call: Call[Any], parameters: Parameters, keys: Iterable[ConditionKeys], arn: str = "*"
 ) -> Context:
     """Return the condition keys that a call has values for, when it asks about a resource."""
     later: dict[str, Later] = {}
@@ -119,24 +119,26 @@ def entry(name: str) -> str:
 # ---------------------------------------------------------------------- keys and resources
 
 
-def key(name: str, *paths: str, convert: Callable[[Call[Any], str], str] | None = None) -> Keys:
+def key(
+    name: str, *paths: str, convert: Callable[[Call[Any], str], str] | None = None
+) -> ConditionKeys:
     """Return a key with one value: the first that is there, at parameters (`A.B`)."""
 
     def values(call: Call[Any], parameters: Parameters, _arn: str) -> Mapping[str, Values]:
         found = [text(value) for path in paths for value in at(parameters, path)][:1]
         return {name.lower(): convert(call, each) if convert else each for each in found}
 
-    return Keys(name, values=values)
+    return ConditionKeys(name, values=values)
 
 
-def constant(name: str, value: str) -> Keys:
+def constant(name: str, value: str) -> ConditionKeys:
     """Return a key that has the same value in every request."""
-    return Keys(name, values=lambda _call, _parameters, _arn: {name.lower(): value})
+    return ConditionKeys(name, values=lambda _call, _parameters, _arn: {name.lower(): value})
 
 
 def list_key(
     name: str, *paths: str, convert: Callable[[Call[Any], str], str] | None = None
-) -> Keys:
+) -> ConditionKeys:
     """Return a key with a list of values: all that are at parameters (`A.B`)."""
 
     def values(call: Call[Any], parameters: Parameters, _arn: str) -> Mapping[str, Values]:
@@ -144,7 +146,7 @@ def list_key(
         listed = tuple(convert(call, each) if convert else each for each in found)
         return {name.lower(): listed} if listed else {}
 
-    return Keys(name, values=values)
+    return ConditionKeys(name, values=values)
 
 
 def arns_at(*paths: str) -> Find:
@@ -187,4 +189,4 @@ def request_tag_keys(_call: Call[Any], parameters: Parameters, _arn: str) -> dic
     return {**tag_keys(tags), "aws:tagkeys": names} if names else {}
 
 
-REQUEST_TAGS = Keys("aws:RequestTag/${TagKey}", "aws:TagKeys", values=request_tag_keys)
+REQUEST_TAGS = ConditionKeys("aws:RequestTag/${TagKey}", "aws:TagKeys", values=request_tag_keys)

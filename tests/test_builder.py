@@ -7,7 +7,7 @@ import pytest
 
 from cloche.builder import fence, local_paths, settings_of
 from cloche.core.config import Home
-from cloche.gateway.egress import Refused, Target
+from cloche.gateway.egress import ConnectRefused, Destination
 
 
 def test_files_that_settings_name_are_seen_but_never_the_home(tmp_path: Path) -> None:
@@ -32,10 +32,10 @@ async def test_hosts_that_settings_name_are_reached_at_their_ports() -> None:
     settings = {"index-url": "http://u:p@127.0.0.2:8000/simple", "find-links": "https://127.0.0.3/"}
     egress = fence(("a", "b @ http://127.0.0.4/b.whl"), settings)
     for host, port in (("127.0.0.2", 8000), ("127.0.0.3", 443), ("127.0.0.4", 80)):
-        assert await egress.resolve(Target(host, port), None, straight=True) == [(host, port)]
+        assert await egress.resolve(Destination(host, port), None, straight=True) == [(host, port)]
     for host, port in (("127.0.0.2", 8001), ("127.0.0.3", 80), ("127.0.0.1", 4599)):
-        with pytest.raises(Refused, match="is not a public address"):
-            await egress.resolve(Target(host, port), None, straight=True)
+        with pytest.raises(ConnectRefused, match="is not a public address"):
+            await egress.resolve(Destination(host, port), None, straight=True)
 
 
 def test_pips_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,7 +39,7 @@ class BadArchive(Exception):
     """An archive that can't, or may not, be unpacked; the text says why."""
 
 
-class Entry:
+class ArchiveEntry:
     """One file, folder or link of an archive."""
 
     __slots__ = ("kind", "mode", "mtime", "name", "size", "special", "target")
@@ -123,7 +123,7 @@ class Unpacked:
                 return piece
 
 
-class Reader:
+class ArchiveReader:
     """Goes through an archive, entry by entry."""
 
     def __init__(self, stream: Readable, limit: int) -> None:
@@ -132,7 +132,7 @@ class Reader:
         self.padding = 0
         self.everywhere: dict[bytes, bytes] = {}  # pax: said once for all that follow
 
-    def entries(self) -> Iterator[Entry]:
+    def entries(self) -> Iterator[ArchiveEntry]:
         """Yield every entry; the content of a file is to be had until the next one."""
         first = True
         while (entry := self.next_entry(first=first)) is not None:
@@ -158,7 +158,7 @@ class Reader:
             self.left -= len(piece)
             yield piece
 
-    def next_entry(self, *, first: bool) -> Entry | None:
+    def next_entry(self, *, first: bool) -> ArchiveEntry | None:
         """Return the next entry, with what the headers before it say; None at the end."""
         long: dict[bytes, bytes] = {}
         said: dict[bytes, bytes] = {}
@@ -179,7 +179,7 @@ class Reader:
                 if sum(len(k) + len(v) for k, v in self.everywhere.items()) > LONGEST_HEADER:
                     raise BadArchive(f"a header of more than {LONGEST_HEADER} bytes")
             else:
-                return completed(Entry(head), long, self.everywhere | said)
+                return completed(ArchiveEntry(head), long, self.everywhere | said)
         raise BadArchive(f"more than {HEADERS} headers for one entry")
 
     def header(self, head: bytes) -> bytes:
@@ -199,7 +199,9 @@ class Reader:
             left -= len(piece)
 
 
-def completed(entry: Entry, long: dict[bytes, bytes], said: dict[bytes, bytes]) -> Entry:
+def completed(
+    entry: ArchiveEntry, long: dict[bytes, bytes], said: dict[bytes, bytes]
+) -> ArchiveEntry:
     """Return an entry with what its headers say."""
     entry.name = said.get(b"path", long.get(b"L", entry.name))
     entry.target = said.get(b"linkpath", long.get(b"K", entry.target))

@@ -19,7 +19,7 @@ LONGEST_ANSWER = 8192
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bounds:
+class ArchiveBounds:
     """How much an archive may become; `free` is what is left on the disk for others."""
 
     size: int  # bytes of the unpacked archive, headers and all
@@ -33,7 +33,7 @@ class Bounds:
 class Unpacking:
     """One archive on its way into a folder; `stop` ends it from any thread."""
 
-    def __init__(self, bounds: Bounds) -> None:
+    def __init__(self, bounds: ArchiveBounds) -> None:
         self.bounds = bounds
         self.lock = threading.Lock()
         self.child: subprocess.Popen[bytes] | None = None

@@ -1,7 +1,7 @@
 """The child that unpacks a user's archive: every entry is created below a descriptor.
 
 No name is looked up through a link: folders are opened one by one with O_NOFOLLOW, files are
-created anew (O_EXCL), links are made and never followed. On top of that the child has limits of
+always new (O_EXCL), links are made and never followed. On top of that the child has limits of
 memory, time and file size, and a root server's can't see anything but the folder (chroot).
 
 It reads the archive from stdin and answers on stdout: `ok`, or why not, with exit code 1.
@@ -16,14 +16,14 @@ import resource
 import stat
 import sys
 
-from .reader import FILE, FOLDER, HARDLINK, SYMLINK, BadArchive, Reader, shown
+from .reader import FILE, FOLDER, HARDLINK, SYMLINK, ArchiveReader, BadArchive, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from .reader import Entry
+    from .reader import ArchiveEntry
 
 LONGEST_PATH, LONGEST_NAME = 4096, 255
 LOOK_AGAIN = 64 << 20  # bytes written between looks at what is left of the disk
@@ -44,7 +44,7 @@ class Walk:
         self.made = 0
         self.written = 0
 
-    def take(self, entry: Entry, reader: Reader) -> None:
+    def take(self, entry: ArchiveEntry, reader: ArchiveReader) -> None:
         """Create one entry."""
         parts = split(entry.name, entry.name)
         if entry.kind == FOLDER:
@@ -59,7 +59,7 @@ class Walk:
             self.write(parent, name, entry, reader)
         elif entry.kind == SYMLINK:
             inside(entry, above)
-            self.anew(
+            self.create_entry(
                 entry.name, parent, name, lambda: os.symlink(entry.target, name, dir_fd=parent)
             )
         elif entry.kind == HARDLINK:
@@ -91,9 +91,9 @@ class Walk:
             self.opened.append((part, inner))
         return self.opened[-1][1] if self.opened else self.root
 
-    def write(self, parent: int, name: bytes, entry: Entry, reader: Reader) -> None:
+    def write(self, parent: int, name: bytes, entry: ArchiveEntry, reader: ArchiveReader) -> None:
         """Create a file. Nobody but its owner may write it, nothing runs as another user."""
-        file = self.anew(
+        file = self.create_entry(
             entry.name, parent, name, lambda: os.open(name, CREATE, 0o600, dir_fd=parent)
         )
         try:
@@ -112,7 +112,7 @@ class Walk:
         finally:
             os.close(file)
 
-    def link(self, parent: int, name: bytes, entry: Entry) -> None:
+    def link(self, parent: int, name: bytes, entry: ArchiveEntry) -> None:
         """Give a file of the archive another name."""
         *above, last = split(entry.target, entry.name) or [b"."]
         here = os.dup(self.root)
@@ -127,7 +127,7 @@ class Walk:
             with contextlib.suppress(FileNotFoundError):  # packed twice: it is that file already
                 if os.path.samestat(found, os.stat(name, dir_fd=parent, follow_symlinks=False)):
                     return
-            self.anew(
+            self.create_entry(
                 entry.name,
                 parent,
                 name,
@@ -141,7 +141,9 @@ class Walk:
         finally:
             os.close(here)
 
-    def anew(self, whole: bytes, parent: int, name: bytes, create: Callable[[], Any]) -> Any:
+    def create_entry(
+        self, whole: bytes, parent: int, name: bytes, create: Callable[[], Any]
+    ) -> Any:
         """Create something; a file or link of that name goes, a folder stays."""
         try:
             return create()
@@ -180,7 +182,7 @@ def split(path: bytes, whole: bytes) -> list[bytes]:
     return parts
 
 
-def inside(entry: Entry, above: list[bytes]) -> None:
+def inside(entry: ArchiveEntry, above: list[bytes]) -> None:
     """BadArchive for a symbolic link that leads out, read as text; nothing here follows one."""
     if not entry.target or entry.target.startswith(b"/"):
         raise BadArchive(f"{shown(entry.name)} is a link that points outside the archive")
@@ -223,7 +225,7 @@ def unpack(root: int, bounds: dict[str, Any]) -> None:
         walk.root = walk.folder([bounds["into"].encode()], bounds["into"].encode())
         walk.opened = []
     with open(0, "rb", buffering=0, closefd=False) as stream:
-        reader = Reader(stream, bounds["size"])
+        reader = ArchiveReader(stream, bounds["size"])
         for entry in reader.entries():
             walk.take(entry, reader)
 

@@ -14,15 +14,15 @@ from cloche.cli import down as downs
 from cloche.cli import run as runs
 from cloche.cli import status as statuses
 from cloche.cli import up as ups
-from cloche.cli.environment import Identity
-from cloche.cli.grammar import PORT, Command, Group, choice, number
+from cloche.cli.grammar import PORT, Command, CommandGroup, choice, number
 from cloche.cli.options import HomeOption, home_of
 from cloche.cli.output import Stop, err
+from cloche.cli.variables import Identity
 from cloche.core import home as homes
 
 app = typer.Typer(
     name="cloche",
-    cls=Group,
+    cls=CommandGroup,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -6,10 +6,12 @@ from typing import Annotated
 
 import typer
 
-from cloche.cli.grammar import Command, Group
+from cloche.cli.grammar import Command, CommandGroup
 from cloche.cli.options import HomeOption, home_of
 
-app = typer.Typer(cls=Group, no_args_is_help=True, help="Look at data before it is trained on.")
+app = typer.Typer(
+    cls=CommandGroup, no_args_is_help=True, help="Look at data before it is trained on."
+)
 
 
 @app.callback()

@@ -8,7 +8,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from cloche.cli.client import Client
+from cloche.cli.aws_client import AwsClient
 from cloche.cli.output import Stop, count, err, out
 from cloche.core.config import Home
 from cloche.datacheck.findings import Finding
@@ -70,7 +70,7 @@ def objects(uri: str, home: Home) -> tuple[Iterator[tuple[str, bytes | None]], l
     """Return the objects beneath an S3 URI as files; Stop when they can't be listed."""
     bucket, _, prefix = uri.removeprefix("s3://").partition("/")
     prefix = f"{prefix.rstrip('/')}/" if prefix else ""
-    s3 = Client.of(home).aws("s3")
+    s3 = AwsClient.of(home).aws("s3")
     try:
         pages = s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
         keys = [item["Key"] for page in pages for item in page.get("Contents", ())]

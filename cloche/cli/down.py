@@ -8,7 +8,7 @@ from collections.abc import Callable
 import psutil
 from botocore.exceptions import BotoCoreError, ClientError
 
-from cloche.cli.client import Client, home_option
+from cloche.cli.aws_client import AwsClient, home_option
 from cloche.cli.output import Stop, count, out
 from cloche.cli.status import running_jobs, running_searches, serving_endpoints
 from cloche.core import home as homes
@@ -27,7 +27,7 @@ def down(home: Home, *, stop_jobs: bool) -> None:
             raise Stop(f"Another `cloche up` is starting in {home.path}. Try again.")
         out.print(f"Cloche is not up (home folder {home.path}).", markup=False)
         return
-    client = Client(home, server)
+    client = AwsClient(home, server)
     jobs, endpoints = what_runs(client)
     if stop_jobs:
         stop_all(client, jobs)
@@ -57,7 +57,7 @@ def farewell(home: Home, jobs: list[str], endpoints: list[str]) -> str:
     )
 
 
-def what_runs(client: Client) -> tuple[list[str], list[str]]:
+def what_runs(client: AwsClient) -> tuple[list[str], list[str]]:
     """Return the jobs and the endpoints that run; none when the server does not say."""
     try:
         return running_jobs(client), serving_endpoints(client)
@@ -65,7 +65,7 @@ def what_runs(client: Client) -> tuple[list[str], list[str]]:
         return [], []
 
 
-def stop_all(client: Client, jobs: list[str]) -> None:
+def stop_all(client: AwsClient, jobs: list[str]) -> None:
     """Stop searches and jobs as the Stop operations do, wait, and end what else runs."""
     if jobs:
         out.print(f"Stopping {count(len(jobs), 'job')}: {', '.join(jobs)}", markup=False)

@@ -12,7 +12,7 @@ from typer.core import TyperCommand, TyperGroup
 T = TypeVar("T", bound=str)
 
 
-class Plain:
+class PlainFlags:
     """Flags take no value, in the help too; all that is missing is named at once."""
 
     def get_params(self, ctx: Any) -> list[Any]:
@@ -45,11 +45,11 @@ class Plain:
         ]
 
 
-class Command(Plain, TyperCommand):
+class Command(PlainFlags, TyperCommand):
     """A command."""
 
 
-class Group(Plain, TyperGroup):
+class CommandGroup(PlainFlags, TyperGroup):
     """A group of commands."""
 
 

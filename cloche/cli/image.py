@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from cloche.cli.grammar import Command, Group
+from cloche.cli.grammar import Command, CommandGroup
 from cloche.cli.options import HomeOption, home_of
 from cloche.cli.output import Stop, err, out, size
 from cloche.core import home as homes
@@ -21,7 +21,7 @@ from cloche.environments.ready import Ready, first, ready
 from cloche.environments.table import Framework, is_tool
 
 app = typer.Typer(
-    cls=Group,
+    cls=CommandGroup,
     no_args_is_help=True,
     help="Show, extend and build the environments that framework images stand for.",
 )

@@ -4,9 +4,9 @@ import os
 import sys
 from collections.abc import Sequence
 
-from cloche.cli.client import Client
-from cloche.cli.environment import Environment, Identity, closed, environment, given_back
+from cloche.cli.aws_client import AwsClient
 from cloche.cli.output import Stop, err
+from cloche.cli.variables import Identity, ShellVariables, closed, environment, given_back
 from cloche.core.config import Home
 
 # As shells have it.
@@ -59,9 +59,9 @@ def run(home: Home, identity: Identity, command: Sequence[str]) -> None:
         raise Stop(f"{command[0]!r} can't be run: {error.strerror}", code=NOT_EXECUTABLE) from None
 
 
-def asked(home: Home, identity: Identity) -> Environment:
+def asked(home: Home, identity: Identity) -> ShellVariables:
     """Return the environment; Stop when the server does not give it."""
-    client = Client.of(home)
+    client = AwsClient.of(home)
     try:
         return environment(client, identity)
     except (OSError, ValueError) as error:

@@ -7,7 +7,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError, ClientError
 from rich.table import Table
 
-from cloche.cli.client import Client
+from cloche.cli.aws_client import AwsClient
 from cloche.cli.output import Stop, count, out, size
 from cloche.core import home as homes
 from cloche.core.beneath import disk_used
@@ -16,7 +16,7 @@ from cloche.core.config import Home
 
 def status(home: Home) -> None:
     """Print how the platform is."""
-    client = Client.of(home)
+    client = AwsClient.of(home)
     try:
         reported = client.status()
         jobs, endpoints = running_jobs(client), endpoint_states(client)
@@ -32,7 +32,7 @@ def status(home: Home) -> None:
 
 
 def rows(
-    client: Client, reported: dict[str, Any], jobs: list[str], endpoints: Counter[str]
+    client: AwsClient, reported: dict[str, Any], jobs: list[str], endpoints: Counter[str]
 ) -> list[tuple[str, str]]:
     """Return what to show, line by line."""
     capacity = reported["capacity"]
@@ -117,7 +117,7 @@ def lateness(told: dict[str, float]) -> str:
     )
 
 
-def running_jobs(client: Client) -> list[str]:
+def running_jobs(client: AwsClient) -> list[str]:
     """Return the names of the training jobs that are not done."""
     pages = client.aws("sagemaker").get_paginator("list_training_jobs")
     return [
@@ -128,7 +128,7 @@ def running_jobs(client: Client) -> list[str]:
     ]
 
 
-def running_searches(client: Client) -> list[str]:
+def running_searches(client: AwsClient) -> list[str]:
     """Return the names of the tuning jobs that are not done."""
     pages = client.aws("sagemaker").get_paginator("list_hyper_parameter_tuning_jobs")
     return [
@@ -139,7 +139,7 @@ def running_searches(client: Client) -> list[str]:
     ]
 
 
-def serving_endpoints(client: Client) -> list[str]:
+def serving_endpoints(client: AwsClient) -> list[str]:
     """Return the names of the endpoints that have processes."""
     pages = client.aws("sagemaker").get_paginator("list_endpoints")
     return [
@@ -150,7 +150,7 @@ def serving_endpoints(client: Client) -> list[str]:
     ]
 
 
-def endpoint_states(client: Client) -> Counter[str]:
+def endpoint_states(client: AwsClient) -> Counter[str]:
     """Return how many endpoints there are in each state."""
     pages = client.aws("sagemaker").get_paginator("list_endpoints")
     return Counter(

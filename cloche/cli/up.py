@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 
 from cloche.announce import announce
-from cloche.cli.client import Client, answers, home_option
+from cloche.cli.aws_client import AwsClient, answers, home_option
 from cloche.cli.output import Stop, err, out
 from cloche.core import home as homes
 from cloche.core import ids
@@ -261,7 +261,7 @@ def start_detached(options: Options, asked: Mapping[str, Any], held: Held) -> No
         except subprocess.TimeoutExpired:
             server = homes.read_server(options.home)
             if server is not None and server.parent == child.pid:
-                client = Client(options.home, server)
+                client = AwsClient(options.home, server)
                 if answers(client):
                     announce(client, client.status()["isolation"])
                     return

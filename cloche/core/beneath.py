@@ -1,6 +1,6 @@
 """Opens, walks and removes what a sandbox can change: below a descriptor, through no link.
 
-A path is looked up anew at each use, so between a check and an open a hostile process may put a
+A path is looked up again at each use, so between a check and an open a hostile process may put a
 link, a FIFO or a socket in its place. Here the kernel refuses links while it looks up
 (openat2, Linux 5.6), and what was opened is checked by its descriptor.
 
@@ -127,14 +127,14 @@ class Moved(OSError):
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class WalkBounds:
     """What a walk looks at, at the most: entries, and bytes of all their paths together."""
 
     entries: int = 1_000_000
     path_bytes: int = 256 << 20
 
 
-class Entry(NamedTuple):
+class TreeEntry(NamedTuple):
     """Something in a tree. `folder`: the descriptor of what it lies in, until the next step.
 
     `path` is relative to the root; names that are no UTF-8 have surrogates, as os.fsdecode makes.
@@ -156,8 +156,8 @@ class Level:
 
 
 def walk(
-    root: int, bounds: Bounds | None = None, *, paths: bool = True, repair: bool = False
-) -> Iterator[Entry]:
+    root: int, bounds: WalkBounds | None = None, *, paths: bool = True, repair: bool = False
+) -> Iterator[TreeEntry]:
     """Yield all that lies beneath a folder: what is in one, by name, then what its folders hold.
 
     Only one folder is open at a time. What vanishes meanwhile is left out; Moved when a folder on
@@ -165,7 +165,7 @@ def walk(
     from himself; else folders that may not be listed are passed over. Without `paths` they are
     empty, and their length has no bound.
     """
-    left = bounds or Bounds()
+    left = bounds or WalkBounds()
     entries, size = 0, 0
     here = os.open(".", LIST, dir_fd=root)
     try:
@@ -186,7 +186,7 @@ def walk(
                         continue
                     if stat.S_ISDIR(status.st_mode):
                         level.below.append(name)
-                    yield Entry(here, name, path, status)
+                    yield TreeEntry(here, name, path, status)
                 level.below.reverse()
             fresh = False
             if level.below:
@@ -323,7 +323,7 @@ def disk_used(path: Path) -> int:
     seen: set[tuple[int, int]] = set()
     total = 0
     with suppress(OSError), folder(path) as root:
-        for entry in walk(root, Bounds(entries=1 << 40), paths=False):
+        for entry in walk(root, WalkBounds(entries=1 << 40), paths=False):
             status = entry.status
             if stat.S_ISDIR(status.st_mode) or (status.st_dev, status.st_ino) in seen:
                 continue

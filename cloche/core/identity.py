@@ -30,14 +30,14 @@ class Credential:
     expires: datetime | None = None
 
 
-class Credentials(Protocol):
+class CredentialLookup(Protocol):
     """Where the gateway looks keys up (implemented by the IAM service)."""
 
     def find(self, access_key_id: str) -> Credential | None:
         """Return the credential, also when it has expired; None: the platform did not issue it."""
 
 
-class Doorkeeper(Protocol):
+class GangDoors(Protocol):
     """Serves the platform to what runs inside a gang's private network (the gateway does it)."""
 
     async def open(self, gang: str, *, account: str, region: str, role_arn: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from cloche.core import beneath
 
 logger = logging.getLogger("cloche.trees")
-BOUNDLESS = beneath.Bounds(entries=1 << 40, path_bytes=0)
+BOUNDLESS = beneath.WalkBounds(entries=1 << 40, path_bytes=0)
 
 
 def hand_over(path: Path, user: int, *, linked: bool = False) -> None:

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from cloche.datacheck.names import SPLITS, printed, split_named
-from cloche.datacheck.pictures import Look, alike_pairs
+from cloche.datacheck.pictures import PictureHash, alike_pairs
 
 UNEVEN = 10  # the largest class has so many times the pictures of the smallest
 SHOWN = 3  # examples in a finding
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class SeenFile:
     """One file: its path below the root, what its bytes are, what it looks like.
 
     look: None where it can't be read; `trouble` says why then. Without: it was not looked at.
@@ -23,7 +23,7 @@ class Seen:
 
     path: str
     digest: str
-    look: Look | None
+    look: PictureHash | None
     trouble: str = ""
 
     @property
@@ -50,7 +50,7 @@ class Finding:
     text: str
 
 
-def find(files: Sequence[Seen], folders: Iterable[str] = ()) -> list[Finding]:
+def find(files: Sequence[SeenFile], folders: Iterable[str] = ()) -> list[Finding]:
     """Return all findings, the worst first. `folders` are paths of class folders, empty or not."""
     found = [
         *twice(files),
@@ -63,16 +63,16 @@ def find(files: Sequence[Seen], folders: Iterable[str] = ()) -> list[Finding]:
     return [Finding(each.severity, printed(each.text)) for each in found]
 
 
-def twice(files: Sequence[Seen]) -> list[Finding]:
+def twice(files: Sequence[SeenFile]) -> list[Finding]:
     """Return the same bytes in more than one of train, valid and test."""
-    by_digest: dict[str, list[Seen]] = defaultdict(list)
+    by_digest: dict[str, list[SeenFile]] = defaultdict(list)
     for each in files:
         by_digest[each.digest].append(each)
     pairs = [pair for group in by_digest.values() for pair in across(group)]
     return overlaps(pairs, "the same file is in {one} and {other}")
 
 
-def alike(files: Sequence[Seen]) -> list[Finding]:
+def alike(files: Sequence[SeenFile]) -> list[Finding]:
     """Return pictures in more than one split that were only scaled or compressed again."""
     seen = [each for each in files if each.look is not None]
     looks = [each.look for each in seen if each.look is not None]
@@ -85,9 +85,9 @@ def alike(files: Sequence[Seen]) -> list[Finding]:
     return overlaps(pairs, "the same picture, saved differently, is in {one} and {other}")
 
 
-def across(group: Sequence[Seen]) -> list[tuple[Seen, Seen]]:
+def across(group: Sequence[SeenFile]) -> list[tuple[SeenFile, SeenFile]]:
     """Return one pair for each two splits that a group of the same picture lies in."""
-    first: dict[str, Seen] = {}
+    first: dict[str, SeenFile] = {}
     for each in group:
         if each.split:
             first.setdefault(each.split, each)
@@ -95,9 +95,9 @@ def across(group: Sequence[Seen]) -> list[tuple[Seen, Seen]]:
     return [(a, b) for k, a in enumerate(present) for b in present[k + 1 :]]
 
 
-def overlaps(pairs: Sequence[tuple[Seen, Seen]], text: str) -> list[Finding]:
+def overlaps(pairs: Sequence[tuple[SeenFile, SeenFile]], text: str) -> list[Finding]:
     """Return one finding for each two splits that share pictures."""
-    grouped: dict[tuple[str, str], list[tuple[Seen, Seen]]] = defaultdict(list)
+    grouped: dict[tuple[str, str], list[tuple[SeenFile, SeenFile]]] = defaultdict(list)
     for a, b in pairs:
         grouped[a.split, b.split].append((a, b))
     findings = []
@@ -109,7 +109,7 @@ def overlaps(pairs: Sequence[tuple[Seen, Seen]], text: str) -> list[Finding]:
     return findings
 
 
-def unreadable(files: Sequence[Seen]) -> list[Finding]:
+def unreadable(files: Sequence[SeenFile]) -> list[Finding]:
     """Return files that are no pictures, or end too early."""
     bad = [f"{each.path} {each.trouble}" for each in files if each.trouble]
     if not bad:
@@ -118,14 +118,14 @@ def unreadable(files: Sequence[Seen]) -> list[Finding]:
     return [Finding("error", f"{count} can't be used: {shown(bad)}")]
 
 
-def empty(files: Sequence[Seen], folders: Iterable[str]) -> list[Finding]:
+def empty(files: Sequence[SeenFile], folders: Iterable[str]) -> list[Finding]:
     """Return class folders that have no file."""
     full = {str(PurePosixPath(each.path).parent) for each in files}
     bare = sorted(set(folders) - full)
     return [Finding("warning", f"empty class folders: {shown(bare)}")] if bare else []
 
 
-def missing(files: Sequence[Seen]) -> list[Finding]:
+def missing(files: Sequence[SeenFile]) -> list[Finding]:
     """Return classes of one split that train lacks, and classes of train that others lack."""
     labels: dict[str, set[str]] = defaultdict(set)
     for each in files:
@@ -145,7 +145,7 @@ def missing(files: Sequence[Seen]) -> list[Finding]:
     return findings
 
 
-def uneven(files: Sequence[Seen]) -> list[Finding]:
+def uneven(files: Sequence[SeenFile]) -> list[Finding]:
     """Return splits whose classes differ very much in size."""
     findings = []
     for name in (*SPLITS, ""):

@@ -8,7 +8,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from cloche.datacheck.findings import Finding, Seen, find
+from cloche.datacheck.findings import Finding, SeenFile, find
 from cloche.datacheck.names import hidden
 from cloche.datacheck.pictures import look
 
@@ -22,17 +22,17 @@ class TooMany(Exception):
     """A folder has more files, or folders, than are looked at."""
 
 
-def look_at(path: str, data: bytes | None) -> Seen:
+def look_at(path: str, data: bytes | None) -> SeenFile:
     """Return what one file is. None: it is larger than `LARGEST`."""
     if data is None:
-        return Seen(path, f"? {path}", None, TOO_LARGE)
+        return SeenFile(path, f"? {path}", None, TOO_LARGE)
     digest = hashlib.sha256(data).hexdigest()
     try:
-        return Seen(path, digest, look(data))
+        return SeenFile(path, digest, look(data))
     except ValueError as error:
-        return Seen(path, digest, None, str(error))
+        return SeenFile(path, digest, None, str(error))
     except MemoryError:  # it says nothing against the picture
-        return Seen(path, digest, None)
+        return SeenFile(path, digest, None)
 
 
 def check_files(
@@ -41,7 +41,7 @@ def check_files(
     progress: Progress | None = None,
 ) -> list[Finding]:
     """Return the findings of files given as (path below the root, bytes)."""
-    seen: list[Seen] = []
+    seen: list[SeenFile] = []
     for path, data in files:
         seen.append(look_at(path, data))
         if progress is not None:

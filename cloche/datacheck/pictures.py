@@ -1,4 +1,4 @@
-"""What one picture looks like, in a few bytes: enough to know it again when it was saved anew."""
+"""What one picture looks like, in a few bytes: enough to know it again when it was saved again."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ ALIKE_GREY = 3.0  # of 255: and its small grey version by less than this on aver
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class PictureHash:
     """A picture's difference hash (32 bytes), its small grey version and its size in pixels."""
 
     bits: NDArray[np.uint8]
@@ -42,17 +42,17 @@ class Look:
     width: int
     height: int
 
-    def alike(self, other: Look) -> bool:
+    def alike(self, other: PictureHash) -> bool:
         """Return whether the two are the same picture, scaled or compressed again."""
         differing = int(np.bitwise_count(self.bits ^ other.bits).sum())
         return differing <= ALIKE_BITS and self.close(other)
 
-    def close(self, other: Look) -> bool:
+    def close(self, other: PictureHash) -> bool:
         """Return whether the small grey versions agree (the hash alone knows slopes only)."""
         return float(np.abs(self.grey - other.grey).mean()) <= ALIKE_GREY
 
 
-def look(data: bytes) -> Look:
+def look(data: bytes) -> PictureHash:
     """Return what a picture looks like; ValueError says why it can't be read to its end."""
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
@@ -64,10 +64,10 @@ def look(data: bytes) -> Look:
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"can't be read: {error}") from error
     grey = np.asarray(small, dtype=np.int16)
-    return Look(np.packbits(grey[:, 1:] > grey[:, :-1]), grey, width, height)
+    return PictureHash(np.packbits(grey[:, 1:] > grey[:, :-1]), grey, width, height)
 
 
-def alike_pairs(looks: list[Look]) -> list[tuple[int, int]]:
+def alike_pairs(looks: list[PictureHash]) -> list[tuple[int, int]]:
     """Return the pairs (i < j) that are the same picture. Quadratic, 2.6 s for 4,800 pictures."""
     if not looks:
         return []

@@ -20,7 +20,7 @@ from packaging.requirements import Requirement
 
 import cloche.toolkits
 from cloche.core.config import Home
-from cloche.environments.images import distribution
+from cloche.environments.image_contents import distribution
 from cloche.environments.table import Framework, base_of
 
 MANIFEST = "environment.json"

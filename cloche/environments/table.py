@@ -2,7 +2,7 @@
 
 Nothing is pulled. An image of any tag stands for one environment on this machine, as `cloche image
 list` shows it. Repositories are those that `sagemaker.image_uris` of the SDKs 2.x names; the
-packages are those of AWS's images (`images.py`). Their lower bounds are of 2023, when AWS's images
+packages are AWS's images' (`image_contents.py`). Their lower bounds are of 2023, when those images
 had them (scikit-learn 1.2, XGBoost 1.7, PyTorch 2.0, TensorFlow 2.12) and Python 3.11 its wheels;
 pip finds the newest.
 
@@ -15,7 +15,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from cloche.environments.images import DATA, HELD, distributions, packages
+from cloche.environments.image_contents import DATA, HELD, distributions, packages
 
 Handlers = Literal["pytorch", "scikit-learn", "huggingface"]
 

@@ -11,12 +11,12 @@ from cloche.core.authorization import Authorizer
 from cloche.core.clock import Clock
 from cloche.core.config import Config
 from cloche.core.errors import AwsError
-from cloche.core.identity import Credentials
+from cloche.core.identity import CredentialLookup
 from cloche.gateway.body import Disconnected, RawBody, Receive
 from cloche.gateway.browser import check_place, guard
 from cloche.gateway.exchange import Exchange, Parts
 from cloche.gateway.message import Request, Response
-from cloche.gateway.mounts import Asgi, Mount, Mounts, Scope, refuse
+from cloche.gateway.mounted_apps import Asgi, MountedApp, Mounts, Scope, refuse
 from cloche.gateway.own_paths import OwnPaths
 from cloche.gateway.passing import Passing
 from cloche.gateway.routing import Directory
@@ -41,7 +41,7 @@ class Gateway:
     def __init__(
         self,
         services: Mapping[str, Service],
-        credentials: Credentials,
+        credentials: CredentialLookup,
         *,
         store: Store,
         clock: Clock,
@@ -99,7 +99,7 @@ class Gateway:
             logger.debug("%s %s: the client went away", request.method, request.path)
 
     async def serve_mounted(
-        self, mount: Mount, request: Request, scope: Scope, receive: Receive, send: Send
+        self, mount: MountedApp, request: Request, scope: Scope, receive: Receive, send: Send
     ) -> None:
         """Have a mounted application answer, unless a foreign page asks, or by a foreign name."""
         try:

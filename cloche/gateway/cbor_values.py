@@ -18,7 +18,7 @@ SIMPLE: Mapping[int, object] = {20: False, 21: True, 22: None, 23: None}
 FLOATS: Mapping[int, tuple[str, int]] = {25: (">e", 2), 26: (">f", 4), 27: (">d", 8)}
 
 
-class Reader:
+class CborReader:
     """Reads the items of a CBOR document; Malformed when it is none."""
 
     def __init__(self, data: bytes) -> None:
@@ -133,7 +133,7 @@ class Reader:
 
 def load(body: bytes) -> Any:
     """Return the value of a CBOR document; SerializationException when it is none."""
-    reader = Reader(body)
+    reader = CborReader(body)
     try:
         value = reader.item()
         if reader.at != len(body):

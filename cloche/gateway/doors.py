@@ -20,7 +20,7 @@ from cloche.gateway.crowd import Crowd
 from cloche.gateway.egress import Fenced
 from cloche.gateway.listener import Listener
 from cloche.gateway.message import Response
-from cloche.gateway.mounts import Asgi
+from cloche.gateway.mounted_apps import Asgi
 from cloche.gateway.own_paths import LocalRequest, local_json
 from cloche.gateway.proxy import Proxy
 
@@ -43,7 +43,7 @@ class Sessions(Protocol):
 
 
 @dataclass
-class Keys:
+class GangCredentials:
     """The credentials of one gang: asked for when first needed, renewed in time."""
 
     sessions: Sessions
@@ -69,7 +69,7 @@ class Door:
 
     listener: Listener
     proxy: Proxy
-    keys: Keys
+    keys: GangCredentials
 
     async def close(self) -> None:
         """Stop serving."""
@@ -79,7 +79,7 @@ class Door:
 
 @dataclass
 class Doorkeeper:
-    """Opens and closes doors (`core.identity.Doorkeeper`)."""
+    """Opens and closes doors (`core.identity.GangDoors`)."""
 
     engine: Engine
     gateway_for: Callable[[str], Asgi]  # the platform as the door of a gang
@@ -133,7 +133,7 @@ class Doorkeeper:
         proxy = Proxy(listener, self.authority, self.egress, Crowd(DOOR_SCALE))
         await listener.listen(doors.platform)
         await proxy.listen(doors.proxy)
-        return Door(listener, proxy, Keys(self.sessions, self.clock, role_arn))
+        return Door(listener, proxy, GangCredentials(self.sessions, self.clock, role_arn))
 
 
 def container_credentials(credential: Credential, role_arn: str) -> dict[str, str]:

@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 
 import psutil
 
-from cloche.outside import Route
+from cloche.outside import UpstreamProxy
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -54,7 +54,7 @@ EMBEDDING = {
 }
 
 
-class Refused(Exception):
+class ConnectRefused(Exception):
     """The proxy does not connect; `status` and the text are the answer.
 
     phrase: HTTP's reason phrase, where it is to say more than the status does: of what answers a
@@ -67,7 +67,7 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class Destination:
     """Where a client wants to go."""
 
     host: str
@@ -81,11 +81,11 @@ class Target:
 class Upstream:
     """What the server's own environment says of proxies: HTTPS_PROXY, HTTP_PROXY, NO_PROXY."""
 
-    https: Route | None = None
-    http: Route | None = None
+    https: UpstreamProxy | None = None
+    http: UpstreamProxy | None = None
     no_proxy: str = ""
 
-    def route(self, target: Target, *, secure: bool) -> Route | None:
+    def route(self, target: Destination, *, secure: bool) -> UpstreamProxy | None:
         """Return the proxy to use for the target; None: straight."""
         proxies = {"no": self.no_proxy}
         if urllib.request.proxy_bypass_environment(str(target), proxies):  # type: ignore[attr-defined]
@@ -96,18 +96,18 @@ class Upstream:
 class Egress(Protocol):
     """What a listening socket of the proxy lets its clients reach."""
 
-    def is_platform(self, target: Target) -> bool:
+    def is_platform(self, target: Destination) -> bool:
         """Return whether the target is the platform's own address."""
 
     async def resolve(
-        self, target: Target, client: str | None, *, straight: bool
+        self, target: Destination, client: str | None, *, straight: bool
     ) -> list[tuple[str, int]]:
-        """Return the addresses to connect to, best first; Refused when there is none.
+        """Return the addresses to connect to, best first; ConnectRefused when there is none.
 
         `client` is the caller's address; not `straight`: the machine's own proxy will connect.
         """
 
-    def upstream_for(self, target: Target, *, secure: bool) -> Route | None:
+    def upstream_for(self, target: Destination, *, secure: bool) -> UpstreamProxy | None:
         """Return the machine's own proxy for this target; None: connect straight."""
 
 
@@ -117,24 +117,24 @@ class Open:
 
     upstream: Upstream
 
-    def is_platform(self, target: Target) -> bool:
+    def is_platform(self, target: Destination) -> bool:
         """Return False: such requests are passed on and arrive."""
         return False
 
     async def resolve(
-        self, target: Target, client: str | None, *, straight: bool
+        self, target: Destination, client: str | None, *, straight: bool
     ) -> list[tuple[str, int]]:
-        """Return all addresses of the target; Refused for clients elsewhere."""
+        """Return all addresses of the target; ConnectRefused for clients elsewhere."""
         if client is not None:
             caller = unwrapped(ipaddress.ip_address(client.split("%")[0]))
             if not caller.is_loopback and caller not in own_addresses():
                 text = f"This proxy connects other machines to *.amazonaws.com only, not {target}"
-                raise Refused(403, text)
+                raise ConnectRefused(403, text)
         if not straight:
             return []
         return [(str(address), target.port) for address in await looked_up(target)]
 
-    def upstream_for(self, target: Target, *, secure: bool) -> Route | None:
+    def upstream_for(self, target: Destination, *, secure: bool) -> UpstreamProxy | None:
         """Return the machine's own proxy for the target."""
         return self.upstream.route(target, secure=secure)
 
@@ -147,17 +147,17 @@ class Fenced:
     allowed: tuple[Network, ...]
     platform_port: int
 
-    def is_platform(self, target: Target) -> bool:
+    def is_platform(self, target: Destination) -> bool:
         """Return whether a client sent a request for its platform door through the proxy."""
         return target.port == self.platform_port and target.host in ("127.0.0.1", "localhost")
 
     async def resolve(
-        self, target: Target, client: str | None, *, straight: bool
+        self, target: Destination, client: str | None, *, straight: bool
     ) -> list[tuple[str, int]]:
-        """Return the target's addresses that are allowed; Refused when there is none."""
+        """Return the target's addresses that are allowed; ConnectRefused when there is none."""
         try:
             found = await looked_up(target)
-        except Refused:
+        except ConnectRefused:
             # Behind a proxy a machine may know no outside names: that proxy looks them up.
             if straight:
                 raise
@@ -167,7 +167,7 @@ class Fenced:
         good = [address for address in found if address not in bad]
         # The machine's own proxy chooses among a name's addresses by itself.
         if bad and (not good or not straight):
-            raise Refused(
+            raise ConnectRefused(
                 403,
                 f"Cloche does not let user code reach {target}: {bad[0]} is not a public "
                 "address. `cloche up --allow-egress CIDR` allows a network.",
@@ -175,7 +175,7 @@ class Fenced:
             )
         return [(str(address), target.port) for address in good]
 
-    def upstream_for(self, target: Target, *, secure: bool) -> Route | None:
+    def upstream_for(self, target: Destination, *, secure: bool) -> UpstreamProxy | None:
         """Return the machine's own proxy; None for networks that were allowed by name."""
         try:
             address = ipaddress.ip_address(target.host)
@@ -228,14 +228,14 @@ def own_addresses() -> frozenset[Address]:
     return frozenset(ipaddress.ip_address(text) for text in texts)
 
 
-async def looked_up(target: Target) -> list[Address]:
+async def looked_up(target: Destination) -> list[Address]:
     """Return the target's addresses in the system's order of preference."""
     loop = asyncio.get_running_loop()
     try:
         found = await loop.getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise Refused(502, f"{target.host} has no address: {reason}") from error
+        raise ConnectRefused(502, f"{target.host} has no address: {reason}") from error
     texts = dict.fromkeys(str(entry[4][0]).split("%")[0] for entry in found)
     return [ipaddress.ip_address(text) for text in texts]
 
@@ -259,7 +259,7 @@ def upstream_of(environment: Mapping[str, str] | None = None) -> Upstream:
     )
 
 
-def route_of(url: str) -> Route | None:
+def route_of(url: str) -> UpstreamProxy | None:
     """Return the proxy that a URL names; None for an empty one."""
     if not url:
         return None
@@ -270,4 +270,4 @@ def route_of(url: str) -> Route | None:
     if parts.username is not None:
         pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
         authorization = "Basic " + base64.b64encode(pair.encode()).decode()
-    return Route(parts.hostname, parts.port or 80, authorization)
+    return UpstreamProxy(parts.hostname, parts.port or 80, authorization)

@@ -14,7 +14,7 @@ from cloche.core import executors
 from cloche.core.authorization import Actor, Authorizer, Refused
 from cloche.core.clock import Clock
 from cloche.core.errors import AwsError
-from cloche.core.identity import Credentials
+from cloche.core.identity import CredentialLookup
 from cloche.core.ids import request_id as new_request_id
 from cloche.gateway import cbor, forms, identify, post_form, query, rest_json, rest_xml, validate
 from cloche.gateway.body import (
@@ -76,7 +76,7 @@ class Parts:
     services: Mapping[str, Service]
     apis: Mapping[str, Api]
     directory: Directory
-    credentials: Credentials
+    credentials: CredentialLookup
     store: Store
     clock: Clock
     authorizer: Authorizer

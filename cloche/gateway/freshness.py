@@ -4,12 +4,12 @@ from datetime import datetime, timedelta
 
 from cloche.core.errors import AwsError
 from cloche.gateway.families import S3, Family
-from cloche.gateway.signature import DATE, Claim
+from cloche.gateway.signature import DATE, SignatureClaim
 
 SKEW = timedelta(minutes=15)
 
 
-def check_time(claim: Claim, now: datetime, family: Family) -> None:
+def check_time(claim: SignatureClaim, now: datetime, family: Family) -> None:
     """Raise when a request is too old or from the future."""
     if claim.expires_s is not None and family is S3:
         end = claim.moment + timedelta(seconds=claim.expires_s)

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from cloche.core.errors import AwsError
-from cloche.core.identity import Credential, Credentials
+from cloche.core.identity import Credential, CredentialLookup
 from cloche.gateway import signature
 from cloche.gateway.families import S3, Family
 from cloche.gateway.freshness import check_time
 from cloche.gateway.limits import S3_HEAD_BYTES
 from cloche.gateway.message import Request
-from cloche.gateway.signature import UNSIGNED, Claim
+from cloche.gateway.signature import UNSIGNED, SignatureClaim
 from cloche.gateway.signature_v2 import check_v2
 
 HEX = re.compile(r"[0-9a-f]{64}")
@@ -24,12 +24,12 @@ EMPTY = hashlib.sha256(b"").hexdigest()
 class Signer:
     """A claim, and the credential behind it (not proven yet)."""
 
-    claim: Claim
+    claim: SignatureClaim
     credential: Credential
 
 
 def find_signer(
-    request: Request, family: Family, credentials: Credentials, now: datetime
+    request: Request, family: Family, credentials: CredentialLookup, now: datetime
 ) -> Signer:
     """Return who claims to have signed, with a credential that is valid now; else AwsError."""
     if family is S3:
@@ -42,7 +42,9 @@ def find_signer(
     return signer
 
 
-def issued(claim: Claim, family: Family, credentials: Credentials, now: datetime) -> Signer:
+def issued(
+    claim: SignatureClaim, family: Family, credentials: CredentialLookup, now: datetime
+) -> Signer:
     """Return who a claim names, with a credential that is valid now; else AwsError."""
     credential = credentials.find(claim.access_key_id)
     if credential is None:
@@ -61,7 +63,9 @@ def check_head(request: Request) -> None:
         raise AwsError("RequestHeaderSectionTooLarge", text, fields=fields)
 
 
-def check_token(claim: Claim, credential: Credential, family: Family, now: datetime) -> None:
+def check_token(
+    claim: SignatureClaim, credential: Credential, family: Family, now: datetime
+) -> None:
     """Raise when the session token is missing, wrong, or its session over."""
     if credential.session_token is None:
         if claim.token is not None:

@@ -30,7 +30,7 @@ from cloche.gateway.limits import (
     PING_S,
     SILENT_S,
 )
-from cloche.gateway.mounts import Mounts
+from cloche.gateway.mounted_apps import Mounts
 
 logger = logging.getLogger("cloche.gateway")
 # uvicorn says a line for each request that is no HTTP: anybody could fill the disk with them.
@@ -74,12 +74,12 @@ class Listener:
         self.servers: list[asyncio.Server] = []
         self.dates: asyncio.Task[None] | None = None
 
-    def protocol(self) -> "Connection":
+    def protocol(self) -> "HttpConnection":
         """Return a new connection's protocol; for transports that another party accepted."""
         if self.dates is None:
             self.state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
             self.dates = asyncio.get_running_loop().create_task(self._keep_date())
-        return Connection(self)
+        return HttpConnection(self)
 
     async def listen(self, listening: socket.socket) -> None:
         """Accept connections of a bound socket until `close`."""
@@ -113,11 +113,11 @@ class Listener:
             await asyncio.sleep(1.0)
 
 
-class TooLarge(Exception):
+class HeadTooLarge(Exception):
     """A head beyond its bounds; the parser passes it on as an error of its own."""
 
 
-class Connection(HttpToolsProtocol):
+class HttpConnection(HttpToolsProtocol):
     """uvicorn's protocol with bounds: of a head's size and time, of what frames a body.
 
     httptools and uvicorn gather a head and a trailer without any, in time quadratic in its size.
@@ -254,7 +254,7 @@ class Connection(HttpToolsProtocol):
             return
         if len(self.headers) >= HEADERS:
             self.overhead += HEAD_BYTES
-            raise TooLarge
+            raise HeadTooLarge
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
@@ -265,7 +265,7 @@ class Connection(HttpToolsProtocol):
         size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
         if size > HEAD_BYTES:
             self.overhead += HEAD_BYTES
-            raise TooLarge
+            raise HeadTooLarge
         super().on_headers_complete()
 
     def on_chunk_header(self) -> None:

@@ -18,7 +18,7 @@ from typing import Literal
 from cloche.core.clock import Clock
 from cloche.core.config import Config
 from cloche.core.errors import AwsError
-from cloche.core.identity import Credentials, Principal
+from cloche.core.identity import CredentialLookup, Principal
 from cloche.gateway import identify
 from cloche.gateway.body import Disconnected, RawBody, read_whole
 from cloche.gateway.browser import check_place
@@ -53,7 +53,7 @@ LocalHandler = Callable[[LocalRequest], Awaitable[Response]]
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
+class OwnRoute:
     """What answers a path, whom, and which method (None: any)."""
 
     handler: LocalHandler
@@ -64,11 +64,11 @@ class Route:
 class OwnPaths:
     """Answers requests for the platform's own paths. `token` is the owner's, once there is one."""
 
-    def __init__(self, config: Config, credentials: Credentials, clock: Clock) -> None:
+    def __init__(self, config: Config, credentials: CredentialLookup, clock: Clock) -> None:
         self.credentials, self.clock, self.account = credentials, clock, config.account
         self.names = frozenset((config.host.lower(), *config.host_names))
         self.token: str | None = None
-        self.routes: dict[str, Route] = {}
+        self.routes: dict[str, OwnRoute] = {}
         self.failures: Callable[[], Mapping[str, str]] = dict  # of loops that can't go on
         self.add(HEALTH_PATH, self.health, access="anyone")
 
@@ -76,7 +76,7 @@ class OwnPaths:
         self, path: str, handler: LocalHandler, *, access: Access, method: str | None = None
     ) -> None:
         """Have a path answered."""
-        self.routes[path] = Route(handler, access, method)
+        self.routes[path] = OwnRoute(handler, access, method)
 
     async def health(self, _request: LocalRequest) -> Response:
         """Answer that the platform serves; if so, that loops can't go on and which, not why."""
@@ -109,7 +109,7 @@ class OwnPaths:
             return local_json(500, {"message": "An unexpected error; the server's log has it."})
 
     async def caller(
-        self, request: Request, raw: RawBody, gang: str | None, route: Route | None
+        self, request: Request, raw: RawBody, gang: str | None, route: OwnRoute | None
     ) -> Principal | None:
         """Return who signed, if one did; AccessDenied when the path is not for who asks.
 

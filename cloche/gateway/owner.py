@@ -18,7 +18,7 @@ SESSION_S = 12 * 3600
 
 
 @dataclass(frozen=True, slots=True)
-class Owner:
+class OwnerSessions:
     """Issues sessions of one role; its path is the owner's (`own_paths`)."""
 
     sessions: Sessions

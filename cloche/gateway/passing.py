@@ -26,8 +26,8 @@ from cloche.gateway.browser import check_place
 from cloche.gateway.egress import own_addresses, unwrapped
 from cloche.gateway.message import Request, Response
 from cloche.gateway.routing import host_of
-from cloche.gateway.signature import Claim
-from cloche.outside import Answer, OutsideError, PublicBuckets, RealS3
+from cloche.gateway.signature import SignatureClaim
+from cloche.outside import OpenAnswer, OutsideError, PublicBuckets, RealS3
 from cloche.outside.buckets import NAME
 from cloche.outside.real_s3 import endpoint
 
@@ -115,7 +115,7 @@ class Passing:
         region = place.region if place is not None else None
         self.note(bucket, gang, "unsigned, as it came")
 
-        def ask() -> Answer:
+        def ask() -> OpenAnswer:
             headers = {name: request.headers[name] for name in HEADERS if name in request.headers}
             return self.real.get(request.method, path, request.query_string, headers, region)
 
@@ -137,7 +137,7 @@ class Passing:
             if name in QUERY
         )
 
-        def ask() -> Answer:
+        def ask() -> OpenAnswer:
             headers = {name: request.headers[name] for name in HEADERS if name in request.headers}
             return self.real.get(request.method, path, query, headers)
 
@@ -152,7 +152,7 @@ class Passing:
         return AwsError(error.code, text, error.status, fields=error.fields)
 
     async def foreign(
-        self, request: Request, path: str, raw: RawBody, gang: str | None, claim: Claim
+        self, request: Request, path: str, raw: RawBody, gang: str | None, claim: SignatureClaim
     ) -> Response | None:
         """Return the real S3's answer to a read that another account's key signed; None: it is no
         read of a bucket that is not here. AwsError InvalidAccessKeyId says what would pass it on.
@@ -212,7 +212,7 @@ class Passing:
         return caller.is_loopback or caller in own_addresses()
 
     async def passed(
-        self, ask: Callable[[], Answer], bucket: str, raw: RawBody, gang: str | None
+        self, ask: Callable[[], OpenAnswer], bucket: str, raw: RawBody, gang: str | None
     ) -> Response:
         """Return the answer, its body as it comes; AwsError where there is none."""
         who = gang or ""
@@ -236,7 +236,7 @@ class Passing:
         headers["via"] = f"1.1 cloche ({answer.host})"
         return Response(answer.status, headers, Passed(self, answer, raw, who))
 
-    async def asked(self, ask: Callable[[], Answer]) -> Answer:
+    async def asked(self, ask: Callable[[], OpenAnswer]) -> OpenAnswer:
         """Return the answer; one that nobody waits for any more is let go."""
         work = asyncio.ensure_future(executors.OUTSIDE.run(ask))
         try:
@@ -271,7 +271,7 @@ class Passed(AsyncGenerator[bytes, None]):
     No generator function: what such a one holds is not let go when it was never begun.
     """
 
-    def __init__(self, passing: Passing, answer: Answer, raw: RawBody, who: str) -> None:
+    def __init__(self, passing: Passing, answer: OpenAnswer, raw: RawBody, who: str) -> None:
         self.passing, self.answer, self.who, self.raw = passing, answer, who, raw
         self.gone: asyncio.Task[None] | None = None
         self.idle: asyncio.TimerHandle | None = None
@@ -319,7 +319,7 @@ class Passed(AsyncGenerator[bytes, None]):
             self.passing.left(self.who)
 
 
-def let_go(work: asyncio.Future[Answer]) -> None:
+def let_go(work: asyncio.Future[OpenAnswer]) -> None:
     """Close an answer that nobody waits for."""
     if not work.cancelled() and work.exception() is None:
         work.result().close()
@@ -331,7 +331,7 @@ async def departure(raw: RawBody) -> None:
         pass
 
 
-def as_signed(request: Request, claim: Claim) -> Mapping[str, str]:
+def as_signed(request: Request, claim: SignatureClaim) -> Mapping[str, str]:
     """Return the headers that another account's key signed, and its proof."""
     wanted = {*HEADERS, *claim.signed_headers, "authorization"}
     return {

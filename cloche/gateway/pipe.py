@@ -3,8 +3,8 @@
 import asyncio
 from typing import cast
 
-from cloche.gateway.egress import Refused, Target
-from cloche.outside import Route
+from cloche.gateway.egress import ConnectRefused, Destination
+from cloche.outside import UpstreamProxy
 
 ANSWER_LIMIT = 64 * 1024
 ANSWER_TIMEOUT_S = 30.0
@@ -83,8 +83,10 @@ class Early(asyncio.Protocol):
         content, self.buffer = bytes(self.buffer), bytearray()
         return content
 
-    async def ask_proxy(self, transport: asyncio.Transport, target: Target, route: Route) -> None:
-        """Have the machine's own proxy connect us to the target; Refused with its words if not."""
+    async def ask_proxy(
+        self, transport: asyncio.Transport, target: Destination, route: UpstreamProxy
+    ) -> None:
+        """Have the machine's own proxy connect us; ConnectRefused with its words if not."""
         lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}"]
         if route.authorization is not None:
             lines.append(f"Proxy-Authorization: {route.authorization}")
@@ -102,19 +104,19 @@ class Early(asyncio.Protocol):
                             if self.closed
                             else "sent too long an answer about"
                         )
-                        raise Refused(502, f"{where} {why} {target}")
+                        raise ConnectRefused(502, f"{where} {why} {target}")
                     seen = max(0, len(self.buffer) - 3)
                     self.changed.clear()
                     await self.changed.wait()
         except TimeoutError as error:
             transport.abort()
-            raise Refused(504, f"{where} did not connect to {target}") from error
+            raise ConnectRefused(504, f"{where} did not connect to {target}") from error
         transport.pause_reading()
         head, _, rest = bytes(self.buffer).partition(b"\r\n\r\n")
         status = head.split(b"\r\n", 1)[0].decode("latin-1")[:STATUS_CHARACTERS]
         if status.split(" ")[1:2] != ["200"]:
             transport.abort()
-            raise Refused(502, f"{where} refused {target}: {status}")
+            raise ConnectRefused(502, f"{where} refused {target}: {status}")
         self.buffer = bytearray(rest)
 
 

@@ -12,17 +12,17 @@ from datetime import datetime
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from cloche.core.errors import AwsError
-from cloche.core.identity import Credentials
+from cloche.core.identity import CredentialLookup
 from cloche.gateway import identify, post_policy, rest_xml, signature
 from cloche.gateway.body import RawBody
 from cloche.gateway.families import S3
+from cloche.gateway.form_data import FormReader, boundary_of
 from cloche.gateway.identify import Signer
 from cloche.gateway.message import Request, Response
-from cloche.gateway.multipart import FormReader, boundary_of
-from cloche.gateway.post_policy import Bounds
+from cloche.gateway.post_policy import LengthRange
 from cloche.gateway.rest import places
 from cloche.gateway.shapes import Action, api
-from cloche.gateway.signature import ALGORITHM, Claim
+from cloche.gateway.signature import ALGORITHM, SignatureClaim
 from cloche.gateway.xml_values import DECLARATION, escaped
 
 V4 = ("X-Amz-Signature", "X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Date")
@@ -57,7 +57,7 @@ class File:
     trailers: Mapping[str, str] = {}
     ends_marked = True
 
-    def __init__(self, reader: FormReader, bounds: Bounds) -> None:
+    def __init__(self, reader: FormReader, bounds: LengthRange) -> None:
         self.reader, self.bounds = reader, bounds
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
@@ -127,7 +127,7 @@ def decoded(name: str, value: bytes) -> str:
 # ------------------------------------------------------------------ who signed it, and what
 
 
-def prove(form: Form, credentials: Credentials, now: datetime) -> tuple[Signer, Bounds]:
+def prove(form: Form, credentials: CredentialLookup, now: datetime) -> tuple[Signer, LengthRange]:
     """Return who signed the form's policy, and the bounds of the file; else AwsError.
 
     The form is as its policy demands: what it says and how long it is valid.
@@ -144,14 +144,14 @@ def prove(form: Form, credentials: Credentials, now: datetime) -> tuple[Signer, 
     return signer, allowed.bounds
 
 
-def claim_of(fields: Mapping[str, str], now: datetime) -> Claim:
+def claim_of(fields: Mapping[str, str], now: datetime) -> SignatureClaim:
     """Return what a form says of its signer; AwsError when a part of that is missing."""
     token = fields.get("x-amz-security-token")
     if any(name.lower() in fields for name in V2) and "x-amz-signature" not in fields:
         for name in V2:
             if name.lower() not in fields:
                 raise missing(name)
-        return Claim(
+        return SignatureClaim(
             kind="v2",
             access_key_id=fields["awsaccesskeyid"],
             signature=fields["signature"],
@@ -184,7 +184,7 @@ def claim_of(fields: Mapping[str, str], now: datetime) -> Claim:
     return claim
 
 
-def check_signature(claim: Claim, policy: str, secret: str) -> None:
+def check_signature(claim: SignatureClaim, policy: str, secret: str) -> None:
     """Raise unless the policy, as sent, was signed with `secret`."""
     if claim.kind == "v2":
         digest = hmac.digest(secret.encode(), policy.encode(), "sha1")

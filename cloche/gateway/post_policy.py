@@ -27,7 +27,7 @@ LISTS = frozenset(("content-type",))  # a list, of which each item must begin so
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
+class FieldCondition:
     """A field's value must be (or begin with) a text."""
 
     operator: str  # eq, starts-with
@@ -44,7 +44,7 @@ class Condition:
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class LengthRange:
     """How many bytes the file may have."""
 
     least: int = 0
@@ -56,8 +56,8 @@ class Policy:
     """What the signer allows, and until when."""
 
     expires: datetime
-    conditions: tuple[Condition, ...]
-    bounds: Bounds
+    conditions: tuple[FieldCondition, ...]
+    bounds: LengthRange
 
 
 def load(text: str) -> Policy:
@@ -72,7 +72,7 @@ def load(text: str) -> Policy:
         raise invalid("Policy missing expiration.")
     if not isinstance(document.get("conditions"), list):
         raise invalid("Policy missing conditions.")
-    conditions, bounds = list[Condition](), Bounds()
+    conditions, bounds = list[FieldCondition](), LengthRange()
     for one in document["conditions"]:
         if isinstance(one, list) and one and str(one[0]).lower() == "content-length-range":
             bounds = narrowed(bounds, one)
@@ -92,7 +92,7 @@ def moment(text: Any) -> datetime:
     raise invalid(f"Invalid 'expiration' value: '{str(text)[:SHOWN_CHARACTERS]}'")
 
 
-def condition_of(given: Any) -> Condition:
+def condition_of(given: Any) -> FieldCondition:
     """Return a condition as a policy has it: `{field: value}` or `[operator, "$field", value]`."""
     if isinstance(given, dict):
         if len(given) != 1:
@@ -111,10 +111,10 @@ def condition_of(given: Any) -> Condition:
     else:
         raise invalid("Invalid Condition.")
     shown = json.dumps([operator, field, value], ensure_ascii=False)
-    return Condition(operator, field[1:].lower(), value, shown)
+    return FieldCondition(operator, field[1:].lower(), value, shown)
 
 
-def narrowed(bounds: Bounds, given: list[Any]) -> Bounds:
+def narrowed(bounds: LengthRange, given: list[Any]) -> LengthRange:
     """Return the bounds with another content-length-range."""
     texts = [str(one) for one in given[1:] if isinstance(one, int | str)]
     if len(given) != 3 or len(texts) != 2 or not all(map(DIGITS.fullmatch, texts)):

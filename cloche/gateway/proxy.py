@@ -17,7 +17,7 @@ from cloche.core import executors
 from cloche.core.held import BACKLOG
 from cloche.gateway.authority import Authority
 from cloche.gateway.crowd import Crowd
-from cloche.gateway.egress import Egress, Refused, Target
+from cloche.gateway.egress import ConnectRefused, Destination, Egress
 from cloche.gateway.listener import Listener
 from cloche.gateway.pipe import Early, Pipe, join
 
@@ -65,7 +65,9 @@ class Proxy:
     async def listen(self, listening: socket.socket) -> None:
         """Accept connections of a bound socket until `close`."""
         loop = asyncio.get_running_loop()
-        server = await loop.create_server(lambda: Connection(self), sock=listening, backlog=BACKLOG)
+        server = await loop.create_server(
+            lambda: ProxyConnection(self), sock=listening, backlog=BACKLOG
+        )
         self.servers.append(server)
 
     async def close(self) -> None:
@@ -77,13 +79,13 @@ class Proxy:
         for transport in list(self.open):
             transport.abort()
 
-    def start(self, connection: "Connection") -> None:
+    def start(self, connection: "ProxyConnection") -> None:
         """Serve a connection on a task of its own."""
         task = asyncio.get_running_loop().create_task(self.serve(connection))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
 
-    async def serve(self, connection: "Connection") -> None:
+    async def serve(self, connection: "ProxyConnection") -> None:
         """Read what the client wants, and connect it; answers 4xx or 5xx with a text if not."""
         try:
             async with asyncio.timeout(HEAD_TIMEOUT_S):
@@ -94,7 +96,7 @@ class Proxy:
                 await self._connect(connection, head)
             else:
                 await self._forward(connection, head)
-        except Refused as refused:
+        except ConnectRefused as refused:
             connection.refuse(refused.status, str(refused), refused.phrase)
         except ValueError as error:
             connection.refuse(400, f"The request's target is not an address: {error}")
@@ -104,10 +106,10 @@ class Proxy:
             logger.debug("a proxied connection ended: %s", error)
             connection.transport.abort()
 
-    def _is_ours(self, target: Target) -> bool:
+    def _is_ours(self, target: Destination) -> bool:
         return self.gateway is not None and AWS_NAME.fullmatch(target.host) is not None
 
-    async def _connect(self, connection: "Connection", head: Head) -> None:
+    async def _connect(self, connection: "ProxyConnection", head: Head) -> None:
         target = authority_form(head.target)
         if target.port == 443 and self._is_ours(target):
             connection.transport.write(b"HTTP/1.1 200 Connection Established\r\n\r\n")
@@ -119,15 +121,15 @@ class Proxy:
             upstream.write(head.rest)
         join(connection, upstream, early)
 
-    async def _forward(self, connection: "Connection", head: Head) -> None:
+    async def _forward(self, connection: "ProxyConnection", head: Head) -> None:
         url = urlsplit(head.target)
         if url.scheme != "http" or not url.hostname:
-            raise Refused(
+            raise ConnectRefused(
                 400,
                 "This is an HTTP proxy: it takes CONNECT and http:// URLs, not "
                 f"{head.target[:SHOWN_CHARACTERS]}",
             )
-        target = Target(short(url.hostname), port_of(url.netloc, 80))
+        target = Destination(short(url.hostname), port_of(url.netloc, 80))
         path = url.path or "/"
         origin = f"{path}?{url.query}" if url.query else path
         if self._is_ours(target) or self.egress.is_platform(target):
@@ -142,7 +144,7 @@ class Proxy:
         join(connection, upstream, early)
 
     async def _reach(
-        self, connection: "Connection", target: Target, *, secure: bool = True
+        self, connection: "ProxyConnection", target: Destination, *, secure: bool = True
     ) -> tuple[asyncio.Transport, Early]:
         """Return a connection to the target, straight or through the machine's own proxy."""
         peer = connection.transport.get_extra_info("peername")
@@ -155,10 +157,10 @@ class Proxy:
             await early.ask_proxy(upstream, target, route)
         return upstream, early
 
-    async def _end_tls(self, connection: "Connection", host: str, rest: bytes) -> None:
+    async def _end_tls(self, connection: "ProxyConnection", host: str, rest: bytes) -> None:
         """Speak TLS as `host` on the connection and let the gateway answer what comes."""
         if rest:
-            raise Refused(400, "The client sent data before the tunnel was established")
+            raise ConnectRefused(400, "The client sent data before the tunnel was established")
         assert self.authority is not None
         loop = asyncio.get_running_loop()
         context = await executors.CERTIFICATES.run(self.authority.context, host.rstrip("."))
@@ -181,7 +183,7 @@ class Proxy:
         if tls is not None:
             self._to_gateway(tls, early.taken())
 
-    def _hand_over(self, connection: "Connection", content: bytes) -> None:
+    def _hand_over(self, connection: "ProxyConnection", content: bytes) -> None:
         connection.detach()
         self.crowd.left(connection)
         self._to_gateway(connection.transport, content)
@@ -196,7 +198,7 @@ class Proxy:
             protocol.data_received(content)
 
 
-class Connection(Pipe):
+class ProxyConnection(Pipe):
     """One client's connection, until what it asks for is connected."""
 
     def __init__(self, proxy: Proxy) -> None:
@@ -226,9 +228,9 @@ class Connection(Pipe):
         self.proxy.crowd.busy(self)
         try:
             if not 0 <= end <= HEAD_LIMIT:
-                raise Refused(400, f"The request's head is longer than {HEAD_LIMIT} bytes")
+                raise ConnectRefused(400, f"The request's head is longer than {HEAD_LIMIT} bytes")
             self.complete.set_result(parsed(bytes(self.buffer), end))
-        except Refused as refused:
+        except ConnectRefused as refused:
             self.complete.set_exception(refused)
 
     def eof_received(self) -> bool:
@@ -272,7 +274,7 @@ class Connection(Pipe):
 
 
 async def first_to_answer(
-    target: Target, addresses: list[tuple[str, int]]
+    target: Destination, addresses: list[tuple[str, int]]
 ) -> tuple[asyncio.Transport, Early]:
     """Return a connection to the first address that takes one."""
     loop = asyncio.get_running_loop()
@@ -286,20 +288,20 @@ async def first_to_answer(
         except (OSError, TimeoutError) as error:
             last = error
     if isinstance(last, TimeoutError):
-        raise Refused(504, f"{target} did not answer within {CONNECT_TIMEOUT_S:.0f} seconds")
-    raise Refused(502, f"{target} can't be reached: {last}")
+        raise ConnectRefused(504, f"{target} did not answer within {CONNECT_TIMEOUT_S:.0f} seconds")
+    raise ConnectRefused(502, f"{target} can't be reached: {last}")
 
 
 def parsed(content: bytes, end: int) -> Head:
-    """Return the head of a request that ends at `end`; Refused when it is none."""
+    """Return the head of a request that ends at `end`; ConnectRefused when it is none."""
     first, *headers = content[:end].split(b"\r\n")
     parts = first.split(b" ")
     if len(parts) != 3 or not parts[2].startswith(b"HTTP/1."):
-        raise Refused(400, "This is an HTTP proxy, and that was not an HTTP request")
+        raise ConnectRefused(400, "This is an HTTP proxy, and that was not an HTTP request")
     try:
         method, target, version = (part.decode("ascii") for part in parts)
     except UnicodeDecodeError as error:
-        raise Refused(400, "A request's first line is ASCII") from error
+        raise ConnectRefused(400, "A request's first line is ASCII") from error
     return Head(method, target, version, tuple(headers), content[end + 4 :])
 
 
@@ -316,28 +318,28 @@ def rewritten(head: Head, target: str, authorization: str | None = None) -> byte
     return b"\r\n".join([first, *kept, b"", b""]) + head.rest
 
 
-def authority_form(text: str) -> Target:
+def authority_form(text: str) -> Destination:
     """Return host and port of a CONNECT."""
     host = urlsplit(f"//{text}").hostname
     if not host:
-        raise Refused(400, f"CONNECT takes HOST:PORT, not {text[:SHOWN_CHARACTERS]}")
-    return Target(short(host), port_of(text, None))
+        raise ConnectRefused(400, f"CONNECT takes HOST:PORT, not {text[:SHOWN_CHARACTERS]}")
+    return Destination(short(host), port_of(text, None))
 
 
 def short(host: str) -> str:
-    """Return a host's name; Refused when it is longer than any name is."""
+    """Return a host's name; ConnectRefused when it is longer than any name is."""
     if len(host) > HOST_CHARACTERS:
-        raise Refused(400, f"A host's name has {HOST_CHARACTERS} characters at most")
+        raise ConnectRefused(400, f"A host's name has {HOST_CHARACTERS} characters at most")
     return host
 
 
 def port_of(netloc: str, default: int | None) -> int:
-    """Return the port of `host:port`; Refused when it is none."""
+    """Return the port of `host:port`; ConnectRefused when it is none."""
     try:
         port = urlsplit(f"//{netloc}").port
     except ValueError:
         port = 0
     port = default if port is None else port
     if not port:
-        raise Refused(400, f"{netloc[:SHOWN_CHARACTERS]} has no valid port")
+        raise ConnectRefused(400, f"{netloc[:SHOWN_CHARACTERS]} has no valid port")
     return port

@@ -17,7 +17,7 @@ ITEM = re.compile(r'\s*(?:"((?:[^"\\]|\\.)*)"\s*|([^,]*))(?:,|$)')
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class MemberLocations:
     """The members of a structure by where they travel."""
 
     uri: tuple[Field, ...]
@@ -31,13 +31,13 @@ class Places:
 
 
 @cache
-def places(shape: Shape) -> Places:
+def places(shape: Shape) -> MemberLocations:
     """Return where the members of an input or output travel."""
     by: dict[str | None, list[Field]] = {}
     for field in shape.fields:
         by.setdefault(field.shape.location, []).append(field)
     query = by.get("querystring", [])
-    return Places(
+    return MemberLocations(
         uri=tuple(by.get("uri", ())),
         query=tuple(f for f in query if f.shape.kind != "map"),
         query_map=next((f for f in query if f.shape.kind == "map"), None),
@@ -79,7 +79,9 @@ def read_places(shape: Shape, request: Request, labels: Mapping[str, str]) -> di
     return found
 
 
-def read_query(where: Places, query: Sequence[tuple[str, str]], found: dict[str, Any]) -> None:
+def read_query(
+    where: MemberLocations, query: Sequence[tuple[str, str]], found: dict[str, Any]
+) -> None:
     """Add the parameters of the query."""
     several: dict[str, list[str]] = {}
     for name, text in query:

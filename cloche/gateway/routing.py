@@ -28,7 +28,7 @@ CBOR_PATH = re.compile(r"^/service/(?P<service>[^/]+)/operation/(?P<operation>[^
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
+class OperationRoute:
     """One operation of a REST service, and what a request must have to mean it."""
 
     action: str
@@ -53,8 +53,8 @@ class Template:
     method: str
     pattern: re.Pattern[str]
     labels: tuple[str, ...]
-    routes: tuple[Route, ...]
-    bare: tuple[Route, ...]  # those that ask nothing of the query
+    routes: tuple[OperationRoute, ...]
+    bare: tuple[OperationRoute, ...]  # those that ask nothing of the query
     names: frozenset[str]  # of the query, that any route asks for
 
 
@@ -126,7 +126,7 @@ class RestRouter:
 
 def templates(api: Api) -> dict[str, tuple[Template, ...]]:
     """Return a service's templates by method, those with most fixed text first."""
-    grouped: dict[tuple[str, str], list[Route]] = {}
+    grouped: dict[tuple[str, str], list[OperationRoute]] = {}
     for name in api.operations:
         action = api.action(name)
         assert action is not None
@@ -145,7 +145,7 @@ def templates(api: Api) -> dict[str, tuple[Template, ...]]:
     }
 
 
-def route_of(action: Action) -> Route:
+def route_of(action: Action) -> OperationRoute:
     """Return the route of an operation."""
     query, headers = set(), set()
     if action.input is not None:
@@ -155,7 +155,7 @@ def route_of(action: Action) -> Route:
                 query.add(field.wire)
             elif field.shape.location == "header":
                 headers.add(field.wire.lower())
-    return Route(
+    return OperationRoute(
         action.name,
         tuple(action.constants.items()),
         frozenset(query),
@@ -164,7 +164,9 @@ def route_of(action: Action) -> Route:
     )
 
 
-def template_of(method: str, uri: str, routes: Iterable[Route]) -> tuple[Template, tuple[int, int]]:
+def template_of(
+    method: str, uri: str, routes: Iterable[OperationRoute]
+) -> tuple[Template, tuple[int, int]]:
     """Return a template of routes that share a path, and its rank among others."""
     path = uri.partition("?")[0].rstrip("/") or "/"
     pattern, at, labels, greedy = "", 0, [], 0

@@ -38,7 +38,7 @@ NOT_SIGNED = "There were headers present in the request which were not signed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
+class SignatureClaim:
     """What a request says of its signer."""
 
     kind: Literal["header", "presigned", "v2"]
@@ -85,7 +85,7 @@ def authorization(request: Request) -> str:
     return request.headers.get("authorization", "")
 
 
-def read_claim(request: Request, family: Family) -> Claim | None:
+def read_claim(request: Request, family: Family) -> SignatureClaim | None:
     """Return who claims to have signed; None when nobody does, AwsError when it is malformed."""
     header = authorization(request)
     query = dict(request.query) if request.query else {}
@@ -106,7 +106,7 @@ def read_claim(request: Request, family: Family) -> Claim | None:
     return None
 
 
-def read_header(request: Request, header: str, family: Family) -> Claim:
+def read_header(request: Request, header: str, family: Family) -> SignatureClaim:
     """Return the claim of an Authorization header."""
     method, _, rest = header.partition(" ")
     if method != ALGORITHM:
@@ -180,7 +180,7 @@ def http_date(request: Request) -> str | None:
         return None
 
 
-def read_presigned(query: dict[str, str], family: Family) -> Claim:
+def read_presigned(query: dict[str, str], family: Family) -> SignatureClaim:
     """Return the claim of a presigned URL."""
     wanted = ("Algorithm", "Credential", "Signature", "Date", "SignedHeaders", "Expires")
     names = [f"X-Amz-{name}" for name in wanted]
@@ -231,7 +231,7 @@ def claim_of(
     stamp: str,
     token: str | None,
     expires_s: int | None,
-) -> Claim:
+) -> SignatureClaim:
     """Return a SigV4 claim from its parts as sent."""
     scope = credential.rsplit("/", 4)
     if len(scope) != 5 or scope[4] != "aws4_request":
@@ -258,7 +258,7 @@ def claim_of(
             f"Date must be in ISO-8601 'basic format'. Got '{stamp}'. "
             "See http://en.wikipedia.org/wiki/ISO_8601"
         ) from error
-    return Claim(
+    return SignatureClaim(
         kind=kind,
         access_key_id=scope[0],
         signature=signature,
@@ -288,7 +288,7 @@ def read_stamp(stamp: str) -> datetime:
     )
 
 
-def read_v2(query: dict[str, str]) -> Claim:
+def read_v2(query: dict[str, str]) -> SignatureClaim:
     """Return the claim of a SigV2 presigned URL; `moment` is when it expires."""
     expires = query.get("Expires", "")
     if not re.fullmatch(r"\d{1,11}", expires):
@@ -297,7 +297,7 @@ def read_v2(query: dict[str, str]) -> Claim:
             "parameters"
         )
         raise AwsError("AccessDenied", text, 403)
-    return Claim(
+    return SignatureClaim(
         kind="v2",
         access_key_id=query["AWSAccessKeyId"],
         signature=query["Signature"],
@@ -320,7 +320,7 @@ def signing_key(secret: str, date: str, region: str, service: str) -> bytes:
     return key
 
 
-def check_scope(claim: Claim, family: Family) -> None:
+def check_scope(claim: SignatureClaim, family: Family) -> None:
     """Raise when a credential's scope names no region or another day than the request's."""
     if not REGION.fullmatch(claim.region):
         if family is S3:
@@ -334,7 +334,9 @@ def check_scope(claim: Claim, family: Family) -> None:
         )
 
 
-def check_v4(claim: Claim, request: Request, secret: str, payload: str, family: Family) -> None:
+def check_v4(
+    claim: SignatureClaim, request: Request, secret: str, payload: str, family: Family
+) -> None:
     """Raise when a SigV4 signature is not that of `secret`; `payload` is the hash it covers."""
     check_scope(claim, family)
     check_covered(claim, request, family)
@@ -348,7 +350,7 @@ def check_v4(claim: Claim, request: Request, secret: str, payload: str, family: 
         raise refuse(claim, family, to_sign, canonical)
 
 
-def check_covered(claim: Claim, request: Request, family: Family) -> None:
+def check_covered(claim: SignatureClaim, request: Request, family: Family) -> None:
     """Raise when a header that means something was not signed: anybody may have added it."""
     signed = set(claim.signed_headers)
     if len(signed) < len(claim.signed_headers):
@@ -386,7 +388,7 @@ def must_be_signed(name: str, signed: Container[str]) -> bool:
     return amz or name in ("host", "content-encoding")
 
 
-def canonical_request(claim: Claim, request: Request, payload: str, family: Family) -> str:
+def canonical_request(claim: SignatureClaim, request: Request, payload: str, family: Family) -> str:
     """Return what a SigV4 signature is made of."""
     headers = request.headers
     lines = [f"{name}:{' '.join(headers.get(name, '').split())}" for name in claim.signed_headers]
@@ -433,7 +435,7 @@ def canonical_query(query: tuple[tuple[str, str], ...], presigned: bool) -> str:
     return "&".join(f"{name}={value}" for name, value in sorted(pairs))
 
 
-def refuse(claim: Claim, family: Family, to_sign: str, canonical: str) -> AwsError:
+def refuse(claim: SignatureClaim, family: Family, to_sign: str, canonical: str) -> AwsError:
     """Return the refusal of a signature; S3 shows what it computed from."""
     return family.refuse_signature(
         AWSAccessKeyId=claim.access_key_id,

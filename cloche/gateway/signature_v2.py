@@ -12,7 +12,7 @@ from cloche.core.errors import AwsError
 from cloche.gateway.families import S3
 from cloche.gateway.message import Request
 from cloche.gateway.shapes import api
-from cloche.gateway.signature import UNSUPPORTED, Claim
+from cloche.gateway.signature import UNSUPPORTED, SignatureClaim
 
 # The query parameters that a SigV2 signature covers, beside `x-amz-…`.
 SIGNED = frozenset(
@@ -36,7 +36,7 @@ OPEN = frozenset(
 )
 
 
-def check_v2(claim: Claim, request: Request, path: str, secret: str) -> None:
+def check_v2(claim: SignatureClaim, request: Request, path: str, secret: str) -> None:
     """Raise when a SigV2 signature is not that of `secret`; `path` begins with the bucket."""
     refuse_uncovered(request)
     lines = [

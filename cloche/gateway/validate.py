@@ -20,7 +20,7 @@ LONGEST_MATCHED, LONGEST_ANYWAY = 1_000_000, 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class ShapeRules:
     """What the model asks of one shape, beside the members of structures."""
 
     enum: tuple[str, ...]
@@ -82,13 +82,13 @@ class Rules:
 
 
 @cache
-def rules(shape: Shape) -> Rules:
+def rules(shape: Shape) -> ShapeRules:
     """Return the rules of a shape."""
     traits = shape.traits
     counted = shape.kind in ("integer", "float")
     measured = shape.kind in ("string", "list", "map", "blob") and not traits.get("streaming")
     bounded = counted or measured
-    return Rules(
+    return ShapeRules(
         enum=tuple(traits.get("enum", ())) if shape.kind == "string" else (),
         least=traits.get("min") if bounded else None,
         most=traits.get("max") if bounded else None,

@@ -44,7 +44,7 @@ class OutsideError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Route:
+class UpstreamProxy:
     """The proxy that this machine itself must use for the outside."""
 
     host: str
@@ -53,14 +53,14 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class BucketHost:
     """What one of S3's names says."""
 
     bucket: str | None
     region: str | None
 
 
-def endpoint(host: str) -> Endpoint | None:
+def endpoint(host: str) -> BucketHost | None:
     """Return what a host's name says; None when S3's REST API does not answer under it."""
     match = ENDPOINT.fullmatch(host)
     if match is None:
@@ -68,10 +68,10 @@ def endpoint(host: str) -> Endpoint | None:
     region = match["region"]
     if region is not None and region not in (*REGIONS, *WITHOUT_REGION):
         return None
-    return Endpoint(match["bucket"], region if region in REGIONS else None)
+    return BucketHost(match["bucket"], region if region in REGIONS else None)
 
 
-class Connection(http.client.HTTPSConnection):
+class PinnedConnection(http.client.HTTPSConnection):
     """TLS as `host`, by a connection to `at`."""
 
     def __init__(self, host: str, at: tuple[str, int], context: ssl.SSLContext) -> None:
@@ -85,7 +85,7 @@ class Connection(http.client.HTTPSConnection):
 
 
 @dataclass
-class Answer:
+class OpenAnswer:
     """An answer whose body is still to be read, to its end or to `close`."""
 
     status: int
@@ -139,7 +139,7 @@ class RealS3:
     """
 
     at: str | None = None
-    route: Callable[[str, int], Route | None] = lambda _host, _port: None
+    route: Callable[[str, int], UpstreamProxy | None] = lambda _host, _port: None
     context: ssl.SSLContext | None = None  # made when first needed
     regions: OrderedDict[str, str] = field(default_factory=OrderedDict)  # of buckets
     # Sockets as well: a connection forgets its own when it is to be closed after the answer.
@@ -154,7 +154,7 @@ class RealS3:
         query: str,
         headers: Mapping[str, str],
         region: str | None = None,
-    ) -> Answer:
+    ) -> OpenAnswer:
         """Ask for `/bucket/key`, in the region where the bucket is. OutsideError.
 
         A bucket that is elsewhere is followed to the region that the answer names, and to none
@@ -175,7 +175,7 @@ class RealS3:
             self._remember(bucket, moved)
         raise OutsideError(f"S3 sends {bucket} from region to region")
 
-    def send(self, method: str, host: str, target: str, headers: Mapping[str, str]) -> Answer:
+    def send(self, method: str, host: str, target: str, headers: Mapping[str, str]) -> OpenAnswer:
         """Send one request to one of S3's names, and read the answer's head. OutsideError."""
         connection = self._connection(host)
         try:
@@ -189,7 +189,7 @@ class RealS3:
             self._release(connection)
             raise OutsideError(f"{host} can't be reached: {error}") from error
         length = response.length if method != "HEAD" else 0
-        answer = Answer(
+        answer = OpenAnswer(
             response.status,
             {name.lower(): value for name, value in response.getheaders()},
             host,
@@ -223,7 +223,7 @@ class RealS3:
             headers = {"Proxy-Authorization": proof} if proof is not None else {}
             connection.set_tunnel(host, PORT, headers)
         else:
-            connection = Connection(host, address(self.at) or (host, PORT), context)
+            connection = PinnedConnection(host, address(self.at) or (host, PORT), context)
         with self.lock:
             if self.closed:
                 raise OutsideError("Cloche is stopping")
@@ -243,7 +243,7 @@ class RealS3:
                 self.regions.popitem(last=False)
 
 
-def moved_to(answer: Answer) -> str | None:
+def moved_to(answer: OpenAnswer) -> str | None:
     """Return the region to which an answer sends; None when it names none that S3 has."""
     region = answer.headers.get("x-amz-bucket-region")
     if region is None:

@@ -98,7 +98,7 @@ def fits(text: str, ascii: bool) -> bool:
 
 
 @dataclass(slots=True)
-class Search:
+class PatternSearch:
     """One pattern at work; `left_s` is what it may still use."""
 
     pattern: str
@@ -121,7 +121,7 @@ class Searches:
     patterns: Sequence[str]
     off: set[int] = field(default_factory=set)
     why: dict[int, str] = field(default_factory=dict)  # those that went off here, and the reason
-    searches: dict[int, Search] = field(default_factory=dict)
+    searches: dict[int, PatternSearch] = field(default_factory=dict)
     child: Child = field(default_factory=Child)
 
     def numbers(self, which: int, texts: Sequence[str]) -> list[tuple[int, float]]:
@@ -139,7 +139,7 @@ class Searches:
     def _numbers(self, which: int, texts: Sequence[str]) -> list[tuple[int, float]]:
         search = self.searches.get(which)
         if search is None:
-            search = self.searches[which] = Search(self.patterns[which])
+            search = self.searches[which] = PatternSearch(self.patterns[which])
         cut = [text[:LONGEST_TEXT] for text in texts]
         earned_s = sum(map(len, cut)) * PER_CHARACTER_S + len(cut) * PER_TEXT_S
         search.left_s = min(search.left_s + earned_s, max(MOST_S, earned_s))
@@ -160,7 +160,7 @@ class Searches:
         self.child.close()
 
     def _linear(
-        self, search: Search, texts: Sequence[tuple[int, str]], most: int
+        self, search: PatternSearch, texts: Sequence[tuple[int, str]], most: int
     ) -> list[tuple[int, float]]:
         """Search with RE2: no single search is long, so it is enough to look between them."""
         found: list[tuple[int, float]] = []
@@ -180,7 +180,7 @@ class Searches:
         return found
 
     def _asked(
-        self, search: Search, texts: Sequence[tuple[int, str]], most: int
+        self, search: PatternSearch, texts: Sequence[tuple[int, str]], most: int
     ) -> list[tuple[int, float]]:
         """Search with Python's `re`, in the child."""
         request = {

@@ -71,11 +71,11 @@ def compiled(linear: Linear, *, anchored: bool = False) -> re2._Regexp:
 
 def translate(pattern: str) -> Linear:
     """Return a pattern in RE2's syntax; Unsure."""
-    return Reader(pattern).whole()
+    return PatternReader(pattern).whole()
 
 
 @dataclass(slots=True)
-class Reader:
+class PatternReader:
     """Reads one pattern; `at` is where it has come to."""
 
     pattern: str

@@ -26,7 +26,7 @@ PRAGMAS = (
 UNSCRUBBED = 1
 
 
-class Secrets(Protocol):
+class SecretSink(Protocol):
     """Where migrations put secrets (`records.secrets`)."""
 
     def put_now(self, values: Mapping[str, str]) -> None:
@@ -112,7 +112,7 @@ def refuse_newer(path: Path) -> None:
             raise NewerDatabase(path, version)
 
 
-def upgrade(connection: Connection, secrets: Secrets) -> None:
+def upgrade(connection: Connection, secrets: SecretSink) -> None:
     """Bring the schema to the newest version, within a transaction of the caller's.
 
     Secrets that older versions kept among the records go to `secrets`.
@@ -127,7 +127,7 @@ def upgrade(connection: Connection, secrets: Secrets) -> None:
 
 
 def scrub(engine: Engine) -> None:
-    """Write the database anew when a migration took secrets out of it: none stays in old pages,
+    """Write the database again when a migration took secrets out of it: none stays in old pages,
     nor in the write-ahead log. One that was interrupted is done again by the next call.
     """
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:

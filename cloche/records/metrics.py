@@ -21,7 +21,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from cloche.records import tables as t
-from cloche.records.prepared import Prepared
+from cloche.records.statements import PreparedStatement
 
 HOUR_S, DAY_S = 3600, 86400
 # Datapoints of so many seconds are kept so many seconds, then folded into those of the next line.
@@ -67,7 +67,7 @@ Samples = tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Metric:
+class MetricKey:
     """The identity of a metric within an account and region; `dimensions` are sorted."""
 
     namespace: str
@@ -139,21 +139,23 @@ def significant(value: float, digits: int) -> float:
 
 c = metric.c
 KEY = ("account", "region", "namespace", "name", "dimensions")
-FIND_METRIC = Prepared(sa.select(c.id, c.last).where(*[c[n] == sa.bindparam(n) for n in KEY]))
-ADD_METRIC = Prepared(metric.insert().values({n: sa.bindparam(n) for n in (*KEY, "last")}))
-TOUCH_METRIC = Prepared(
+FIND_METRIC = PreparedStatement(
+    sa.select(c.id, c.last).where(*[c[n] == sa.bindparam(n) for n in KEY])
+)
+ADD_METRIC = PreparedStatement(metric.insert().values({n: sa.bindparam(n) for n in (*KEY, "last")}))
+TOUCH_METRIC = PreparedStatement(
     metric.update().where(c.id == sa.bindparam("which")).values(last=sa.bindparam("newest"))
 )
 PLACE = [datapoint.c[n] == sa.bindparam(n) for n in ("metric", "period", "at", "unit")]
 NUMBERS = ("count", "total", "minimum", "maximum", "samples")
 POINT = [datapoint.c[n] for n in ("at", "unit", *NUMBERS)]
-GET_POINT = Prepared(sa.select(*POINT).where(*PLACE))
-ADD_POINT = Prepared(datapoint.insert())
-SET_POINT = Prepared(
+GET_POINT = PreparedStatement(sa.select(*POINT).where(*PLACE))
+ADD_POINT = PreparedStatement(datapoint.insert())
+SET_POINT = PreparedStatement(
     datapoint.update().where(*PLACE).values({n: sa.bindparam(f"new_{n}") for n in NUMBERS})
 )
-DELETE_POINT = Prepared(datapoint.delete().where(*PLACE))
-POINTS = Prepared(
+DELETE_POINT = PreparedStatement(datapoint.delete().where(*PLACE))
+POINTS = PreparedStatement(
     sa.select(*POINT)
     .where(
         datapoint.c.metric == sa.bindparam("metric"),
@@ -169,10 +171,10 @@ def add_in(
     connection: Connection,
     account: str,
     region: str,
-    data: Sequence[tuple[Metric, int, Datapoint]],
+    data: Sequence[tuple[MetricKey, int, Datapoint]],
 ) -> None:
     """Fold datapoints into what is kept, each into the one of its period (1 or 60 s)."""
-    known: dict[Metric, tuple[int, int]] = {}
+    known: dict[MetricKey, tuple[int, int]] = {}
     newest: dict[int, int] = {}
     for which, period_s, point in data:
         if which not in known:
@@ -186,7 +188,7 @@ def add_in(
 
 
 def metric_id(
-    connection: Connection, account: str, region: str, which: Metric, at_s: int
+    connection: Connection, account: str, region: str, which: MetricKey, at_s: int
 ) -> tuple[int, int]:
     """Return the id of a metric (made when it is new), and when its newest datapoint is from."""
     key = {**identity(account, region, which)}
@@ -198,7 +200,7 @@ def metric_id(
     return row[0], row[1]
 
 
-def identity(account: str, region: str, which: Metric) -> dict[str, object]:
+def identity(account: str, region: str, which: MetricKey) -> dict[str, object]:
     """Return the columns that name a metric."""
     return {
         "account": account,
@@ -254,7 +256,7 @@ def points(
     connection: Connection,
     account: str,
     region: str,
-    which: Metric,
+    which: MetricKey,
     *,
     start_s: int,
     end_s: int,
@@ -289,7 +291,7 @@ def named(
     since_s: int,
     after: int,
     limit: int,
-) -> list[tuple[int, Metric]]:
+) -> list[tuple[int, MetricKey]]:
     """Return metrics with data since then, with their ids, in the order they were first seen."""
     query = (
         sa.select(c.id, c.namespace, c.name, c.dimensions)
@@ -302,7 +304,7 @@ def named(
     if name is not None:
         query = query.where(c.name == name)
     return [
-        (row.id, Metric(row.namespace, row.name, tuple((k, v) for k, v in json.loads(row[3]))))
+        (row.id, MetricKey(row.namespace, row.name, tuple((k, v) for k, v in json.loads(row[3]))))
         for row in connection.execute(query)
     ]
 

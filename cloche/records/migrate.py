@@ -7,10 +7,10 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy.engine import Connection
 
-from cloche.records.database import MIGRATIONS, Secrets
+from cloche.records.database import MIGRATIONS, SecretSink
 
 
-def run(connection: Connection, secrets: Secrets) -> None:
+def run(connection: Connection, secrets: SecretSink) -> None:
     """Make every change that is newer than the database, within the caller's transaction.
 
     Secrets that older versions kept among the records go to `secrets`.

@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 
 from cloche.records import tables as t
 from cloche.records.prefix import successor
-from cloche.records.prepared import Prepared
+from cloche.records.statements import PreparedStatement
 
 
 class BucketRow(NamedTuple):
@@ -63,7 +63,7 @@ def parameters(table: sa.Table, *names: str) -> list[sa.ColumnElement[bool]]:
     return [table.c[name] == sa.bindparam(name) for name in names]
 
 
-def replacement(table: sa.Table) -> Prepared:
+def replacement(table: sa.Table) -> PreparedStatement:
     """Return an INSERT that writes over the row with the same primary key.
 
     `ON CONFLICT … DO UPDATE` is spelt alike in SQLite and PostgreSQL.
@@ -74,7 +74,7 @@ def replacement(table: sa.Table) -> Prepared:
     names = ", ".join(f'"{name}"' for name in columns)
     values = ", ".join(f":{name}" for name in columns)
     conflict = ", ".join(f'"{name}"' for name in key)
-    return Prepared(
+    return PreparedStatement(
         sa.text(
             f'INSERT INTO "{table.name}" ({names}) VALUES ({values}) '
             f"ON CONFLICT ({conflict}) DO UPDATE SET {sets}"
@@ -82,61 +82,65 @@ def replacement(table: sa.Table) -> Prepared:
     )
 
 
-BUCKET = Prepared(sa.select(t.bucket).where(*parameters(t.bucket, "name")))
-BUCKETS = Prepared(
+BUCKET = PreparedStatement(sa.select(t.bucket).where(*parameters(t.bucket, "name")))
+BUCKETS = PreparedStatement(
     sa.select(t.bucket)
     .where(*parameters(t.bucket, "account"), t.bucket.c.name > sa.bindparam("after"))
     .order_by(t.bucket.c.name)
     .limit(sa.bindparam("limit"))
 )
-ADD_BUCKET = Prepared(t.bucket.insert())
-DELETE_BUCKET = Prepared(t.bucket.delete().where(*parameters(t.bucket, "name")))
+ADD_BUCKET = PreparedStatement(t.bucket.insert())
+DELETE_BUCKET = PreparedStatement(t.bucket.delete().where(*parameters(t.bucket, "name")))
 
-SETTING = Prepared(
+SETTING = PreparedStatement(
     sa.select(t.bucket_setting.c.document).where(*parameters(t.bucket_setting, "bucket", "kind"))
 )
 SET_SETTING = replacement(t.bucket_setting)
-DELETE_SETTING = Prepared(
+DELETE_SETTING = PreparedStatement(
     t.bucket_setting.delete().where(*parameters(t.bucket_setting, "bucket", "kind"))
 )
-DELETE_SETTINGS = Prepared(t.bucket_setting.delete().where(*parameters(t.bucket_setting, "bucket")))
+DELETE_SETTINGS = PreparedStatement(
+    t.bucket_setting.delete().where(*parameters(t.bucket_setting, "bucket"))
+)
 
-OBJECT = Prepared(sa.select(t.object_).where(*parameters(t.object_, "bucket", "key")))
+OBJECT = PreparedStatement(sa.select(t.object_).where(*parameters(t.object_, "bucket", "key")))
 PUT_OBJECT = replacement(t.object_)
-DELETE_OBJECT = Prepared(t.object_.delete().where(*parameters(t.object_, "bucket", "key")))
-SET_DOCUMENT = Prepared(
+DELETE_OBJECT = PreparedStatement(t.object_.delete().where(*parameters(t.object_, "bucket", "key")))
+SET_DOCUMENT = PreparedStatement(
     t.object_.update()
     .where(*parameters(t.object_, "bucket", "key"))
     .values(document=sa.bindparam("new_document"))
 )
 
-UPLOAD = Prepared(sa.select(t.upload).where(*parameters(t.upload, "bucket", "key", "id")))
-ADD_UPLOAD = Prepared(t.upload.insert())
-DELETE_UPLOAD = Prepared(t.upload.delete().where(*parameters(t.upload, "bucket", "key", "id")))
+UPLOAD = PreparedStatement(sa.select(t.upload).where(*parameters(t.upload, "bucket", "key", "id")))
+ADD_UPLOAD = PreparedStatement(t.upload.insert())
+DELETE_UPLOAD = PreparedStatement(
+    t.upload.delete().where(*parameters(t.upload, "bucket", "key", "id"))
+)
 
-PART = Prepared(sa.select(t.part).where(*parameters(t.part, "upload", "number")))
-PARTS = Prepared(
+PART = PreparedStatement(sa.select(t.part).where(*parameters(t.part, "upload", "number")))
+PARTS = PreparedStatement(
     sa.select(t.part)
     .where(*parameters(t.part, "upload"), t.part.c.number > sa.bindparam("after"))
     .order_by(t.part.c.number)
     .limit(sa.bindparam("limit"))
 )
 PUT_PART = replacement(t.part)
-DELETE_PARTS = Prepared(t.part.delete().where(*parameters(t.part, "upload")))
+DELETE_PARTS = PreparedStatement(t.part.delete().where(*parameters(t.part, "upload")))
 
 ALL_PARTS = 10_000  # S3's highest part number
 
 
 def range_of(
     table: sa.Table, from_: bool, until: bool, order: Sequence[sa.ColumnElement[Any]]
-) -> Prepared:
+) -> PreparedStatement:
     """Return the query of one bucket's rows by key, from `start` on (or after it), before `end`."""
     query = sa.select(table).where(*parameters(table, "bucket"))
     start: sa.BindParameter[str] = sa.bindparam("start")
     query = query.where(table.c.key >= start if from_ else table.c.key > start)
     if until:
         query = query.where(table.c.key < sa.bindparam("end"))
-    return Prepared(query.order_by(*order).limit(sa.bindparam("limit")))
+    return PreparedStatement(query.order_by(*order).limit(sa.bindparam("limit")))
 
 
 CASES = [(from_, until) for from_ in (False, True) for until in (False, True)]
@@ -153,7 +157,7 @@ FIRST_KEY = """
 """
 AT = 'instr(substr(CAST(hop."key" AS BLOB), :skipped + 1), :delimiter)'
 BEHIND = f'CAST(substr(CAST(hop."key" AS BLOB), 1, :skipped + {AT} - 1) AS TEXT) || :successor'
-FIRST_KEYS = Prepared(
+FIRST_KEYS = PreparedStatement(
     sa.text(
         f"""
         WITH RECURSIVE hop("key", number) AS (
@@ -167,7 +171,7 @@ FIRST_KEYS = Prepared(
 )
 
 
-class Place(NamedTuple):
+class KeyRange(NamedTuple):
     """Keys of a bucket, from `start` on and before `end`: so many at the most."""
 
     bucket: str
@@ -177,7 +181,7 @@ class Place(NamedTuple):
 
 
 def first_keys(
-    connection: Connection, place: Place, prefix: str, delimiter: str
+    connection: Connection, place: KeyRange, prefix: str, delimiter: str
 ) -> list[str] | None:
     """Return the first key of each common prefix, up to the first key that has none (it is the
     last, then); None when no text is above all that begin with the delimiter.

@@ -15,7 +15,7 @@ from cloche.core.clock import from_ms, to_ms
 from cloche.records import tables as t
 from cloche.records.errors import AlreadyExists, Conflict
 from cloche.records.prefix import successor
-from cloche.records.prepared import Prepared
+from cloche.records.statements import PreparedStatement
 
 Document = Mapping[str, Any]
 
@@ -88,13 +88,13 @@ class Page:
 KEY = [t.resource.c[name] == sa.bindparam(name) for name in ("kind", "account", "region", "name")]
 NEWEST = [*KEY, t.resource.c.version == sa.bindparam("old_version")]
 CHANGED = ("status", "modified", "version", "desired", "document")
-GET = Prepared(sa.select(t.resource).where(*KEY))
-FIND = Prepared(sa.select(t.resource).where(t.resource.c.arn == sa.bindparam("arn")))
-INSERT = Prepared(t.resource.insert())
-UPDATE = Prepared(
+GET = PreparedStatement(sa.select(t.resource).where(*KEY))
+FIND = PreparedStatement(sa.select(t.resource).where(t.resource.c.arn == sa.bindparam("arn")))
+INSERT = PreparedStatement(t.resource.insert())
+UPDATE = PreparedStatement(
     t.resource.update().where(*NEWEST).values({n: sa.bindparam(f"new_{n}") for n in CHANGED})
 )
-DELETE = Prepared(t.resource.delete().where(*NEWEST))
+DELETE = PreparedStatement(t.resource.delete().where(*NEWEST))
 
 
 def resource(row: Sequence[Any]) -> Resource:

@@ -18,7 +18,7 @@ from sqlalchemy.engine import Connection
 
 from cloche.records.database import Readers, connect, private_database
 from cloche.records.errors import NewerDatabase, NotADatabase
-from cloche.records.prepared import Prepared
+from cloche.records.statements import PreparedStatement
 from cloche.records.writer import Write, Writer
 
 SECRETS = "secrets.db"  # beside the records
@@ -33,9 +33,9 @@ secret = sa.Table(
     sqlite_with_rowid=False,
 )
 NAME: sa.BindParameter[str] = sa.bindparam("secret")
-GET = Prepared(sa.select(secret.c.value).where(secret.c.name == NAME))
-DROP = Prepared(sa.delete(secret).where(secret.c.name == NAME))
-PUT = Prepared(sa.insert(secret).prefix_with("OR REPLACE"))
+GET = PreparedStatement(sa.select(secret.c.value).where(secret.c.name == NAME))
+DROP = PreparedStatement(sa.delete(secret).where(secret.c.name == NAME))
+PUT = PreparedStatement(sa.insert(secret).prefix_with("OR REPLACE"))
 
 
 class Secrets:

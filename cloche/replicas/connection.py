@@ -15,7 +15,7 @@ import httptools
 
 from cloche.core.unix import short_path
 from cloche.engine import Address
-from cloche.replicas.pool import Broken, NotDelivered, TooLarge
+from cloche.replicas.pool import Broken, NotDelivered, ReplyTooLarge
 
 # What is not body: status line, headers, interim answers, chunk extensions, trailers. A worker is
 # not trusted, and the parser keeps a header until it is whole.
@@ -67,7 +67,7 @@ class WorkerConnection(asyncio.Protocol):
         return self.pending is not None and not self.pending.done()
 
     def send(self, request: HttpRequest) -> asyncio.Future[HttpReply]:
-        """Send a request; the future has the answer, or Broken, or TooLarge.
+        """Send a request; the future has the answer, or Broken, or ReplyTooLarge.
 
         Raises NotDelivered when the connection is closed.
         """
@@ -141,7 +141,7 @@ class WorkerConnection(asyncio.Protocol):
         if self.pending is None or self.pending.done():
             return
         if len(self.body) + len(body) > self.longest:
-            self.pending.set_exception(TooLarge())
+            self.pending.set_exception(ReplyTooLarge())
             self.close()
         else:
             self.body += body

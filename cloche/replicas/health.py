@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from cloche.engine import Address
 from cloche.replicas.connection import HttpRequest, WorkerConnection, connect
-from cloche.replicas.pool import Broken, NotDelivered, TooLarge
+from cloche.replicas.pool import Broken, NotDelivered, ReplyTooLarge
 
 MAX_PING = 65_536  # bytes of the body of an answer to a ping; nobody reads it
 
@@ -39,7 +39,7 @@ class Pinger:
                     connection = self.connection = await connect(self.address, MAX_PING)
                     connection.lost = self.lost
                 return (await connection.send(self.request)).status
-        except (NotDelivered, Broken, TooLarge, TimeoutError):
+        except (NotDelivered, Broken, ReplyTooLarge, TimeoutError):
             self.close()
             return None
 

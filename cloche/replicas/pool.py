@@ -24,7 +24,7 @@ class Broken(Exception):
     """The worker broke, or what came was no reply, before the reply was complete."""
 
 
-class TooLarge(Exception):
+class ReplyTooLarge(Exception):
     """The reply is longer than it may be; the rest of it was not read."""
 
 
@@ -66,7 +66,7 @@ class Link(Protocol[SentT, ReplyT]):
         """Return whether nothing can be sent any more."""
 
     def send(self, request: SentT) -> asyncio.Future[ReplyT]:
-        """Send; the future has the reply, Broken or TooLarge. Raises NotDelivered when closed."""
+        """Send; the future has the reply, Broken or ReplyTooLarge. NotDelivered when closed."""
 
     def close(self) -> None:
         """Close."""
@@ -156,7 +156,7 @@ class Pool(Generic[PlaceT, RequestT, ReplyT]):
             self._release(free)
 
     def reading(self) -> Meter:
-        """Return what happened since this was last asked, and start anew."""
+        """Return what happened since this was last asked, and start again."""
         found, self.meter = self.meter, Meter()
         return found
 
@@ -199,7 +199,7 @@ class Pool(Generic[PlaceT, RequestT, ReplyT]):
                 return reply, name
         except TimeoutError:
             reason = "timed out"
-        except TooLarge:
+        except ReplyTooLarge:
             reason = "too large"
         except Overloaded:
             self._count().overloaded += 1

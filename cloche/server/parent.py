@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cloche.server import log
-from cloche.server.restarts import ASKING, Deaths, End
+from cloche.server.restarts import ASKING, Deaths, ServerExit
 
 logger = logging.getLogger("cloche.server")
 SETTINGS = "CLOCHE_SERVER"
@@ -78,14 +78,14 @@ class Parent:
         variables = {**os.environ, SETTINGS: json.dumps({**self.settings, **own})}
         return os.posix_spawn(self.command[0], self.command, variables, setpgroup=0)
 
-    def _outlive(self, pid: int) -> End:
+    def _outlive(self, pid: int) -> ServerExit:
         """Return how the server ended; it gets each signal that asks to end."""
         while True:
             while self.passed_on < self.asked:
                 self._pass_on(pid)
             done, status = os.waitpid(pid, os.WNOHANG)
             if done:
-                return End(status)
+                return ServerExit(status)
             self._sleep(None)
 
     def _pass_on(self, pid: int) -> None:

@@ -11,7 +11,7 @@ ASKING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 @dataclass(frozen=True, slots=True)
-class End:
+class ServerExit:
     """How a server ended, by its status of waitpid(2)."""
 
     status: int

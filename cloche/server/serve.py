@@ -17,7 +17,7 @@ from typing import Any
 import uvloop
 
 from cloche.announce import announce
-from cloche.app import Platform, RootKeys
+from cloche.app import App, RootKeys
 from cloche.client import Client, answers
 from cloche.core import executors
 from cloche.core import home as homes
@@ -64,7 +64,7 @@ def serve(settings: dict[str, Any]) -> None:
         raise Stop(f"{S3_ADDRESS}: {error}", code=2) from None
     config = Config(home=home, account=settings["account"], s3_address=at, **chosen)
     root = RootKeys(settings["root_access_key_id"], settings["root_secret_access_key"])
-    platform = Platform(config, root=root, handed=handed(settings, home))
+    platform = App(config, root=root, handed=handed(settings, home))
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
             runner.run(serve_until_stopped(platform, settings["log"]))
@@ -93,7 +93,7 @@ def open_many_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-async def serve_until_stopped(platform: Platform, logged: str | None) -> None:
+async def serve_until_stopped(platform: App, logged: str | None) -> None:
     """Start, say where, wait for a signal, stop. A second signal does not wait."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()

@@ -13,10 +13,10 @@ import boto3
 import uvloop
 from botocore.config import Config as BotoConfig
 
-from cloche.app import Platform as App
+from cloche.app import App as App
 from cloche.app import RootKeys
-from cloche.cli.client import Client
-from cloche.cli.environment import Identity, environment
+from cloche.cli.aws_client import AwsClient
+from cloche.cli.variables import Identity, environment
 from cloche.core import home as homes
 from cloche.core.authorization import Authorizer
 from cloche.core.clock import Clock
@@ -78,7 +78,7 @@ class Platform:
         server = homes.read_server(self.home)
         if server is None:
             raise RuntimeError("the platform was stopped")
-        return dict(environment(Client(self.home, server), as_, {}).exports)
+        return dict(environment(AwsClient(self.home, server), as_, {}).exports)
 
     def call(self, coroutine: Any, timeout_s: float = 30.0) -> Any:
         """Run a coroutine on the platform's loop and return its result."""

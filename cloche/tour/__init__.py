@@ -21,8 +21,8 @@ from cloche.tour.download import dogs
 from cloche.tour.errors import TourError
 from cloche.tour.folder import read_folder
 from cloche.tour.hints import where_it_is
-from cloche.tour.plan import INSTANCES, TRIALS, Plan, Size, tour_folder
-from cloche.tour.server import Server
+from cloche.tour.plan import INSTANCES, TRIALS, TourPlan, TourSize, tour_folder
+from cloche.tour.server import TourServer
 
 __all__ = ["DATASETS", "main"]
 
@@ -54,7 +54,7 @@ def main(
     console = Console()
     try:
         with endings():
-            size = Size(epochs, trials, instances)
+            size = TourSize(epochs, trials, instances)
             return story(console, home.resolve(), data, dataset, size, port)
     except TourError as error:
         console.print(f"[red]{escape(str(error))}[/]", highlight=False, soft_wrap=True)
@@ -68,7 +68,7 @@ def story(
     home: Path,
     data: Path | None,
     dataset: str | None,
-    size: Size,
+    size: TourSize,
     port: int | None,
 ) -> int:
     """Prepare the data, then run the platform and the story on it; returns the exit code."""
@@ -83,8 +83,8 @@ def story(
     except KeyboardInterrupt:
         console.print("\nInterrupted; what was downloaded is kept.")
         raise
-    server = Server(home)
-    plan = Plan(
+    server = TourServer(home)
+    plan = TourPlan(
         home=str(home),
         data=str(folder) if folder else None,
         data_name=name_of(folder, dataset),
@@ -97,7 +97,7 @@ def story(
     return run(console, server, plan, port)
 
 
-def run(console: Console, server: Server, plan: Plan, port: int | None) -> int:
+def run(console: Console, server: TourServer, plan: TourPlan, port: int | None) -> int:
     """Start the platform, run the story, stop the platform if we started it."""
     try:
         if not plan.stays_up:

@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image
 
 from cloche.tour.errors import TourError
-from cloche.tour.facts import Answer, Guess
+from cloche.tour.facts import Guess, Prediction
 
 TYPES = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png"}
 BEST = 3
@@ -26,7 +26,7 @@ def ask(
     labels: Sequence[str],
     classes: Sequence[str],
     url: str,
-) -> tuple[list[Answer], list[str]]:
+) -> tuple[list[Prediction], list[str]]:
     """Send each picture's bytes, and the first one again as `url`; returns answers and a summary.
 
     Raises TourError when the two answers for the first picture differ.
@@ -35,7 +35,7 @@ def ask(
     for number, (path, label) in enumerate(zip(pictures, labels, strict=True)):
         content_type, body = to_send(path)
         scores, seconds = invoke(runtime, endpoint, content_type, body)
-        answers.append(Answer(for_page(path), plain(label), best(scores, classes), seconds))
+        answers.append(Prediction(for_page(path), plain(label), best(scores, classes), seconds))
         if number == 0:
             address = json.dumps({"url": url}).encode()
             again, url_seconds = invoke(runtime, endpoint, "application/json", address)
@@ -115,7 +115,7 @@ def plain(label: str) -> str:
     return re.sub(r"^(\d+\.)?(n\d{8}-)?(?=.)", "", label).replace("_", " ")
 
 
-def shown(answer: Answer) -> list[str]:
+def shown(answer: Prediction) -> list[str]:
     """Return an answer as lines for the terminal."""
     lines = [f"True class: {answer.truth}"]
     width = max(len(guess.name) for guess in answer.guesses)

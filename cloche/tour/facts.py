@@ -35,7 +35,7 @@ class Guess:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Prediction:
     """A picture that was sent to the endpoint, and what came back."""
 
     jpeg: bytes  # small enough for a page
@@ -50,7 +50,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class TourTrial:
     """One training job of the tuning job, as the platform tells of it."""
 
     number: int  # 1 is the first that was created
@@ -74,8 +74,8 @@ class Tuning:
     """The search, when it is over."""
 
     job: str
-    trials: tuple[Trial, ...]  # by number
-    best: Trial
+    trials: tuple[TourTrial, ...]  # by number
+    best: TourTrial
     epochs: int  # that a trial goes through when nothing stops it
     parallel: int
     seconds: float
@@ -114,7 +114,7 @@ class Trained:
     test_accuracy: float
     artifact: str  # s3://…/model.tar.gz
     endpoint: str = ""
-    answers: Sequence[Answer] = ()
+    answers: Sequence[Prediction] = ()
 
     @property
     def name(self) -> str:
@@ -134,7 +134,7 @@ class Trained:
 
 
 @dataclass(frozen=True, slots=True)
-class Plain:
+class PlainRun:
     """The run of ec2_train.py, outside of the platform."""
 
     seconds: float
@@ -151,7 +151,7 @@ class Facts:
     day: str
     tuning: Tuning
     models: Sequence[Trained]  # on one instance, on several; the same pictures were asked of both
-    plain: Plain
+    plain: PlainRun
     seconds: float = 0.0
     data: str = ""  # "10 classes; pictures: …"
     starting_s: float = 0.0  # before the first step: data looked through, platform up, SDK imported

@@ -6,12 +6,12 @@ import sys
 from pathlib import Path
 
 from cloche.tour.facts import Facts
-from cloche.tour.plan import Plan
+from cloche.tour.plan import TourPlan
 
 LOGS = "/aws/sagemaker"
 
 
-def next_steps(plan: Plan, bucket: str, facts: Facts) -> list[tuple[str, str]]:
+def next_steps(plan: TourPlan, bucket: str, facts: Facts) -> list[tuple[str, str]]:
     """Return what to try after the tour: what for, and the command."""
     job, search = facts.models[-1].job, facts.tuning.job
     cloche, aws = tool("cloche"), f"{run(plan)} {tool('aws')}"
@@ -42,7 +42,7 @@ def next_steps(plan: Plan, bucket: str, facts: Facts) -> list[tuple[str, str]]:
     return [(purpose, command) for purpose, command in steps if purpose]
 
 
-def where_to_look(plan: Plan, job: str | None, endpoint: str | None) -> list[tuple[str, str]]:
+def where_to_look(plan: TourPlan, job: str | None, endpoint: str | None) -> list[tuple[str, str]]:
     """Return what helps after a failure: what for, and the command or the place."""
     places = [("The platform's log", str(Path(plan.home) / "server.log"))]
     if job is None and endpoint is None:
@@ -62,7 +62,7 @@ def where_to_look(plan: Plan, job: str | None, endpoint: str | None) -> list[tup
     return places
 
 
-def run(plan: Plan) -> str:
+def run(plan: TourPlan) -> str:
     """Return the beginning of a command that is to see the tour's platform."""
     return f"{tool('cloche')} run --home {shlex.quote(plan.home)} --"
 

@@ -12,14 +12,14 @@ import psutil
 from rich.console import Console
 
 from cloche.tour.errors import TourError
-from cloche.tour.facts import Plain, Use
+from cloche.tour.facts import PlainRun, Use
 
 SAMPLE_S = 0.5
 # What `cloche run` sets; a plain machine has none of it.
 OURS = ("AWS_", "SAGEMAKER_", "HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy")
 
 
-def run(script: Path, data: Path, folder: Path, image_size: int, console: Console) -> Plain:
+def run(script: Path, data: Path, folder: Path, image_size: int, console: Console) -> PlainRun:
     """Run the script in `folder`, which it finds `data` in as dogImages; return what came of it.
 
     Its lines are printed, and kept in `folder`/log. Raises TourError when it fails.
@@ -48,7 +48,7 @@ def run(script: Path, data: Path, folder: Path, image_size: int, console: Consol
     found = re.search(r"Testing Accuracy: ([0-9.]+)", text)
     if found is None:
         raise TourError(f"{script.name} did not print its testing accuracy; see {log}")
-    return Plain(time.monotonic() - begun, cpu, float(found[1]), str(folder))
+    return PlainRun(time.monotonic() - begun, cpu, float(found[1]), str(folder))
 
 
 def environment(given: Mapping[str, str], image_size: int) -> dict[str, str]:

@@ -9,7 +9,7 @@ INSTANCES = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Size:
+class TourSize:
     """How much work the tour does."""
 
     epochs: int  # of every training job
@@ -18,7 +18,7 @@ class Size:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class TourPlan:
     """One run of the tour."""
 
     home: str  # the platform's home folder
@@ -26,7 +26,7 @@ class Plan:
     data_name: str  # for headings: "handwritten digits"
     prefix: str  # of the names of what is created: "digits"
     source: str  # the folder with hpo.py and inference.py
-    size: Size
+    size: TourSize
     started: float  # seconds since 1970
     stays_up: bool  # the platform was up before the tour, and stays so
 
@@ -40,10 +40,10 @@ class Plan:
         return json.dumps(asdict(self))
 
     @classmethod
-    def from_json(cls, text: str) -> "Plan":
+    def from_json(cls, text: str) -> "TourPlan":
         """Return the plan that `to_json` wrote."""
         given = json.loads(text)
-        return cls(**given | {"size": Size(**given["size"])})
+        return cls(**given | {"size": TourSize(**given["size"])})
 
 
 def tour_folder(home: Path) -> Path:

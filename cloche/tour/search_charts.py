@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from cloche.tour.charts import FIRST, INK, SECOND, blank, svg
-from cloche.tour.facts import Trial, Tuning
+from cloche.tour.facts import TourTrial, Tuning
 
 MARK = 6.5  # points
 
@@ -46,7 +46,7 @@ def trials_chart(tuning: Tuning) -> str:
     return svg(figure, "Objective by trial")
 
 
-def dots(axes: Axes, trials: Sequence[Trial], face: str, label: str) -> None:
+def dots(axes: Axes, trials: Sequence[TourTrial], face: str, label: str) -> None:
     """Draw trials as dots, filled with `face`."""
     axes.plot(
         [trial.number for trial in trials],

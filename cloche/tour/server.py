@@ -14,7 +14,7 @@ CLOCHE = (sys.executable, "-P", "-m", "cloche")
 TIMEOUT_S = 180
 
 
-class Server:
+class TourServer:
     """The platform of one home folder."""
 
     def __init__(self, home: Path) -> None:

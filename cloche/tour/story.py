@@ -28,13 +28,13 @@ from cloche.tour import plain, tuning
 from cloche.tour.answers import ask
 from cloche.tour.digits import write_digits
 from cloche.tour.errors import TourError
-from cloche.tour.facts import Facts, Plain, Trained, Tuning
+from cloche.tour.facts import Facts, PlainRun, Trained, Tuning
 from cloche.tour.folder import ImageFolder, read_folder
 from cloche.tour.hints import next_steps, where_to_look
 from cloche.tour.jobs import METRICS, file_in, follow, trained
 from cloche.tour.journal import Journal, duration
 from cloche.tour.observations import cpu_use, memory_use
-from cloche.tour.plan import Plan
+from cloche.tour.plan import TourPlan
 from cloche.tour.report import print_report, write_page
 from cloche.tour.upload import THREADS, upload_folder
 
@@ -48,7 +48,7 @@ LOOK_S = 1.0
 class Story:
     """The steps, in order; each leaves what the next ones need."""
 
-    def __init__(self, plan: Plan, console: Console) -> None:
+    def __init__(self, plan: TourPlan, console: Console) -> None:
         self.plan = plan
         self.console = console
         self.journal = Journal(console)
@@ -250,7 +250,7 @@ class Story:
                 model.answers, lines = ask(runtime, model.endpoint, pictures, labels, classes, url)
                 step.facts += [f"The model of {model.name}:", *(f"   {line}" for line in lines)]
 
-    def plain_machine(self, folder: ImageFolder) -> Plain:
+    def plain_machine(self, folder: ImageFolder) -> PlainRun:
         """The same kind of training by a script that knows of no platform."""
         with self.journal.step("The plain machine") as step:
             place = self.plan.folder / f"plain-{self.stamp}"
@@ -350,7 +350,7 @@ def is_small(folder: ImageFolder) -> bool:
 
 def main(argument: str) -> int:
     """Tell the story of the plan; returns the exit code."""
-    plan = Plan.from_json(argument)
+    plan = TourPlan.from_json(argument)
     console = Console()
     story = Story(plan, console)
     console.print(f"[bold]Cloche tour[/]: {plan.data_name}, in {plan.home}", highlight=False)

@@ -14,7 +14,7 @@ from sagemaker.pytorch.estimator import PyTorch
 from sagemaker.tuner import HyperparameterTuner
 
 from cloche.tour.errors import TourError
-from cloche.tour.facts import Trial, Tuning
+from cloche.tour.facts import TourTrial, Tuning
 from cloche.tour.jobs import METRICS
 
 # One of METRICS. hpo.py prints it in every epoch, so that early stopping can act; and the pictures
@@ -56,7 +56,7 @@ def watch(client: Any, name: str, epochs: int, console: Console) -> Tuning:
 
     client: boto3's for SageMaker. Raises TourError when the search failed or was stopped.
     """
-    ended: dict[str, Trial] = {}
+    ended: dict[str, TourTrial] = {}
     with Live(console=console, auto_refresh=False) as live:
         while True:
             job = client.describe_hyper_parameter_tuning_job(HyperParameterTuningJobName=name)
@@ -81,7 +81,7 @@ def watch(client: Any, name: str, epochs: int, console: Console) -> Tuning:
     )
 
 
-def read(client: Any, name: str, ended: dict[str, Trial]) -> list[Trial]:
+def read(client: Any, name: str, ended: dict[str, TourTrial]) -> list[TourTrial]:
     """Return all trials so far, by number; those that have ended are asked for only once."""
     pages = client.get_paginator("list_training_jobs_for_hyper_parameter_tuning_job").paginate(
         HyperParameterTuningJobName=name, SortBy="CreationTime", SortOrder="Ascending"
@@ -108,11 +108,11 @@ def described(client: Any, job: str) -> dict[str, Any]:
     return found
 
 
-def trial_of(number: int, summary: dict[str, Any], job: dict[str, Any]) -> Trial:
+def trial_of(number: int, summary: dict[str, Any], job: dict[str, Any]) -> TourTrial:
     """Return a trial, from what the tuning job and its training job tell of it."""
     tuned = summary["TunedHyperParameters"]
     metrics = {m["MetricName"]: m["Value"] for m in job.get("FinalMetricDataList", ())}
-    return Trial(
+    return TourTrial(
         number=number,
         job=summary["TrainingJobName"],
         learning_rate=float(plain_value(tuned["learning_rate"])),
@@ -130,7 +130,7 @@ def plain_value(text: str) -> str:
     return str(json.loads(text))
 
 
-def table(trials: Sequence[Trial], epochs: int) -> Table:
+def table(trials: Sequence[TourTrial], epochs: int) -> Table:
     """Return the trials as a table for the terminal."""
     shown = Table(box=None)
     for title in ("Trial", "Learning rate", "Batch", "Epoch", "Valid. loss", "Test loss"):
@@ -156,7 +156,7 @@ def number_or_dash(value: float | None) -> str:
     return "–" if value is None else f"{value:.4f}"
 
 
-def state(trial: Trial) -> str:
+def state(trial: TourTrial) -> str:
     """Return how a trial stands, in words, with rich's markup."""
     if trial.early:
         return "[yellow]stopped early[/]"

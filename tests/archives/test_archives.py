@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from cloche.archives.reader import BadArchive, Reader
-from cloche.archives.unpacking import Bounds, Unpacking
+from cloche.archives.reader import ArchiveReader, BadArchive
+from cloche.archives.unpacking import ArchiveBounds, Unpacking
 
 FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
 FILES = {
@@ -58,7 +58,7 @@ def folder(tmp_path: Path) -> Path:
 def unpack(data: bytes, folder: Path, into: str = "", **bounds: int) -> None:
     archive = folder.with_name("archive")
     archive.write_bytes(data)
-    Unpacking(Bounds(**{"size": 1 << 30, **bounds})).unpack(archive, folder, into)
+    Unpacking(ArchiveBounds(**{"size": 1 << 30, **bounds})).unpack(archive, folder, into)
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -90,7 +90,7 @@ def test_what_tar_packs(folder: Path, tmp_path: Path) -> None:
             cwd=tree,
             check=True,
         )
-        Unpacking(Bounds(size=1 << 20)).unpack(tmp_path / "archive", out)
+        Unpacking(ArchiveBounds(size=1 << 20)).unpack(tmp_path / "archive", out)
         assert (out / "run").stat().st_mode & 0o777 == 0o755
         assert not long or (out / ("d" * 200) / "f").read_text() == "text"
 
@@ -145,7 +145,7 @@ def test_stopped_from_another_thread_or_before_it_began(folder: Path) -> None:
     archive.write_bytes(zeros.tobuf())
     with archive.open("ab") as file:
         file.truncate(zeros.size)  # a hole
-    unpacking = Unpacking(Bounds(size=128 << 30))
+    unpacking = Unpacking(ArchiveBounds(size=128 << 30))
     errors: list[str] = []
 
     def run() -> None:
@@ -167,5 +167,5 @@ def test_stopped_from_another_thread_or_before_it_began(folder: Path) -> None:
 
 def test_content_that_is_not_asked_for_is_skipped() -> None:
     data = packed(FILES, tarfile.PAX_FORMAT)
-    names = [entry.name for entry in Reader(io.BytesIO(data), 1 << 30).entries()]
+    names = [entry.name for entry in ArchiveReader(io.BytesIO(data), 1 << 30).entries()]
     assert names[2:7] == [name.encode() for name in FILES]

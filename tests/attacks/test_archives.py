@@ -19,7 +19,7 @@ from serving_client import settled
 from training_client import wait_for
 
 from cloche.archives.reader import BadArchive
-from cloche.archives.unpacking import Bounds, Unpacking
+from cloche.archives.unpacking import ArchiveBounds, Unpacking
 from cloche.services.sagemaker.software.requirements import look_through
 from cloche.testing.platform import Platform
 
@@ -156,7 +156,7 @@ def test_nothing_is_set_to_run_as_its_owner(tmp_path: Path) -> None:
             info = tarfile.TarInfo(name)
             info.mode, info.uid = mode, 4711
             tar.addfile(info)
-    Unpacking(Bounds(size=MIB)).unpack(archive, folder)
+    Unpacking(ArchiveBounds(size=MIB)).unpack(archive, folder)
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
     assert modes == {"suid": 0o755, "sticky": 0o755, "none": 0o600, "exec": 0o755}
     assert {path.stat().st_uid for path in folder.iterdir()} == {os.geteuid()}
@@ -170,7 +170,7 @@ def test_bomb_stops_at_its_bound(tmp_path: Path) -> None:
     folder.mkdir()
     archive.write_bytes(bomb(300 * MIB))
     with pytest.raises(BadArchive, match=r"^it holds more than 67108864 bytes$"):
-        Unpacking(Bounds(size=64 * MIB)).unpack(archive, folder)
+        Unpacking(ArchiveBounds(size=64 * MIB)).unpack(archive, folder)
     assert used(folder) <= 64 * MIB
 
 
@@ -182,7 +182,7 @@ def test_entries_stop_at_their_bound(tmp_path: Path) -> None:
         for number in range(1500):  # each makes two folders on its way
             file.write(header(b"a%d/b/c" % number, b"0", 0))
     with pytest.raises(BadArchive, match=r"^it holds more than 1000 files and folders$"):
-        Unpacking(Bounds(size=64 * MIB, entries=1000)).unpack(archive, folder)
+        Unpacking(ArchiveBounds(size=64 * MIB, entries=1000)).unpack(archive, folder)
     assert sum(1 for _ in folder.rglob("*")) == 1000
 
 
@@ -194,7 +194,7 @@ def test_disk_keeps_what_others_need(tmp_path: Path) -> None:
     disk = os.statvfs(folder)
     more_than_there_is = disk.f_blocks * disk.f_frsize
     with pytest.raises(BadArchive, match=r"^there is no space left on the disk$"):
-        Unpacking(Bounds(size=64 * MIB, free=more_than_there_is)).unpack(archive, folder)
+        Unpacking(ArchiveBounds(size=64 * MIB, free=more_than_there_is)).unpack(archive, folder)
     assert list(folder.iterdir()) == []
 
 
@@ -207,7 +207,7 @@ def test_endless_headers_grow_no_memory(tmp_path: Path) -> None:
         file.truncate(9 << 30)  # a hole: it costs no disk
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(BadArchive, match=r"^a header of more than 65536 bytes$"):
-        Unpacking(Bounds(size=64 << 30)).unpack(archive, folder)
+        Unpacking(ArchiveBounds(size=64 << 30)).unpack(archive, folder)
     assert look_through(archive).requirements is None
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert grown < 64 << 10  # KiB
@@ -273,7 +273,7 @@ def test_archive_replaced_while_it_is_unpacked(tmp_path: Path, secret: Path) -> 
     archive, folder = tmp_path / "a.tar.gz", tmp_path / "out"
     folder.mkdir()
     archive.write_bytes(bomb(200 * MIB))
-    unpacking = Unpacking(Bounds(size=1 << 30))
+    unpacking = Unpacking(ArchiveBounds(size=1 << 30))
     worker = threading.Thread(target=unpacking.unpack, args=(archive, folder))
     worker.start()
     wait_for(lambda: used(folder) > 0)

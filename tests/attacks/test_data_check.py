@@ -20,7 +20,13 @@ from training_client import BUCKET, Trainer, channel
 
 from cloche.engine.local.engine import LocalEngine
 from cloche.engine.local.probe import probe, reduced
-from cloche.services.sagemaker.training.picture_look import INSIDE, LONGEST, MOST, Look, findings
+from cloche.services.sagemaker.training.picture_look import (
+    INSIDE,
+    LONGEST,
+    MOST,
+    PictureCheck,
+    findings,
+)
 from cloche.testing.engine_lab import Lab, wait_until
 from cloche.testing.local_engine import local_lab
 from cloche.testing.platform import Platform
@@ -52,10 +58,10 @@ def folder(tmp_path: Path) -> Path:
 
 
 def look(lab: Lab, folder: Path) -> list[str] | None:
-    return Look(lab.engine, folder).run()
+    return PictureCheck(lab.engine, folder).run()
 
 
-def decoder(lab: Lab, one: Look) -> int | None:
+def decoder(lab: Lab, one: PictureCheck) -> int | None:
     """Return the process that decodes, by now."""
     assert isinstance(lab.engine, LocalEngine)
     state = lab.engine.folder(one.name) / "state.json"
@@ -108,7 +114,7 @@ def while_it_decodes(lab: Lab, folder: Path, canary: Path) -> set[str]:
     """Return what the process that decodes could get at."""
     canary.write_text("secret")
     slow(folder)
-    one = Look(lab.engine, folder)
+    one = PictureCheck(lab.engine, folder)
     thread = threading.Thread(target=one.run)
     thread.start()
     try:

@@ -21,18 +21,18 @@ from botocore.exceptions import ClientError
 from cloche.gateway import passing
 from cloche.outside import real_s3 as outside
 from cloche.testing.platform import Platform, start
-from cloche.testing.real_s3 import Bucket, RealS3, stand_in
+from cloche.testing.stand_in_s3 import Bucket, StandInS3, stand_in
 
 
 @pytest.fixture(scope="module")
-def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealS3]:
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandInS3]:
     with stand_in(tmp_path_factory.mktemp("real")) as made:
         made.buckets = {"open": Bucket(objects={"a": b"x"}), "sevir": Bucket(objects={"a": b"x"})}
         yield made
 
 
 @pytest.fixture(scope="module")
-def platform(real: RealS3, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+def platform(real: StandInS3, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     with start(
         tmp_path_factory.mktemp("home"), s3_address=real.address, pass_foreign_keys=True
     ) as running:
@@ -40,7 +40,7 @@ def platform(real: RealS3, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 @pytest.fixture(autouse=True)
-def clean(real: RealS3) -> None:
+def clean(real: StandInS3) -> None:
     real.seen.clear()
     real.instead = None
 
@@ -70,7 +70,7 @@ HERE = ("127.0.0.1:22", "169.254.169.254")  # an unsigned read of these is one o
 @pytest.mark.control("test_without_a_strict_pattern: a pattern of `.*amazonaws.com` takes four.")
 @pytest.mark.parametrize("host", [*HOSTS, "s3.amazonaws.com:8443"])
 def test_a_foreign_signature_leads_nowhere_but_to_s3(
-    platform: Platform, real: RealS3, host: str
+    platform: Platform, real: StandInS3, host: str
 ) -> None:
     assert ask(platform, "/open/a", host, Authorization=FOREIGN, **STAMP) in (400, 403)
     assert real.seen == []
@@ -79,7 +79,7 @@ def test_a_foreign_signature_leads_nowhere_but_to_s3(
 @pytest.mark.control("The same request with the Host of S3 arrives, in this test's last lines.")
 @pytest.mark.parametrize("host", [host for host in HOSTS if host not in HERE])
 def test_an_unsigned_read_leads_nowhere_but_to_s3(
-    platform: Platform, real: RealS3, host: str
+    platform: Platform, real: StandInS3, host: str
 ) -> None:
     ask(platform, "/open/a", host)
     assert real.seen == []
@@ -96,7 +96,9 @@ def test_without_a_strict_pattern() -> None:
 @pytest.mark.parametrize(
     "place", ["query", "query alone", "header beside a foreign key", "referer"]
 )
-def test_a_session_token_of_ours_never_leaves(platform: Platform, real: RealS3, place: str) -> None:
+def test_a_session_token_of_ours_never_leaves(
+    platform: Platform, real: StandInS3, place: str
+) -> None:
     token = platform.environment()["AWS_SESSION_TOKEN"]
     s3 = "open.s3.amazonaws.com"
     match place:
@@ -114,7 +116,7 @@ def test_a_session_token_of_ours_never_leaves(platform: Platform, real: RealS3, 
 
 
 @pytest.mark.control("test_without_the_list_of_headers: http.client sends what it is given.")
-def test_what_a_client_sends_besides_stays_here(platform: Platform, real: RealS3) -> None:
+def test_what_a_client_sends_besides_stays_here(platform: Platform, real: StandInS3) -> None:
     headers = {
         "Cookie": "session=1",
         "Proxy-Authorization": "Basic eDp5",
@@ -128,14 +130,14 @@ def test_what_a_client_sends_besides_stays_here(platform: Platform, real: RealS3
         assert set(one.headers) <= {"host", "range"}
 
 
-def test_without_the_list_of_headers(real: RealS3, tmp_path: Path) -> None:
+def test_without_the_list_of_headers(real: StandInS3, tmp_path: Path) -> None:
     direct = outside.RealS3(real.address)
     direct.get("GET", "/open/a", "", {"Cookie": "session=1"}).close()
     assert real.seen[-1].headers["cookie"] == "session=1"
 
 
 @pytest.mark.control("The same read of a known bucket arrives without its signature, last lines.")
-def test_a_mistyped_name_is_asked_for_nowhere(platform: Platform, real: RealS3) -> None:
+def test_a_mistyped_name_is_asked_for_nowhere(platform: Platform, real: StandInS3) -> None:
     s3 = platform.client("s3")
     for name in ("open", "sevirr", "my-secret-project-bucket"):
         for read in (
@@ -161,19 +163,21 @@ def test_a_mistyped_name_is_asked_for_nowhere(platform: Platform, real: RealS3) 
     ],
 )
 def test_no_page_reads_the_outside_by_this_machines_address(
-    platform: Platform, real: RealS3, headers: dict[str, str]
+    platform: Platform, real: StandInS3, headers: dict[str, str]
 ) -> None:
     host = headers.pop("Host", None) if "Host" in headers else None
     assert ask(platform, "/open/a", host, **headers) == 403
     assert real.seen == []
 
 
-def test_without_another_page(platform: Platform, real: RealS3) -> None:
+def test_without_another_page(platform: Platform, real: StandInS3) -> None:
     assert ask(platform, "/open/a") == 200 and len(real.seen) == 1
 
 
 @pytest.mark.control("The stand-in sends these headers: test_without_the_list_of_answers.")
-def test_s3_says_nothing_about_what_pages_may_read_here(platform: Platform, real: RealS3) -> None:
+def test_s3_says_nothing_about_what_pages_may_read_here(
+    platform: Platform, real: StandInS3
+) -> None:
     real.buckets["cors"] = Bucket(objects={"a": b"<script>"}, headers=CORS | HTML)
     answer = requests.get(f"{platform.address}/cors/a", timeout=30)
     assert answer.content == b"<script>"
@@ -191,7 +195,7 @@ CORS = {
 }
 
 
-def test_without_the_list_of_answers(real: RealS3) -> None:
+def test_without_the_list_of_answers(real: StandInS3) -> None:
     real.buckets["cors"] = Bucket(objects={"a": b"x"}, headers=CORS)
     answer = outside.RealS3(real.address).get("GET", "/cors/a", "", {})
     assert {name.lower() for name in CORS} <= set(answer.headers)
@@ -229,7 +233,7 @@ def test_without_a_checked_certificate(tmp_path: Path) -> None:
     ],
 )
 def test_a_redirect_leads_nowhere_but_to_s3(
-    platform: Platform, real: RealS3, headers: dict[str, str]
+    platform: Platform, real: StandInS3, headers: dict[str, str]
 ) -> None:
     def move(handler: Any) -> bool:
         handler.answer(307, b"moved", headers)
@@ -245,7 +249,7 @@ def test_a_redirect_leads_nowhere_but_to_s3(
     "Without the bounds a read of the stand-in takes what comes, for ever: it says no end."
 )
 def test_an_answer_without_end_ends(
-    platform: Platform, real: RealS3, monkeypatch: pytest.MonkeyPatch
+    platform: Platform, real: StandInS3, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outside, "MOST_UNTOLD", 1 << 20)
     sent = threading.Event()
@@ -270,7 +274,7 @@ def test_an_answer_without_end_ends(
 
 @pytest.mark.control("Without the time a place is held as long as the client keeps its connection.")
 def test_clients_that_read_nothing_hold_no_place(
-    platform: Platform, real: RealS3, monkeypatch: pytest.MonkeyPatch
+    platform: Platform, real: StandInS3, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(passing, "IDLE_S", 0.5)
     real.buckets["large"] = Bucket(objects={"a": bytes(20 << 20)})
@@ -286,7 +290,7 @@ def test_clients_that_read_nothing_hold_no_place(
 
 
 @pytest.mark.control("Without the bound the 17th read waits for a thread that never comes free.")
-def test_a_crowd_of_readers_holds_nobody_up(platform: Platform, real: RealS3) -> None:
+def test_a_crowd_of_readers_holds_nobody_up(platform: Platform, real: StandInS3) -> None:
     go = threading.Event()
 
     def hang(handler: Any) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cloche.cli.client import Client
+from cloche.cli.aws_client import AwsClient
 from cloche.cli.down import is_alive
 from cloche.core import home as homes
 from cloche.core.config import Home
@@ -61,7 +61,7 @@ class Cloche:
         home = Home(self.home)
         server = homes.read_server(home)
         assert server is not None
-        return Client(home, server).aws(service)
+        return AwsClient(home, server).aws(service)
 
     @property
     def environment(self) -> dict[str, str]:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from cli_command import Cloche
 
-from cloche.cli.client import Client
-from cloche.cli.environment import environment, no_proxy
+from cloche.cli.aws_client import AwsClient
+from cloche.cli.variables import environment, no_proxy
 from cloche.core import home as homes
 from cloche.core.config import Home
 
@@ -34,11 +34,11 @@ print(json.dumps([sts.get_caller_identity()["Arn"], same]))
 """
 
 
-def client_of(cloche: Cloche) -> Client:
+def client_of(cloche: Cloche) -> AwsClient:
     home = Home(cloche.home)
     server = homes.read_server(home)
     assert server is not None
-    return Client(home, server)
+    return AwsClient(home, server)
 
 
 def test_the_sdks_default_calls_work_unpatched(up: Cloche) -> None:

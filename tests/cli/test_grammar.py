@@ -8,7 +8,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from cloche.cli import app
-from cloche.cli.grammar import Command, Group
+from cloche.cli.grammar import Command, CommandGroup
 
 
 def invoke(*arguments: str) -> tuple[int, str]:
@@ -39,7 +39,7 @@ def test_flags_are_shown_without_a_value(names: tuple[str, ...]) -> None:
 def test_all_commands_speak_so() -> None:
     assert len(COMMANDS) > 12
     for names, command in COMMANDS:
-        assert isinstance(command, Group if hasattr(command, "commands") else Command), names
+        assert isinstance(command, CommandGroup if hasattr(command, "commands") else Command), names
 
 
 @pytest.mark.parametrize(

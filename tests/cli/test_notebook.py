@@ -31,7 +31,7 @@ from PIL import Image
 
 from cloche.testing.extent import Extent
 from cloche.testing.platform import free_port
-from cloche.testing.real_s3 import Bucket, RealS3, stand_in
+from cloche.testing.stand_in_s3 import Bucket, StandInS3, stand_in
 
 torch = pytest.importorskip("torch")
 nbformat = pytest.importorskip("nbformat")
@@ -88,7 +88,7 @@ def digits(count: int) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealS3]:
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandInS3]:
     mnist = {f"datasets/image/MNIST/{name}": data for name, data in digits(64).items()}
     with stand_in(tmp_path_factory.mktemp("real")) as made:
         made.buckets = {
@@ -113,7 +113,7 @@ def dogs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def up(real: RealS3, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloche]:
+def up(real: StandInS3, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloche]:
     outside = {"CLOCHE_S3_ADDRESS": real.address, "SSL_CERT_FILE": str(real.authority)}
     command = Cloche(tmp_path_factory.mktemp("notebook") / "home", free_port(), outside)
     command.up()
@@ -142,7 +142,7 @@ def outputs(cell: Any) -> str:
 
 
 def test_every_cell_runs(
-    up: Cloche, real: RealS3, dogs: str, tmp_path: Path, extent: Extent
+    up: Cloche, real: StandInS3, dogs: str, tmp_path: Path, extent: Extent
 ) -> None:
     folder, result = tmp_path / "course", tmp_path / "result.ipynb"
     copytree(COURSE, folder)

@@ -121,12 +121,12 @@ def test_a_walk_has_bounds(tmp_path: Path) -> None:
         (tmp_path / f"{number:02d}").mkdir()
         (tmp_path / f"{number:02d}/x").touch()
     with beneath.folder(tmp_path) as root:
-        assert len(list(beneath.walk(root, beneath.Bounds(40, 1000)))) == 40
+        assert len(list(beneath.walk(root, beneath.WalkBounds(40, 1000)))) == 40
         with pytest.raises(beneath.TooMuch, match="there are too many files"):
-            list(beneath.walk(root, beneath.Bounds(39, 1000)))
+            list(beneath.walk(root, beneath.WalkBounds(39, 1000)))
         with pytest.raises(beneath.TooMuch, match="the names are too long altogether"):
-            list(beneath.walk(root, beneath.Bounds(40, 100)))
-        assert len(list(beneath.walk(root, beneath.Bounds(40, 0), paths=False))) == 40
+            list(beneath.walk(root, beneath.WalkBounds(40, 100)))
+        assert len(list(beneath.walk(root, beneath.WalkBounds(40, 0), paths=False))) == 40
 
 
 def test_a_walk_does_not_leave_the_tree_with_a_folder_that_is_moved(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cloche.cli.environment import bundle_for
+from cloche.cli.variables import bundle_for
 from cloche.core import trust
 from cloche.core.config import Home
 

@@ -13,7 +13,7 @@ import pytest
 from cloche.core.config import Home
 from cloche.environments import ready as readiness
 from cloche.environments.build import build, outside
-from cloche.environments.images import HELD, LEFT_OUT, distribution, distributions, packages
+from cloche.environments.image_contents import HELD, LEFT_OUT, distribution, distributions, packages
 from cloche.environments.ready import normal, own
 from cloche.environments.table import FRAMEWORKS, Framework
 from cloche.testing.extent import Extent

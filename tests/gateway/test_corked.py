@@ -6,7 +6,7 @@ from typing import Any
 
 import uvloop
 
-from cloche.gateway.listener import Connection, Listener
+from cloche.gateway.listener import HttpConnection, Listener
 
 BODY = b"x" * 1379
 REQUEST = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"
@@ -19,7 +19,7 @@ async def answer(_scope: Any, _receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": BODY})
 
 
-class Bare(Connection):
+class Bare(HttpConnection):
     """The control: a connection that writes to the transport itself."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

@@ -14,13 +14,13 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from cloche.testing.platform import Platform, start
-from cloche.testing.real_s3 import Bucket, RealS3, stand_in
+from cloche.testing.stand_in_s3 import Bucket, StandInS3, stand_in
 
 ONCE = Config(proxies={}, retries={"total_max_attempts": 1})
 
 
 @pytest.fixture(scope="module")
-def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealS3]:
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandInS3]:
     with stand_in(tmp_path_factory.mktemp("real")) as made:
         digits = b"".join(bytes([n % 251]) for n in range(3_000_000))
         made.buckets = {
@@ -37,14 +37,14 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealS3]:
 
 
 @pytest.fixture(scope="module")
-def platform(real: RealS3, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+def platform(real: StandInS3, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     home = tmp_path_factory.mktemp("home")
     with start(home, s3_address=real.address, public_buckets=("my-added",)) as running:
         yield running
 
 
 @pytest.fixture(autouse=True)
-def nothing_seen(real: RealS3) -> None:
+def nothing_seen(real: StandInS3) -> None:
     real.seen.clear()
 
 
@@ -76,7 +76,7 @@ def get(platform: Platform) -> Any:
         "https://ossci-datasets.s3.dualstack.us-east-1.amazonaws.com/mnist/train%201.gz",
     ],
 )
-def test_an_unsigned_read_arrives_whatever_the_form(get: Any, real: RealS3, url: str) -> None:
+def test_an_unsigned_read_arrives_whatever_the_form(get: Any, real: StandInS3, url: str) -> None:
     answer = get(url)
     assert (answer.status_code, answer.content) == (200, b"digits")
     assert answer.headers["x-amz-request-id"] == "REAL"
@@ -95,7 +95,7 @@ def test_ranges_conditions_and_heads(get: Any) -> None:
     assert len(get(url).content) == 3_000_000
 
 
-def test_a_bucket_of_another_region_is_followed_there(get: Any, real: RealS3) -> None:
+def test_a_bucket_of_another_region_is_followed_there(get: Any, real: StandInS3) -> None:
     assert get("https://west.s3.amazonaws.com/a").content == b"far"
     assert [one.host for one in real.seen] == ["s3.amazonaws.com", "s3.us-west-2.amazonaws.com"]
     assert get("https://west.s3.amazonaws.com/a").content == b"far"
@@ -123,7 +123,7 @@ def test_an_unsigned_sdk_lists(platform: Platform) -> None:
 
 
 def test_our_keys_read_known_buckets_without_their_signature(
-    platform: Platform, real: RealS3, caplog: pytest.LogCaptureFixture, tmp_path: Path
+    platform: Platform, real: StandInS3, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     caplog.set_level("INFO", "cloche.gateway.passing")
     s3 = platform.client("s3")
@@ -141,7 +141,7 @@ def test_our_keys_read_known_buckets_without_their_signature(
     assert [r.message for r in caplog.records].count(said) == 1
 
 
-def test_a_name_that_is_not_known_never_leaves(platform: Platform, real: RealS3) -> None:
+def test_a_name_that_is_not_known_never_leaves(platform: Platform, real: StandInS3) -> None:
     for name in ("misttyped", "sagemaker-sample-data-us-eats-1", "sagemaker-sample-files2"):
         with pytest.raises(ClientError) as refused:
             platform.client("s3").get_object(Bucket=name, Key="a")
@@ -149,7 +149,7 @@ def test_a_name_that_is_not_known_never_leaves(platform: Platform, real: RealS3)
     assert real.seen == []
 
 
-def test_a_copy_from_a_public_bucket_says_what_to_do(platform: Platform, real: RealS3) -> None:
+def test_a_copy_from_a_public_bucket_says_what_to_do(platform: Platform, real: StandInS3) -> None:
     s3 = platform.client("s3")
     s3.create_bucket(Bucket="mine")
     with pytest.raises(ClientError) as refused:
@@ -161,7 +161,7 @@ def test_a_copy_from_a_public_bucket_says_what_to_do(platform: Platform, real: R
     assert real.seen == []
 
 
-def test_writes_and_other_operations_stay(platform: Platform, real: RealS3) -> None:
+def test_writes_and_other_operations_stay(platform: Platform, real: StandInS3) -> None:
     s3 = platform.client("s3")
     for call in (
         lambda: s3.put_object(Bucket="my-added", Key="a", Body=b""),
@@ -176,7 +176,7 @@ def test_writes_and_other_operations_stay(platform: Platform, real: RealS3) -> N
     assert real.seen == []
 
 
-def test_a_bucket_that_is_here_is_read_here(platform: Platform, real: RealS3, get: Any) -> None:
+def test_a_bucket_that_is_here_is_read_here(platform: Platform, real: StandInS3, get: Any) -> None:
     s3 = platform.client("s3")
     s3.create_bucket(Bucket="sevir")
     s3.put_object(Bucket="sevir", Key="a", Body=b"ours")
@@ -202,7 +202,7 @@ def foreign(platform: Platform, endpoint: str | None = None, **more: str) -> Any
 
 
 def test_foreign_keys_are_refused_and_told_what_passes_them(
-    platform: Platform, real: RealS3
+    platform: Platform, real: StandInS3
 ) -> None:
     with pytest.raises(ClientError) as refused:
         foreign(platform).get_object(Bucket="private", Key="a")
@@ -216,7 +216,7 @@ def test_foreign_keys_are_refused_and_told_what_passes_them(
 
 
 def test_foreign_keys_pass_as_they_signed_where_that_is_asked_for(
-    real: RealS3, tmp_path: Path
+    real: StandInS3, tmp_path: Path
 ) -> None:
     with start(tmp_path, s3_address=real.address, pass_foreign_keys=True) as platform:
         s3 = foreign(platform, aws_session_token="a token of theirs")

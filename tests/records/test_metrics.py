@@ -10,7 +10,7 @@ from cloche.records import metrics as m
 from cloche.records.store import Store
 
 ACCOUNT, REGION = "123456789012", "us-east-1"
-LOSS = m.Metric("training", "loss", (("TrainingJobName", "a"),))
+LOSS = m.MetricKey("training", "loss", (("TrainingJobName", "a"),))
 HOUR, DAY = 3600, 86400
 START = 1000 * DAY
 
@@ -22,7 +22,9 @@ def store(tmp_path: Path) -> Iterator[Store]:
     store.close()
 
 
-def add(store: Store, at_s: int, value: float, period_s: int = 1, which: m.Metric = LOSS) -> None:
+def add(
+    store: Store, at_s: int, value: float, period_s: int = 1, which: m.MetricKey = LOSS
+) -> None:
     point = m.of_values(at_s, "None", ((value, 1.0),))
     store.write_now(lambda c: m.add_in(c, ACCOUNT, REGION, [(which, period_s, point)]))
 

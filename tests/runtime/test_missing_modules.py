@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from script_imports import most
 
-from cloche.environments.images import HELD, distribution
+from cloche.environments.image_contents import HELD, distribution
 from cloche.environments.ready import normal
 from cloche.runtime import missing_modules
 from cloche.runtime.missing_modules import advice, advice_for, line_for

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from cloche.server.restarts import LONGEST_PAUSE_S, STEADY_S, Deaths, End
+from cloche.server.restarts import LONGEST_PAUSE_S, STEADY_S, Deaths, ServerExit
 
 
 def test_pauses_grow_until_it_is_started_no_more() -> None:
@@ -37,6 +37,6 @@ def test_one_that_lived_did_not_die_of_its_start() -> None:
     ],
 )
 def test_how_it_ended(status: int, text: str, code: int, asked: bool) -> None:
-    end = End(status)
+    end = ServerExit(status)
     assert (str(end), end.code, end.asked) == (text, code, asked)
     assert end.exited == text.startswith("ended")

@@ -4,7 +4,17 @@ from io import BytesIO
 
 from PIL import Image
 
-from cloche.tour.facts import Answer, Epoch, Facts, Guess, Plain, Trained, Trial, Tuning, Use
+from cloche.tour.facts import (
+    Epoch,
+    Facts,
+    Guess,
+    PlainRun,
+    Prediction,
+    TourTrial,
+    Trained,
+    Tuning,
+    Use,
+)
 
 
 def jpeg(colour: str) -> bytes:
@@ -13,22 +23,22 @@ def jpeg(colour: str) -> bytes:
     return buffer.getvalue()
 
 
-def answer(truth: str, *names: str, best: float = 5.0) -> Answer:
+def answer(truth: str, *names: str, best: float = 5.0) -> Prediction:
     guesses = tuple(Guess(name, best - n, 0.9 / (n + 1)) for n, name in enumerate(names))
-    return Answer(jpeg("brown"), truth, guesses, 0.0412)
+    return Prediction(jpeg("brown"), truth, guesses, 0.0412)
 
 
 def tuning() -> Tuning:
     trials = (
-        Trial(1, "search-001", 0.001, 32, "Completed", epoch=4, objective=1.1, test_loss=1.2),
-        Trial(2, "search-002", 0.01, 64, "Completed", epoch=4, objective=0.8, test_loss=0.9),
-        Trial(3, "search-003", 0.0003, 16, "Stopped", epoch=2, objective=2.4),
-        Trial(4, "search-004", 0.03, 16, "Failed"),
+        TourTrial(1, "search-001", 0.001, 32, "Completed", epoch=4, objective=1.1, test_loss=1.2),
+        TourTrial(2, "search-002", 0.01, 64, "Completed", epoch=4, objective=0.8, test_loss=0.9),
+        TourTrial(3, "search-003", 0.0003, 16, "Stopped", epoch=2, objective=2.4),
+        TourTrial(4, "search-004", 0.03, 16, "Failed"),
     )
     return Tuning("search", trials, trials[1], epochs=4, parallel=3, seconds=61.2)
 
 
-def model(instances: int, *answers: Answer) -> Trained:
+def model(instances: int, *answers: Prediction) -> Trained:
     return Trained(
         job=f"job-{instances}",
         instances=instances,
@@ -60,7 +70,7 @@ def facts() -> Facts:
                 answer("Borzoi", "Borzoi", "Saluki", "Whippet"),
             ),
         ],
-        plain=Plain(33.0, Use((0.5, 1.0), (100.0, 180.0)), 0.6512, "/home/tour/plain-1"),
+        plain=PlainRun(33.0, Use((0.5, 1.0), (100.0, 180.0)), 0.6512, "/home/tour/plain-1"),
         seconds=201.4,
         starting_s=8.4,
         data="133 classes; pictures: 6,680 train, 835 valid, 836 test",

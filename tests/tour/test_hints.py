@@ -12,24 +12,24 @@ from cloche.tour import hints
 from cloche.tour.errors import TourError
 from cloche.tour.hints import next_steps, where_to_look
 from cloche.tour.journal import Journal, duration
-from cloche.tour.plan import Plan, Size
+from cloche.tour.plan import TourPlan, TourSize
 
 
-def plan(home: str = "/data/my home", *, stays_up: bool = False) -> Plan:
-    return Plan(
+def plan(home: str = "/data/my home", *, stays_up: bool = False) -> TourPlan:
+    return TourPlan(
         home=home,
         data=None,
         data_name="handwritten digits",
         prefix="digits",
         source="/x",
-        size=Size(1, trials=2),
+        size=TourSize(1, trials=2),
         started=0.0,
         stays_up=stays_up,
     )
 
 
 def test_a_plan_survives_the_way_to_the_other_process() -> None:
-    assert Plan.from_json(plan().to_json()) == plan()
+    assert TourPlan.from_json(plan().to_json()) == plan()
 
 
 def test_commands_can_be_pasted_into_a_shell(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ print("saved")
 """
 
 
-def run(tmp_path: Path, script: str) -> tuple[plain.Plain, str]:
+def run(tmp_path: Path, script: str) -> tuple[plain.PlainRun, str]:
     (tmp_path / "data" / "train").mkdir(parents=True)
     (tmp_path / "script.py").write_text(script)
     output = StringIO()

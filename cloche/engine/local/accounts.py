@@ -19,7 +19,7 @@ import psutil
 
 from cloche.engine import Capacity, GangSpec, ProcessSpec
 from cloche.engine.local.cgroups import memory_limit_mib, read_own
-from cloche.engine.local.sandbox import Bounds, Claim
+from cloche.engine.local.sandbox import Claim, ResourceLimits
 
 SERVER_MIB, SERVER_PART = 1024, 8  # of the memory: the smaller of so many MiB, one of so many parts
 PROCESSES_PART = 2  # one of so many parts of the machine's processes
@@ -55,16 +55,16 @@ class Accounts:
         return max(1, min(int(cpus), self.has.cpus))
 
     @property
-    def most(self) -> Bounds:
+    def most(self) -> ResourceLimits:
         """What all sandboxes together may have: the rest is the server's."""
         kept = min(SERVER_MIB, self.has.memory_mib // SERVER_PART)
-        return Bounds(self.has.memory_mib - kept, self.has.processes)
+        return ResourceLimits(self.has.memory_mib - kept, self.has.processes)
 
-    def bounds(self, process: ProcessSpec) -> Bounds:
+    def bounds(self, process: ProcessSpec) -> ResourceLimits:
         """Return what a process may have."""
         most = self.most
         memory = min(process.memory_mib or most.memory_mib, most.memory_mib)
-        return Bounds(memory, min(process.processes, most.processes))
+        return ResourceLimits(memory, min(process.processes, most.processes))
 
     def claim(self, gang: GangSpec) -> Claim:
         """Return what the gang counts for while it runs."""

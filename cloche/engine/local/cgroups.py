@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cloche.engine import Usage
-from cloche.engine.local.sandbox import Bounds
+from cloche.engine.local.sandbox import ResourceLimits
 
 CONTROLLERS = ("memory", "pids", "cpu", "cpuacct")
 KEPT = {"memory": "memory", "pids": "processes"}  # what a controller bounds
@@ -87,11 +87,11 @@ class Groups:
 
     tops: Mapping[str, Path]  # the engine's group by controller
     version: int
-    machine: Bounds  # what all sandboxes may have together
+    machine: ResourceLimits  # what all sandboxes may have together
     cpus: int
 
     @classmethod
-    def found(cls, root: Path, machine: Bounds, cpus: int) -> "Groups | None":
+    def found(cls, root: Path, machine: ResourceLimits, cpus: int) -> "Groups | None":
         """Return the groups for the engine at `root`; None: nothing may be written."""
         own, name = read_own(), f"cloche-{digest(str(root))}"
         version = 1 if "memory" in own or "pids" in own else 2
@@ -116,7 +116,7 @@ class Groups:
                 write(folder / "cgroup.subtree_control", "+memory +pids +cpu")
         self.bound(self.tops, self.machine, self.cpus * TOGETHER)
 
-    def make(self, gang: str, name: str, bounds: Bounds, cpus: int) -> dict[str, str]:
+    def make(self, gang: str, name: str, bounds: ResourceLimits, cpus: int) -> dict[str, str]:
         """Make the group of one process; return its folders by controller.
 
         cpus: 0 gives it a sixteenth of one beside others that are busy.
@@ -126,7 +126,7 @@ class Groups:
                 return self._make(gang, name, bounds, cpus)
         return self._make(gang, name, bounds, cpus)
 
-    def _make(self, gang: str, name: str, bounds: Bounds, cpus: int) -> dict[str, str]:
+    def _make(self, gang: str, name: str, bounds: ResourceLimits, cpus: int) -> dict[str, str]:
         self.make_top()
         folders = {k: top / f"{digest(gang)}-{name}" for k, top in self.tops.items()}
         for folder in set(folders.values()):
@@ -134,7 +134,7 @@ class Groups:
         self.bound(folders, bounds, cpus)
         return {controller: str(folder) for controller, folder in folders.items()}
 
-    def bound(self, folders: Mapping[str, Path], bounds: Bounds, cpus: int) -> None:
+    def bound(self, folders: Mapping[str, Path], bounds: ResourceLimits, cpus: int) -> None:
         """Set a group's bounds."""
         memory, pids, cpu = (folders.get(name) for name in ("memory", "pids", "cpu"))
         if memory is not None and bounds.memory_mib:

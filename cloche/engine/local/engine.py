@@ -55,9 +55,9 @@ from cloche.engine.local.runs import (
     runs,
 )
 from cloche.engine.local.sandbox import (
-    Bounds,
     Claim,
     Machine,
+    ResourceLimits,
     Volume,
     check,
     host_folder,
@@ -66,7 +66,7 @@ from cloche.engine.local.sandbox import (
 )
 from cloche.engine.local.sockets import bound, older_serving, serving
 from cloche.engine.local.supervising import Supervising
-from cloche.engine.local.supervisor.group import Group
+from cloche.engine.local.supervisor.group import Cgroup
 from cloche.engine.local.usage import children_by_parent, entered, tree_usage
 
 TRIAL = ".trial-"  # by which gangs of a trial run are named
@@ -372,9 +372,9 @@ class LocalEngine:
             fill_host(gang, process, host_folder(folder, process.name), self.machine)
         (folder / "plan.json").write_text(json.dumps(planned, indent=1))
 
-    def _bounds(self, gang: GangSpec) -> dict[str, Bounds]:
+    def _bounds(self, gang: GangSpec) -> dict[str, ResourceLimits]:
         """Return what each process may have, and make the groups that hold it to that."""
-        found: dict[str, Bounds] = {}
+        found: dict[str, ResourceLimits] = {}
         with self.lock:
             for process in gang.processes:
                 bounds = self.accounts.bounds(process)
@@ -390,7 +390,7 @@ class LocalEngine:
         """Remove a gang's control groups, if its supervisor could not."""
         planned = read_record(folder / "plan.json")
         for process in [] if planned is None else planned["processes"]:
-            Group(process.get("groups", {})).remove()
+            Cgroup(process.get("groups", {})).remove()
         if self.groups is not None:
             with self.lock:
                 self.groups.remove_top()

@@ -30,7 +30,7 @@ THROUGH = {"os", "_collections_abc", "collections.abc", "posixpath", "genericpat
 APART = {"HOME", "OMP_NUM_THREADS"}
 
 
-class Watch:
+class ImportWatch:
     """What imports read of the environment, what they set there, and whom they seeded by chance.
 
     `with watch.importing(name)`: `os.environ` and `random.Random` are watched meanwhile.
@@ -114,7 +114,7 @@ class Watch:
         """Make new what an interpreter has of its own: clocks, threads, names, randomness."""
         time.tzset()
         for descriptor, stream in enumerate((sys.stdin, sys.stdout, sys.stderr)):
-            open_anew(stream, descriptor)
+            reopen(stream, descriptor)
         tempfile.tempdir = None
         tempfile._name_sequence = None  # type: ignore[attr-defined]
         main: Any = threading.main_thread()
@@ -128,7 +128,7 @@ class Watch:
                 renew(sys.modules[module])
 
 
-def open_anew(stream: Any, descriptor: int) -> None:
+def reopen(stream: Any, descriptor: int) -> None:
     """Have a standard stream know the file that it has now (whether it can seek, its buffer).
 
     In place: modules have it already.

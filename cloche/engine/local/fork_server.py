@@ -4,7 +4,7 @@ Run by the environment's own interpreter, as `python fork_server.py MODULE…`, 
 engine runs as. It imports a module when a script was seen to (that script, and all that import
 none, start as ordinary processes). It never runs user code, nor has a job's layer on its path; of
 what user code wrote it hears the numbers of modules, once for each understudy.
-As root it sees the machine read-only. `fork_fresh.py` says what a fork has anew. Standard library
+As root it sees the machine read-only. `fork_fresh.py` says what a fork has again. Standard library
 only, Python 3.9 and later.
 
 - Descriptor 0 is the engine's socket: each message carries one end of a conversation; when the
@@ -41,11 +41,11 @@ from typing import Any
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from cloche.engine.local.fork_fresh import Watch, countable, name_libraries
+    from cloche.engine.local.fork_fresh import ImportWatch, countable, name_libraries
     from cloche.engine.local.fork_imports import Imports
     from cloche.engine.local.supervisor import mounts
 else:
-    from fork_fresh import Watch, countable, name_libraries  # beside this file
+    from fork_fresh import ImportWatch, countable, name_libraries  # beside this file
     from fork_imports import Imports
     from supervisor import mounts
 
@@ -73,7 +73,7 @@ LOAD_TIME = re.compile(
     r"|LC|OPENSSL)_[A-Z]\w*|TORCH_(?!HOME)[A-Z]\w*|LD_[A-Z]\w*|GLIBC_TUNABLES|LANG|LANGUAGE"
     r"|LOCPATH|PYTHON[A-Z]+)\b"
 )
-SET_ANEW = ("OMP_NUM_THREADS", "PYTHONPATH")  # by `Watch.refresh` and `become_script`
+SET_ANEW = ("OMP_NUM_THREADS", "PYTHONPATH")  # by `ImportWatch.refresh` and `become_script`
 # Those that a script may mention: PASSIVE is so already, the other is read by new processes only.
 MENTIONED = ("OMP_WAIT_POLICY", "PYTHONHASHSEED")
 ACTIVE = re.compile(r"""["']active["']""", re.IGNORECASE)
@@ -81,7 +81,7 @@ CODE_LIMIT = 8 << 20  # bytes of a job's code that are looked through
 
 libc = ctypes.CDLL(None, use_errno=True)
 history = Imports()
-watch = Watch()
+watch = ImportWatch()
 
 
 def checked(result: int, what: str) -> None:
@@ -121,7 +121,7 @@ def limit(text: str) -> int:
     return resource.RLIM_INFINITY if text.strip() == "unlimited" else int(text)
 
 
-class Credentials:
+class Privileges:
     """What the kernel lets a process do; read from one, taken on by another."""
 
     def __init__(self, pid: int) -> None:
@@ -193,7 +193,7 @@ def enter(conversation: socket.socket) -> None:
     if not told:
         os._exit(0)  # the launch failed
     sandbox, *entrances = descriptors
-    credentials = Credentials(named_by(sandbox))
+    credentials = Privileges(named_by(sandbox))
     credentials.take_outside(entrances)
     checked(libc.setns(sandbox, NAMESPACES), "setns")
     os.close(sandbox)

@@ -26,7 +26,7 @@ CONFIGURATION = struct.Struct("=II 5Q 4I 64s 64s 32s 2Q 8Q")  # `struct loop_con
 ATTEMPTS = 64  # others take loop devices, too
 STATE_AT, IN_ORDER = 1024 + 58, 1  # in an image: whether it was unmounted in order
 CHECK_WITHIN_S, GONE_WITHIN_S = 60.0, 10.0
-MENDED = 1  # e2fsck's answers up to this one: all is well
+REPAIRED = 1  # e2fsck's answers up to this one: all is well
 
 
 Contents = list[tuple[int, bytes]]  # where they begin, and what they are
@@ -121,13 +121,13 @@ def mount_again(image: Path, place: Path) -> None:
     try:
         state = os.pread(opened, 1, STATE_AT)
         if not state or not state[0] & IN_ORDER:
-            mend(image)
+            repair(image)
         mount_image(opened, place)
     finally:
         os.close(opened)
 
 
-def mend(image: Path) -> None:
+def repair(image: Path) -> None:
     """Put an image in order that was not unmounted; OSError when that can't be."""
     program = which("e2fsck", path=SYSTEM_PATH)
     if program is None:
@@ -139,7 +139,7 @@ def mend(image: Path) -> None:
         check=False,
         timeout=CHECK_WITHIN_S,
     )
-    if done.returncode > MENDED:
+    if done.returncode > REPAIRED:
         raise OSError(errno.EIO, f"e2fsck ended with {done.returncode}")
 
 

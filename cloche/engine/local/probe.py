@@ -38,7 +38,7 @@ SYSTEM_ETC = (
     "timezone",
 )
 SYSTEM_SYS = ("cpu", "node")  # what numeric libraries read to lay out their threads
-# sysctl -> (the value that refuses namespaces, the command that mends it)
+# sysctl -> (the value that refuses namespaces, the command that fixes it)
 SETTINGS = {
     "kernel/unprivileged_userns_clone": ("0", "sysctl -w kernel.unprivileged_userns_clone=1"),
     "kernel/apparmor_restrict_unprivileged_userns": (

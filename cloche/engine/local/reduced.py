@@ -16,8 +16,8 @@ from cloche.engine.local.folders import in_place
 from cloche.engine.local.sandbox import (
     BY_DESCRIPTOR,
     UPPER,
-    Bounds,
     Claim,
+    ResourceLimits,
     check,
     command,
     environment,
@@ -26,7 +26,7 @@ from cloche.engine.local.sandbox import (
     planned_bounds,
     settings,
 )
-from cloche.engine.local.supervisor.plan import Plan, PlannedProcess
+from cloche.engine.local.supervisor.plan import GangPlan, PlannedProcess
 from cloche.engine.local.supervisor.version import VERSION
 
 
@@ -35,13 +35,13 @@ def plan_reduced(
     folder: Path,
     ports: dict[int, int],
     claim: Claim,
-    bounds: Mapping[str, Bounds],
-) -> Plan:
+    bounds: Mapping[str, ResourceLimits],
+) -> GangPlan:
     """Return the plan; `ports` maps a door's port to the one that is open in its place."""
     check(gang)
     if any(m.layers or m.changes for process in gang.processes for m in process.mounts):
         raise EngineError(f"{gang.name}: layers need sandboxes, and there are none here")
-    return Plan(
+    return GangPlan(
         version=VERSION,
         gang=gang.name,
         sandboxed=False,
@@ -62,7 +62,7 @@ def plan_reduced(
 
 
 def bare(
-    process: ProcessSpec, folder: Path, ports: dict[int, int], bounds: Bounds
+    process: ProcessSpec, folder: Path, ports: dict[int, int], bounds: ResourceLimits
 ) -> PlannedProcess:
     """Return one process with every path and door in its texts made real."""
     own = host_folder(folder, process.name)

@@ -17,7 +17,7 @@ from cloche.engine.local.supervisor.descriptors import (
     STATUS_FD,
     USERNS_FD,
 )
-from cloche.engine.local.supervisor.plan import Plan, PlannedBounds, PlannedProcess
+from cloche.engine.local.supervisor.plan import GangPlan, PlannedBounds, PlannedProcess
 from cloche.engine.local.supervisor.version import VERSION
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -89,7 +89,7 @@ class Volume:
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class ResourceLimits:
     """What a process, with all that it starts, may have; 0: no bound."""
 
     memory_mib: int = 0
@@ -113,16 +113,16 @@ def plan(
     machine: Machine,
     ports: tuple[int, ...],
     claim: Claim,
-    bounds: Mapping[str, Bounds],
-) -> Plan:
+    bounds: Mapping[str, ResourceLimits],
+) -> GangPlan:
     """Return the plan for a gang whose run directory is `folder`; bounds: by process."""
     check(gang)
-    places = Places(machine)
+    places = MountPoints(machine)
     processes = [
         sandboxed(gang, process, folder, machine, places, bounds[process.name])
         for process in gang.processes
     ]
-    return Plan(
+    return GangPlan(
         version=VERSION,
         gang=gang.name,
         sandboxed=True,
@@ -161,7 +161,7 @@ def check(gang: GangSpec) -> None:
                     raise EngineError(f"{process.name}: {below} is not a folder to overlay")
 
 
-class Places:
+class MountPoints:
     """Where the sandbox's user finds what is mounted: in a neutral folder if we are root."""
 
     def __init__(self, machine: Machine) -> None:
@@ -192,8 +192,8 @@ def sandboxed(
     process: ProcessSpec,
     folder: Path,
     machine: Machine,
-    places: Places,
-    bounds: Bounds,
+    places: MountPoints,
+    bounds: ResourceLimits,
 ) -> PlannedProcess:
     """Return one process with its bubblewrap command."""
     env = environment(process)
@@ -255,7 +255,7 @@ def written_beside(process: ProcessSpec, volume: Volume | None) -> list[Path]:
 
 
 def planned_bounds(
-    process: ProcessSpec, bounds: Bounds, own: str, written: list[str]
+    process: ProcessSpec, bounds: ResourceLimits, own: str, written: list[str]
 ) -> PlannedBounds:
     """Return the bounds for the plan; `own`: the host's folder, `written`: others."""
     volume = bounds.volume
@@ -273,7 +273,7 @@ def planned_bounds(
     )
 
 
-def mounts(process: ProcessSpec, own: str, places: Places) -> Iterator[tuple[str, ...]]:
+def mounts(process: ProcessSpec, own: str, places: MountPoints) -> Iterator[tuple[str, ...]]:
     """Yield bubblewrap's options for the spec's mounts, outer ones first."""
     numbered = sorted(enumerate(process.mounts), key=lambda item: item[1].target.count("/"))
     for number, mount in numbered:

@@ -39,7 +39,7 @@ from cloche.engine.local.supervisor.disk import Room
 from cloche.engine.local.supervisor.namespaces import MS_BIND, mount
 
 logger = logging.getLogger("cloche.engine")
-ALL = beneath.Bounds(entries=1 << 40, path_bytes=1 << 40)
+ALL = beneath.WalkBounds(entries=1 << 40, path_bytes=1 << 40)
 MIB = 1 << 20
 INODE = 256
 GROUP_MIB = 128  # of which each has tables of its own

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from cloche.core.clock import from_ms
 from cloche.records import metrics as kept
-from cloche.records.metrics import Datapoint, Metric
+from cloche.records.metrics import Datapoint, MetricKey
 from cloche.records.store import Store
 
 AGE_EVERY = timedelta(minutes=1)
@@ -35,7 +35,7 @@ class CloudWatch:
 
     async def put(self, account: str, region: str, namespace: str, data: Sequence[Datum]) -> None:
         """Write values, durably, in one change."""
-        grouped: dict[tuple[Metric, int, int, str], list[tuple[float, float]]] = {}
+        grouped: dict[tuple[MetricKey, int, int, str], list[tuple[float, float]]] = {}
         for datum in data:
             which = metric(namespace, datum.name, datum.dimensions)
             key = (which, datum.resolution_s, int(datum.at.timestamp()), datum.unit)
@@ -50,7 +50,7 @@ class CloudWatch:
         )
 
     async def add(
-        self, account: str, region: str, data: Sequence[tuple[Metric, int, Datapoint]]
+        self, account: str, region: str, data: Sequence[tuple[MetricKey, int, Datapoint]]
     ) -> None:
         """Write datapoints with the period (1 or 60 s) that they are kept for, durably."""
         if data:
@@ -75,7 +75,7 @@ class CloudWatch:
         self,
         account: str,
         region: str,
-        which: Metric,
+        which: MetricKey,
         *,
         start: datetime,
         end: datetime,
@@ -103,7 +103,7 @@ class CloudWatch:
         since: datetime,
         after: int,
         limit: int,
-    ) -> list[tuple[int, Metric]]:
+    ) -> list[tuple[int, MetricKey]]:
         """Return metrics that have data since then, with their ids, after an id."""
         return kept.named(
             self.store.read(),
@@ -117,9 +117,9 @@ class CloudWatch:
         )
 
 
-def metric(namespace: str, name: str, dimensions: Mapping[str, str]) -> Metric:
+def metric(namespace: str, name: str, dimensions: Mapping[str, str]) -> MetricKey:
     """Return a metric's identity; the order of dimensions does not matter."""
-    return Metric(namespace, name, tuple(sorted(dimensions.items())))
+    return MetricKey(namespace, name, tuple(sorted(dimensions.items())))
 
 
 def rounded_start(start: datetime, period_s: int, now: datetime) -> int:

@@ -11,7 +11,7 @@ from cloche.core import executors
 from cloche.core.errors import AwsError, unsupported
 from cloche.operation import Call, operation
 from cloche.permissions import Permission
-from cloche.records.metrics import Datapoint, Metric, combine
+from cloche.records.metrics import Datapoint, MetricKey, combine
 from cloche.services.cloudwatch.metrics import CloudWatch, metric, moment, percentile
 from cloche.services.cloudwatch.write import invalid
 
@@ -72,7 +72,7 @@ def get_metric_statistics(
 
 def points(
     call: Call[CloudWatch],
-    which: Metric,
+    which: MetricKey,
     start: datetime,
     end: datetime,
     period_s: int,
@@ -208,7 +208,7 @@ def list_metrics(
     since = call.now - (RECENT if RecentlyActive == "PT3H" else LISTED)
     if NextToken is not None and not NUMBER.fullmatch(NextToken):
         raise invalid("Request parameter NextToken is invalid")
-    after, found = int(NextToken or 0), list[tuple[int, Metric]]()
+    after, found = int(NextToken or 0), list[tuple[int, MetricKey]]()
     while len(found) <= PAGE:
         batch = call.service.named(
             call.account,
@@ -229,7 +229,7 @@ def list_metrics(
     return result
 
 
-def fits(which: Metric, filters: Sequence[Mapping[str, str]]) -> bool:
+def fits(which: MetricKey, filters: Sequence[Mapping[str, str]]) -> bool:
     """Tell whether a metric has all the dimensions asked for (a name alone: any value)."""
     has = dict(which.dimensions)
     return all(
@@ -237,7 +237,7 @@ def fits(which: Metric, filters: Sequence[Mapping[str, str]]) -> bool:
     )
 
 
-def named(which: Metric) -> dict[str, Any]:
+def named(which: MetricKey) -> dict[str, Any]:
     """Return a metric as the API shows it."""
     return {
         "Namespace": which.namespace,

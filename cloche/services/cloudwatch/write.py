@@ -8,7 +8,7 @@ from typing import Any
 from cloche.core.errors import AwsError
 from cloche.operation import Call, operation
 from cloche.permissions import Permission, key
-from cloche.records.metrics import Datapoint, Metric, of_values
+from cloche.records.metrics import Datapoint, MetricKey, of_values
 from cloche.services.cloudwatch.metrics import CloudWatch, metric
 
 LARGEST = 2.0**360  # API reference of MetricDatum, Value
@@ -36,7 +36,7 @@ async def put_metric_data(
         raise AwsError("MissingParameter", "The parameter MetricData is required.")
     if len(MetricData) > DATA:
         raise invalid(f"The collection MetricData must not have a size greater than {DATA}.")
-    data: list[tuple[Metric, int, Datapoint]] = []
+    data: list[tuple[MetricKey, int, Datapoint]] = []
     for number, datum in enumerate(MetricData, 1):
         where = f"MetricData.member.{number}"
         which = metric(Namespace, datum["MetricName"], dimensions(where, datum))

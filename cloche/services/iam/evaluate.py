@@ -36,7 +36,7 @@ class Condition:
 
 
 @dataclass(frozen=True, slots=True)
-class Compiled:
+class CompiledStatement:
     """A statement, taken apart once.
 
     principals: whom it speaks of, by their kind; None: of whoever the policy is attached to.
@@ -55,10 +55,10 @@ class Compiled:
 
 def compiled(
     name: str, policy: Policy, kind: PolicyKind = "identity-based policy"
-) -> tuple[Compiled, ...]:
+) -> tuple[CompiledStatement, ...]:
     """Return a policy's statements, ready to be asked; its grammar was checked."""
     return tuple(
-        Compiled(
+        CompiledStatement(
             source=Statement(name, kind, place, statement.get("Sid")),
             effect=statement["Effect"],
             actions=tuple(
@@ -82,7 +82,7 @@ def compiled(
     )
 
 
-def evaluate(statements: Iterable[Compiled], question: Question) -> Decision:
+def evaluate(statements: Iterable[CompiledStatement], question: Question) -> Decision:
     """Return what the statements say together; unsupported for an unknown condition."""
     said: dict[str, list[Statement]] = {"Allow": [], "Deny": []}
     missing: dict[str, None] = {}
@@ -100,7 +100,7 @@ def evaluate(statements: Iterable[Compiled], question: Question) -> Decision:
     return Decision("implicitDeny", (), tuple(missing))
 
 
-def about(statement: Compiled, question: Question) -> bool:
+def about(statement: CompiledStatement, question: Question) -> bool:
     """Tell whether a statement speaks of this principal, action and resource."""
     action = question.action.lower()
     if any(like(each, action) for each in statement.actions) == statement.not_actions:

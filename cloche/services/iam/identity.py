@@ -25,7 +25,7 @@ from cloche.records.resource import Resource
 from cloche.records.store import Store
 from cloche.services.iam import policies
 from cloche.services.iam.record import KeyDocument, RoleDocument
-from cloche.services.iam.trust import trusts
+from cloche.services.iam.trust_policies import trusts
 
 REGION = ""
 ROOT = "<root>"  # no IAM user can be called that

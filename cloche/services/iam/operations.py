@@ -14,8 +14,8 @@ from cloche.core.numbers import integer
 from cloche.operation import Call, operation
 from cloche.permissions import Permission, arns_at
 from cloche.records.errors import AlreadyExists, Conflict
-from cloche.services.iam import policies, trust
-from cloche.services.iam.evaluate import Compiled, compiled, evaluate
+from cloche.services.iam import policies, trust_policies
+from cloche.services.iam.evaluate import CompiledStatement, compiled, evaluate
 from cloche.services.iam.identity import Identity, Role
 from cloche.services.iam.permissions import (
     CREATE_ROLE,
@@ -44,7 +44,7 @@ async def create_role(
     Tags: list[dict[str, str]] | None = None,
 ) -> dict[str, Any]:
     """Make a role that its trust policy's principals may assume."""
-    trust.check(AssumeRolePolicyDocument)
+    trust_policies.check(AssumeRolePolicyDocument)
     check_tags(Tags or [])
     try:
         role = await call.service.create_role(
@@ -232,7 +232,7 @@ def context_entry(entry: dict[str, Any]) -> tuple[str, str]:
     return name.lower(), values[0]
 
 
-def simulated(asked: Question, attached: Sequence[Compiled]) -> dict[str, Any]:
+def simulated(asked: Question, attached: Sequence[CompiledStatement]) -> dict[str, Any]:
     """Return one result of a simulation, as the API shows it."""
     if not ACTION.fullmatch(asked.action):
         raise AwsError("InvalidInput", f"Invalid Action Name: {asked.action}")

@@ -7,7 +7,7 @@ from typing import Any
 
 from cloche.core.authorization import Values
 from cloche.operation import Call
-from cloche.permissions import REQUEST_TAGS, Keys, Parameters, Permission, key, tag_keys
+from cloche.permissions import REQUEST_TAGS, ConditionKeys, Parameters, Permission, key, tag_keys
 from cloche.services.iam.identity import Identity
 
 
@@ -42,7 +42,9 @@ def role_tags(call: Call[Identity], _parameters: Parameters, arn: str) -> Mappin
     return {**tag_keys(tags, "aws:resourcetag"), **tag_keys(tags, "iam:resourcetag")}
 
 
-ROLE_TAGS = Keys("aws:ResourceTag/${TagKey}", "iam:ResourceTag/${TagKey}", values=role_tags)
+ROLE_TAGS = ConditionKeys(
+    "aws:ResourceTag/${TagKey}", "iam:ResourceTag/${TagKey}", values=role_tags
+)
 POLICY = key("iam:PolicyARN", "PolicyArn")
 CREATE_ROLE = (
     Permission("iam:CreateRole", new_role_arns, keys=(REQUEST_TAGS,)),
@@ -50,6 +52,6 @@ CREATE_ROLE = (
 )
 
 
-def on_role(action: str, *keys: Keys) -> Permission:
+def on_role(action: str, *keys: ConditionKeys) -> Permission:
     """Return a permission on the role that the request names."""
     return Permission(action, role_arns, keys=(ROLE_TAGS, *keys))

@@ -19,7 +19,7 @@ from cloche.core.errors import unsupported
 from cloche.operation import Call, operation
 from cloche.permissions import Permission
 from cloche.records.resource import Resource
-from cloche.services.logs.files import LogFile, LogRecord, Placed, format_record
+from cloche.services.logs.files import LogFile, LogRecord, PlacedRecord, format_record
 from cloche.services.logs.logs import CLIENT, Logs, document_of, stream_name
 from cloche.services.logs.lookup import find_group, find_stream, invalid
 from cloche.services.logs.pattern import Pattern, parse_pattern
@@ -81,9 +81,9 @@ def get_log_events(
         return page_of(found, high, high)
 
 
-def fill(places: Iterator[Placed], limit: int) -> list[Placed]:
+def fill(places: Iterator[PlacedRecord], limit: int) -> list[PlacedRecord]:
     """Take what fits a page: `limit` records, about 1 MB; one at the least."""
-    page: list[Placed] = []
+    page: list[PlacedRecord] = []
     size = 0
     for place in places:
         size += place.end - place.start + EVENT_BYTES
@@ -95,7 +95,7 @@ def fill(places: Iterator[Placed], limit: int) -> list[Placed]:
     return page
 
 
-def page_of(places: list[Placed], start: int, end: int) -> dict[str, Any]:
+def page_of(places: list[PlacedRecord], start: int, end: int) -> dict[str, Any]:
     """Return the page; `start` and `end` are its ends when it is empty."""
     if places:
         start, end = places[0].start, places[-1].end
@@ -117,7 +117,7 @@ def page_of(places: list[Placed], start: int, end: int) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class Search:
+class EventSearch:
     """What FilterLogEvents looks for. Times are milliseconds; `end_ms` is still looked at."""
 
     pattern: Pattern
@@ -155,7 +155,7 @@ def filter_log_events(
     token = FILTER_TOKEN.fullmatch(nextToken) if nextToken is not None else None
     if nextToken is not None and token is None:
         raise invalid("The specified nextToken is invalid.")
-    search = Search(
+    search = EventSearch(
         pattern=parse_pattern(filterPattern),
         start_ms=startTime,
         end_ms=endTime if endTime is not None else 10**15,
@@ -177,7 +177,7 @@ class Source(NamedTuple):
     path: Path
 
 
-def sources(logs: Logs, streams: Iterable[Resource], search: Search) -> list[Source]:
+def sources(logs: Logs, streams: Iterable[Resource], search: EventSearch) -> list[Source]:
     """Return the streams that may have what is looked for, in the order in which they may.
 
     What a stream holds is known unless it has changed: those that are out of the time looked for,
@@ -200,45 +200,45 @@ def sources(logs: Logs, streams: Iterable[Resource], search: Search) -> list[Sou
 
 
 @dataclass(slots=True)
-class Waiting:
+class NextRecord:
     """A stream's next record, and those after it."""
 
     key: Key
-    place: Placed
-    rest: Iterator[tuple[Key, Placed]]
+    place: PlacedRecord
+    rest: Iterator[tuple[Key, PlacedRecord]]
     forward: bool
 
-    def __lt__(self, other: Waiting) -> bool:
+    def __lt__(self, other: NextRecord) -> bool:
         """Tell whether this record comes before the other's."""
         return self.key < other.key if self.forward else other.key < self.key
 
 
-def merge(found: Iterable[Source], search: Search) -> Iterator[tuple[Key, Placed]]:
+def merge(found: Iterable[Source], search: EventSearch) -> Iterator[tuple[Key, PlacedRecord]]:
     """Yield the records of all streams in the order of the search; each is opened in its time."""
-    unopened, heap = deque(found), list[Waiting]()
+    unopened, heap = deque(found), list[NextRecord]()
     while True:
         while unopened and (not heap or reached(unopened[0], heap[0])):
             source = unopened.popleft()
             records = scan(source.path, source.name, search)
             if (first := next(records, None)) is not None:
-                heapq.heappush(heap, Waiting(*first, records, search.forward))
+                heapq.heappush(heap, NextRecord(*first, records, search.forward))
         if not heap:
             return
         waiting = heap[0]
         yield waiting.key, waiting.place
         if (following := next(waiting.rest, None)) is not None:
-            heapq.heapreplace(heap, Waiting(*following, waiting.rest, search.forward))
+            heapq.heapreplace(heap, NextRecord(*following, waiting.rest, search.forward))
         else:
             heapq.heappop(heap)
 
 
-def reached(source: Source, waiting: Waiting) -> bool:
+def reached(source: Source, waiting: NextRecord) -> bool:
     """Tell whether a stream may have a record before the one that is next."""
     at_ms = waiting.key[0]
     return source.bound_ms <= at_ms if waiting.forward else source.bound_ms >= at_ms
 
 
-def run_search(found: Sequence[Source], search: Search) -> dict[str, Any]:
+def run_search(found: Sequence[Source], search: EventSearch) -> dict[str, Any]:
     """Look through the streams; a token says where to go on when there may be more."""
     events: list[dict[str, Any]] = []
     size = seen = 0
@@ -261,7 +261,7 @@ def run_search(found: Sequence[Source], search: Search) -> dict[str, Any]:
     return result
 
 
-def scan(path: Path, name: str, search: Search) -> Iterator[tuple[Key, Placed]]:
+def scan(path: Path, name: str, search: EventSearch) -> Iterator[tuple[Key, PlacedRecord]]:
     """Yield a stream's records in the range, after the token's, with their place in the order.
 
     The file is closed between chunks: a group may have more streams than a process open files.
@@ -281,7 +281,7 @@ def scan(path: Path, name: str, search: Search) -> Iterator[tuple[Key, Placed]]:
         low, high = (places[-1].end, high) if search.forward else (low, places[-1].start)
 
 
-def bounds(log: LogFile, name: str, search: Search) -> tuple[int, int]:
+def bounds(log: LogFile, name: str, search: EventSearch) -> tuple[int, int]:
     """Return the offsets between which a stream's records are still to be looked at."""
     low, high = log.at_or_after(search.start_ms), log.at_or_after(search.end_ms + 1)
     if search.after is None:
@@ -360,7 +360,7 @@ def check_batch(records: list[LogRecord]) -> None:
 
 
 def add_records(path: Path, records: list[LogRecord]) -> None:
-    """Append records; where the file has later ones, write it anew, in order of time."""
+    """Append records; where the file has later ones, write it again, in order of time."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch()
     with LogFile(path) as log:

@@ -28,7 +28,7 @@ class LogRecord(NamedTuple):
     unfinished: bool = False  # its line had no end when it was written
 
 
-class Placed(NamedTuple):
+class PlacedRecord(NamedTuple):
     """A record and where its line begins and ends (past the line break)."""
 
     record: LogRecord
@@ -131,7 +131,9 @@ class LogFile:
         begin = self._line_start(self.size - 1)
         return parse(os.pread(self.fd, self.size - 1 - begin, begin))
 
-    def forward(self, start: int, end: int, *, limit_bytes: int | None = None) -> Iterator[Placed]:
+    def forward(
+        self, start: int, end: int, *, limit_bytes: int | None = None
+    ) -> Iterator[PlacedRecord]:
         """Yield the records between two offsets, oldest first.
 
         With `limit_bytes`: until so many bytes were read, but one record at the least.
@@ -147,12 +149,14 @@ class LogFile:
             rest = lines.pop()
             for line in lines:
                 after = place + len(line) + 1
-                yield Placed(parse(line), place, after)
+                yield PlacedRecord(parse(line), place, after)
                 place = after
                 if place >= stop:
                     return
 
-    def backward(self, end: int, start: int, *, limit_bytes: int | None = None) -> Iterator[Placed]:
+    def backward(
+        self, end: int, start: int, *, limit_bytes: int | None = None
+    ) -> Iterator[PlacedRecord]:
         """Yield the records between two offsets, newest first.
 
         With `limit_bytes`: until about so many bytes were read, but one record at the least.

@@ -10,7 +10,7 @@ from cloche.operation import Call, operation
 from cloche.permissions import Permission
 from cloche.records.errors import AlreadyExists, Conflict
 from cloche.records.resource import Resource
-from cloche.services.logs.logs import Extent, Logs, stream_name
+from cloche.services.logs.logs import Logs, StreamExtent, stream_name
 from cloche.services.logs.lookup import find_group, find_stream, invalid
 from cloche.services.logs.permissions import ALL_GROUPS, GROUP, STREAM, group_arns
 
@@ -174,7 +174,7 @@ def place_of(token: str) -> tuple[int, str]:
     return int(found[1]), found[2]
 
 
-def described_stream(stream: Resource, extent: Extent) -> dict[str, Any]:
+def described_stream(stream: Resource, extent: StreamExtent) -> dict[str, Any]:
     """Return a stream as the API shows it; an empty one has no times of events."""
     shown: dict[str, Any] = {
         "logStreamName": stream_name(stream),

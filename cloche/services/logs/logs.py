@@ -40,7 +40,7 @@ class StreamDocument(Record, frozen=True, kw_only=True, rename="pascal"):
 
 
 @dataclass(frozen=True, slots=True)
-class Extent:
+class StreamExtent:
     """What a stream holds now; times in milliseconds, None while it is empty."""
 
     stored_bytes: int = 0
@@ -50,7 +50,7 @@ class Extent:
 
 
 @dataclass(frozen=True, slots=True)
-class Size:
+class GroupSize:
     """What a group's files held; `until`, by the monotonic clock, that is near enough."""
 
     total: int
@@ -63,8 +63,8 @@ class Logs:
     def __init__(self, store: Store, folder: Path) -> None:
         self.store, self.folder = store, folder
         self.locks: dict[str, asyncio.Lock] = {}
-        self.extents: dict[str, tuple[tuple[int, int, int], Extent]] = {}
-        self.sizes: dict[Path, Size] = {}
+        self.extents: dict[str, tuple[tuple[int, int, int], StreamExtent]] = {}
+        self.sizes: dict[Path, GroupSize] = {}
 
     async def open_stream(self, account: str, region: str, group: str, stream: str) -> Path:
         """Return the file that the stream's writer appends to; makes group and stream.
@@ -186,7 +186,7 @@ class Logs:
         """Return the file behind a stream (it may not be there yet)."""
         return self.folder / document_of(stream).file
 
-    def extent(self, stream: Resource) -> Extent:
+    def extent(self, stream: Resource) -> StreamExtent:
         """Return what a stream holds now."""
         path = self.file(stream)
         try:
@@ -197,11 +197,11 @@ class Logs:
                 return known[1]
             with LogFile(path) as log:
                 first, last = log.first(), log.last()
-                found = Extent()
+                found = StreamExtent()
                 if first is not None and last is not None:
-                    found = Extent(log.size, first.at_ms, last.at_ms, log.modified_ms)
+                    found = StreamExtent(log.size, first.at_ms, last.at_ms, log.modified_ms)
         except FileNotFoundError:
-            return Extent()
+            return StreamExtent()
         if len(self.extents) >= KNOWN:
             self.extents.clear()
         self.extents[stream.arn] = (state, found)
@@ -224,7 +224,7 @@ class Logs:
             return 0
         took_s = time.monotonic() - begin
         if took_s > QUICK_S:
-            self.sizes[folder] = Size(total, begin + took_s * REST)
+            self.sizes[folder] = GroupSize(total, begin + took_s * REST)
         return total
 
     def lock(self, stream: Resource) -> asyncio.Lock:

@@ -47,7 +47,7 @@ class Override:
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class ByteRange:
     """The bytes that are wanted; `partial`: the answer is 206. `parts` counts an upload's parts."""
 
     offset: int
@@ -56,7 +56,7 @@ class Piece:
     parts: int | None = None
 
 
-def select(row: ObjectRow, document: Document, asked: str | None, part: int | None) -> Piece:
+def select(row: ObjectRow, document: Document, asked: str | None, part: int | None) -> ByteRange:
     """Return the bytes that a range or a part number means.
 
     AwsError InvalidRange, InvalidPartNumber (416). A range that can't be read, or several, is
@@ -68,23 +68,23 @@ def select(row: ObjectRow, document: Document, asked: str | None, part: int | No
         return select_part(row, document, part)
     match = RANGE.fullmatch(asked) if asked is not None else None
     if match is None or not any(match.groups()):
-        return Piece(0, row.size)
+        return ByteRange(0, row.size)
     first, last = (natural(text, LARGEST_OFFSET) if text else None for text in match.groups())
     if first is None:
         start, end = max(row.size - (last or 0), 0), row.size - 1
     else:
         if last is not None and last < first:
-            return Piece(0, row.size)
+            return ByteRange(0, row.size)
         start, end = first, row.size - 1 if last is None else min(last, row.size - 1)
     if start >= row.size:
         fields = {"RangeRequested": asked, "ActualObjectSize": str(row.size)}
         headers = {"content-range": f"bytes */{row.size}"}
         text = "The requested range is not satisfiable"
         raise AwsError("InvalidRange", text, 416, fields=fields, headers=headers)
-    return Piece(start, end - start + 1, partial=True)
+    return ByteRange(start, end - start + 1, partial=True)
 
 
-def select_part(row: ObjectRow, document: Document, part: int) -> Piece:
+def select_part(row: ObjectRow, document: Document, part: int) -> ByteRange:
     """Return the bytes of one part; an object that was not uploaded in parts has one."""
     if not 1 <= part <= LAST_PART:
         text = f"Part number must be an integer between 1 and {LAST_PART}, inclusive"
@@ -95,11 +95,11 @@ def select_part(row: ObjectRow, document: Document, part: int) -> Piece:
         text = "The requested partnumber is not satisfiable"
         raise AwsError("InvalidPartNumber", text, 416, fields=fields)
     count = len(document.parts) or None
-    return Piece(sum(sizes[: part - 1]), sizes[part - 1], row.size > 0, count)
+    return ByteRange(sum(sizes[: part - 1]), sizes[part - 1], row.size > 0, count)
 
 
 def describe(
-    row: ObjectRow, document: Document, piece: Piece, override: Override, *, checksums: bool
+    row: ObjectRow, document: Document, piece: ByteRange, override: Override, *, checksums: bool
 ) -> Reply:
     """Return the members and headers of a GetObject or HeadObject."""
     kept: Mapping[str, str] = {**document.headers, **override.headers()}

@@ -23,7 +23,7 @@ TRAILER = "x-amz-checksum-"
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class ChecksumClaim:
     """What a request says of its payload: the algorithm to use, and values to compare with.
 
     `value` is None where the value comes in the trailer (`trailer`), or not at all.
@@ -51,7 +51,7 @@ def claim(
     algorithm: str | None,
     content_md5: str | None,
     default: str = DEFAULT,
-) -> Claim:
+) -> ChecksumClaim:
     """Return what the request says of its payload; AwsError where it contradicts itself.
 
     `given` are the checksums in headers, `algorithm` is `x-amz-sdk-checksum-algorithm`.
@@ -77,7 +77,7 @@ def claim(
             )
         if algorithm != named:
             raise invalid_request("Value for x-amz-sdk-checksum-algorithm header is invalid.")
-    return Claim(
+    return ChecksumClaim(
         algorithm=named or default,
         value=next(iter(given.values()), None),
         trailer=in_trailer,
@@ -120,7 +120,7 @@ class Digests:
 class Intake:
     """Hashes and writes pieces. Blocking; used by one thread at a time."""
 
-    def __init__(self, writer: BlobWriter, claim: Claim, extra: Sequence[str] = ()) -> None:
+    def __init__(self, writer: BlobWriter, claim: ChecksumClaim, extra: Sequence[str] = ()) -> None:
         self.writer, self.claim = writer, claim
         self.digests = Digests(claim.algorithm, *extra)
 
@@ -161,7 +161,7 @@ class Intake:
         return Ingested(self.writer.blob, self.writer.size, md5.hex(), checksums)
 
 
-async def ingest(s3: S3, body: Body, claim: Claim, extra: Sequence[str] = ()) -> Ingested:
+async def ingest(s3: S3, body: Body, claim: ChecksumClaim, extra: Sequence[str] = ()) -> Ingested:
     """Keep a payload, piece by piece as it arrives; never more than two batches in memory.
 
     `extra` are algorithms to use besides the claim's.

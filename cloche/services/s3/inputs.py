@@ -1,7 +1,7 @@
 """What jobs and endpoints read: objects that are here, and those of public buckets of the real S3.
 
 A bucket that is here is read here. Of those that are not, the known public ones are read outside,
-without a key, each time anew. Blocking: called from threads.
+without a key, each time again. Blocking: called from threads.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl
 from cloche.core.authorization import Values
 from cloche.core.errors import AwsError
 from cloche.operation import Call
-from cloche.permissions import Keys, Parameters, Permission, constant, key
+from cloche.permissions import ConditionKeys, Parameters, Permission, constant, key
 from cloche.records import objects as rows
 from cloche.services.s3.document import load
 
@@ -54,10 +54,10 @@ def document_tag_keys(_call: Call[Any], parameters: Parameters, _arn: str) -> Ma
 
 
 TAG_NAMES = ("s3:RequestObjectTag/<key>", "s3:RequestObjectTagKeys")
-OWNER = Keys("s3:ResourceAccount", "aws:ResourceAccount", values=owner_keys)
-EXISTING_TAGS = Keys("s3:ExistingObjectTag/<key>", values=existing_tag_keys)
-HEADER_TAGS = Keys(*TAG_NAMES, values=header_tag_keys)
-DOCUMENT_TAGS = Keys(*TAG_NAMES, values=document_tag_keys)
+OWNER = ConditionKeys("s3:ResourceAccount", "aws:ResourceAccount", values=owner_keys)
+EXISTING_TAGS = ConditionKeys("s3:ExistingObjectTag/<key>", values=existing_tag_keys)
+HEADER_TAGS = ConditionKeys(*TAG_NAMES, values=header_tag_keys)
+DOCUMENT_TAGS = ConditionKeys(*TAG_NAMES, values=document_tag_keys)
 VERSION, ACL = key("s3:versionid", "VersionId"), key("s3:x-amz-acl", "ACL")
 IF_MATCH = key("s3:if-match", "IfMatch")
 LIST_KEYS = (
@@ -79,19 +79,19 @@ HEADER_KEYS = (
 )
 
 
-def on_bucket(action: str, *keys: Keys, when: str | None = None) -> Permission:
+def on_bucket(action: str, *keys: ConditionKeys, when: str | None = None) -> Permission:
     """Return a permission on the bucket of the request."""
     return Permission(action, BUCKET, keys=(OWNER, *keys), when=when)
 
 
 def on_object(
-    action: str, *keys: Keys, when: str | None = None, unless: str | None = None
+    action: str, *keys: ConditionKeys, when: str | None = None, unless: str | None = None
 ) -> Permission:
     """Return a permission on the object of the request."""
     return Permission(action, OBJECT, keys=(OWNER, *keys), when=when, unless=unless)
 
 
-def on_version(action: str, version_action: str, *keys: Keys) -> tuple[Permission, ...]:
+def on_version(action: str, version_action: str, *keys: ConditionKeys) -> tuple[Permission, ...]:
     """Return the permission on an object, which is another one where a version is named."""
     return (
         on_object(action, *keys, unless="VersionId"),

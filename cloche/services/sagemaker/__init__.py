@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from cloche.core.config import Config
-from cloche.core.identity import Doorkeeper
+from cloche.core.identity import GangDoors
 from cloche.engine import Engine
 from cloche.operation import Service, collect, service_model
 from cloche.records.store import Store
@@ -78,7 +78,7 @@ class SageMaker:
     logs: Logs
     cloudwatch: CloudWatch
     identity: Identity
-    doors: Doorkeeper
+    doors: GangDoors
     config: Config
     sources: Sources
     router: Router = field(default_factory=Router)

@@ -13,8 +13,8 @@ from cloche.core.authorization import Values
 from cloche.operation import Call
 from cloche.permissions import (
     REQUEST_TAGS,
+    ConditionKeys,
     Find,
-    Keys,
     Parameters,
     Permission,
     arn,
@@ -46,7 +46,7 @@ def model_arn(call: Call[Any], name: str) -> str:
     return arn("sagemaker", call, f"model/{name}")
 
 
-def kms_keys(name: str, *paths: str) -> tuple[Keys, ...]:
+def kms_keys(name: str, *paths: str) -> tuple[ConditionKeys, ...]:
     """Return the condition key of a KMS key under its name of today, and its deprecated one."""
     return (
         key(f"sagemaker:{name}Arn", *paths, convert=kms_arn),
@@ -54,7 +54,7 @@ def kms_keys(name: str, *paths: str) -> tuple[Keys, ...]:
     )
 
 
-def job_keys(*folders: str) -> tuple[Keys, ...]:
+def job_keys(*folders: str) -> tuple[ConditionKeys, ...]:
     """Return what is asked of a training job that is described in these structures (`A.`)."""
 
     def at(path: str) -> list[str]:
@@ -77,7 +77,7 @@ def job_keys(*folders: str) -> tuple[Keys, ...]:
     )
 
 
-def network_keys(*folders: str) -> tuple[Keys, ...]:
+def network_keys(*folders: str) -> tuple[ConditionKeys, ...]:
     """Return what is asked of the network that is described in these structures (`A.`)."""
     return (
         list_key("sagemaker:VpcSubnets", *(f"{each}VpcConfig.Subnets" for each in folders)),
@@ -89,7 +89,7 @@ def network_keys(*folders: str) -> tuple[Keys, ...]:
     )
 
 
-def creation(action: str, resource: str, *keys: Keys) -> tuple[Permission, ...]:
+def creation(action: str, resource: str, *keys: ConditionKeys) -> tuple[Permission, ...]:
     """Return what making a resource asks: tags that it gets at once are one more question."""
     tagging = constant("sagemaker:TaggingAction", action.partition(":")[2])
     return (
@@ -98,12 +98,14 @@ def creation(action: str, resource: str, *keys: Keys) -> tuple[Permission, ...]:
     )
 
 
-def on_resource(action: str, *resources: str | Find, keys: Iterable[Keys] = ()) -> Permission:
+def on_resource(
+    action: str, *resources: str | Find, keys: Iterable[ConditionKeys] = ()
+) -> Permission:
     """Return a permission on resources that are there already."""
     return Permission(action, *resources, keys=(RESOURCE_TAGS, *keys))
 
 
-RESOURCE_TAGS = Keys(
+RESOURCE_TAGS = ConditionKeys(
     "aws:ResourceTag/${TagKey}", "sagemaker:ResourceTag/${TagKey}", values=resource_tags
 )
 REMOTE_DEBUG = key("sagemaker:EnableRemoteDebug", "RemoteDebugConfig.EnableRemoteDebug")

@@ -32,7 +32,7 @@ class DownloadError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
+class ChannelObject:
     """An object and where it lies in the channel, as a relative path."""
 
     stored: StoredObject | PublicObject
@@ -83,7 +83,7 @@ def split_uri(uri: str) -> tuple[str, str]:
     return bucket, key
 
 
-def objects(s3: Source, source: Request, mode: str) -> list[Placed]:
+def objects(s3: Source, source: Request, mode: str) -> list[ChannelObject]:
     """Return what a channel's S3DataSource stands for, in key order; DownloadError when wrong."""
     try:
         if source["S3DataType"] == "ManifestFile":
@@ -93,7 +93,7 @@ def objects(s3: Source, source: Request, mode: str) -> list[Placed]:
         raise DownloadError(str(error)) from error
 
 
-def from_prefix(s3: Source, uri: str, mode: str) -> Iterator[Placed]:
+def from_prefix(s3: Source, uri: str, mode: str) -> Iterator[ChannelObject]:
     """Yield every object whose key begins with the prefix.
 
     Beneath a folder the path is the rest of the key; a partial name keeps its last part, so that
@@ -113,12 +113,12 @@ def from_prefix(s3: Source, uri: str, mode: str) -> Iterator[Placed]:
                 "S3 prefix has to end with a full file or folder. Add a trailing '/' to the S3 "
                 "prefix if it ends with a folder name that is also a prefix for other folders."
             )
-        yield Placed(stored, stored.key[len(folder if within else parent) :])
+        yield ChannelObject(stored, stored.key[len(folder if within else parent) :])
     if not found:
         raise DownloadError(f"No S3 objects found under S3 URL {uri}")
 
 
-def from_manifest(s3: Source, uri: str) -> Iterator[Placed]:
+def from_manifest(s3: Source, uri: str) -> Iterator[ChannelObject]:
     """Yield the objects that a manifest names: `[{"prefix": "s3://…/"}, "path", …]`."""
     bucket, key = split_uri(uri)
     manifest = s3.find(bucket, key)
@@ -143,7 +143,7 @@ def from_manifest(s3: Source, uri: str) -> Iterator[Placed]:
         stored = s3.find(data_bucket, data_prefix + name)
         if stored is None:
             raise DownloadError(f"Unable to find {prefix}{name}, which the manifest {uri} names")
-        yield Placed(stored, name)
+        yield ChannelObject(stored, name)
 
 
 def content_of(s3: Source, found: StoredObject | PublicObject) -> bytes:
@@ -160,7 +160,7 @@ def require_bucket(s3: Source, bucket: str) -> None:
         raise DownloadError(f"NoSuchBucket: The specified bucket does not exist: {bucket}")
 
 
-def link_all(s3: Source, placed: Sequence[Placed], folder: Path) -> list[Staged]:
+def link_all(s3: Source, placed: Sequence[ChannelObject], folder: Path) -> list[Staged]:
     """Fill a new folder with hard links, and with what is read outside; DownloadError for keys
     that can't be files. Returns what is here: what came from outside was looked at as it came.
     """
@@ -184,10 +184,10 @@ def link_all(s3: Source, placed: Sequence[Placed], folder: Path) -> list[Staged]
     return staged
 
 
-def fetch_all(inputs: Inputs, placed: Sequence[Placed], folder: Path) -> None:
+def fetch_all(inputs: Inputs, placed: Sequence[ChannelObject], folder: Path) -> None:
     """Fill a folder with what is read outside, several at a time; the first failure ends it."""
 
-    def fetch(items: Sequence[Placed]) -> None:
+    def fetch(items: Sequence[ChannelObject]) -> None:
         for item in items:
             with explained(item.stored.key, item.path):
                 target = place(item, folder)
@@ -206,7 +206,7 @@ def fetch_all(inputs: Inputs, placed: Sequence[Placed], folder: Path) -> None:
             raise
 
 
-def place(item: Placed, folder: Path) -> Path | None:
+def place(item: ChannelObject, folder: Path) -> Path | None:
     """Return where a file is to lie; None for a folder, which is made."""
     parts = parts_of(item.stored.key, item.path)
     target = folder.joinpath(*parts)

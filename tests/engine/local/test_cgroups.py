@@ -10,8 +10,8 @@ import pytest
 
 from cloche.engine import Usage
 from cloche.engine.local.cgroups import Groups, delegated, memory_limit_mib, own_groups, usage
-from cloche.engine.local.sandbox import Bounds
-from cloche.engine.local.supervisor.group import Group
+from cloche.engine.local.sandbox import ResourceLimits
+from cloche.engine.local.supervisor.group import Cgroup
 
 V1 = """\
 24 23 0:21 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory
@@ -99,8 +99,8 @@ def test_a_group_that_is_not_ours_alone(group: Path) -> None:
 )
 def test_what_is_written(tmp_path: Path, version: int, written: dict[str, str]) -> None:
     tops = dict.fromkeys(("memory", "pids", "cpu"), tmp_path)
-    groups = Groups(tops, version, Bounds(), 2)
-    groups.bound(tops, Bounds(memory_mib=100, processes=9), 2)
+    groups = Groups(tops, version, ResourceLimits(), 2)
+    groups.bound(tops, ResourceLimits(memory_mib=100, processes=9), 2)
     assert {path.name: path.read_text() for path in tmp_path.iterdir()} == written
 
 
@@ -109,7 +109,7 @@ def test_what_is_not_counted_weighs_little(
     tmp_path: Path, version: int, name: str, least: str
 ) -> None:
     tops = {"cpu": tmp_path}
-    Groups(tops, version, Bounds(), 2).bound(tops, Bounds(), 0)
+    Groups(tops, version, ResourceLimits(), 2).bound(tops, ResourceLimits(), 0)
     assert (tmp_path / f"cpu.{name}").read_text() == least
 
 
@@ -133,13 +133,15 @@ def test_servers_that_start_and_end_at_once(
     """Each sweeps what others left, while those make and remove their own."""
     monkeypatch.setattr("cloche.engine.local.cgroups.STALE_AFTER_S", -60.0)  # nothing is too young
     monkeypatch.setattr("cloche.engine.local.cgroups.TRIES", 1000)
-    one, other = (Groups({"cpuacct": tmp_path / f"cloche-{name}"}, 1, Bounds(), 2) for name in "ab")
+    one, other = (
+        Groups({"cpuacct": tmp_path / f"cloche-{name}"}, 1, ResourceLimits(), 2) for name in "ab"
+    )
     over = threading.Event()
 
     def busy() -> int:
         made = 0
         while not over.is_set() or made < 200:
-            (folder,) = one.make("gang", f"{made}", Bounds(), 1).values()
+            (folder,) = one.make("gang", f"{made}", ResourceLimits(), 1).values()
             with suppress(FileNotFoundError):
                 os.rmdir(folder)
             one.remove_top()
@@ -163,7 +165,7 @@ def test_a_thread_enters_where_it_can(tmp_path: Path) -> None:
         folder.mkdir()
         for name in names:
             (folder / name).touch()
-    Group({"memory": str(one), "pids": str(two)}).enter()
+    Cgroup({"memory": str(one), "pids": str(two)}).enter()
     entered = [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()]
     assert {name: (tmp_path / name).read_text() for name in entered} == {
         "one/tasks": "0",

@@ -9,7 +9,7 @@ import pytest
 from cloche.engine.local.cgroups import Groups
 from cloche.engine.local.engine import LocalEngine
 from cloche.engine.local.probe import probe, reduced
-from cloche.engine.local.sandbox import Bounds
+from cloche.engine.local.sandbox import ResourceLimits
 from cloche.engine.local.supervisor.process import SHARED
 from cloche.testing.engine_bounds import BoundsContract
 from cloche.testing.engine_lab import Lab
@@ -65,17 +65,17 @@ class TestByControlGroups(BoundsContract):
 
     def test_what_a_killed_server_left_is_removed_at_the_next_start(self, lab: Lab) -> None:
         assert isinstance(lab.engine, LocalEngine) and lab.engine.groups is not None
-        lab.engine.groups.make("never started", "h", Bounds(100, 10), 1)
+        lab.engine.groups.make("never started", "h", ResourceLimits(100, 10), 1)
         lab.make()
         assert not any(top.exists() for top in lab.engine.groups.tops.values())
 
     def test_what_an_engine_left_that_is_gone(self, lab: Lab, tmp_path: Path) -> None:
         """Its home was removed while something ran: groups without processes go, when old."""
         assert isinstance(lab.engine, LocalEngine) and lab.engine.groups is not None
-        most, cpus = Bounds(100, 10), 1
+        most, cpus = ResourceLimits(100, 10), 1
         other = Groups.found(tmp_path / "other", most, cpus)
         assert other is not None
-        left = other.make("gang", "h", Bounds(100, 10), 1)
+        left = other.make("gang", "h", ResourceLimits(100, 10), 1)
         tops = dict.fromkeys(map(str, other.tops.values()))
         folders = [Path(path) for path in (*dict.fromkeys(left.values()), *tops)]
         lab.engine.groups.sweep_others()
@@ -128,6 +128,6 @@ def test_no_groups_where_nothing_may_be_written(
 ) -> None:
     none = {"memory": tmp_path / "none"}
     monkeypatch.setattr("cloche.engine.local.cgroups.read_own", lambda: none)
-    assert Groups.found(tmp_path, Bounds(100, 10), 2) is None
+    assert Groups.found(tmp_path, ResourceLimits(100, 10), 2) is None
     monkeypatch.setattr("cloche.engine.local.cgroups.read_own", dict)
-    assert Groups.found(tmp_path, Bounds(100, 10), 2) is None
+    assert Groups.found(tmp_path, ResourceLimits(100, 10), 2) is None

@@ -11,7 +11,7 @@ import pytest
 from cloche.engine.local.supervisor.pump import (
     LONGEST_LINE,
     PARTIAL_AFTER_S,
-    LogFile,
+    LogWriter,
     Pump,
     Splitter,
 )
@@ -60,7 +60,7 @@ def records(path: Path) -> list[str]:
 
 
 def test_an_unfinished_line_waits_a_moment(tmp_path: Path) -> None:
-    pump = Pump(LogFile(str(tmp_path / "log")))
+    pump = Pump(LogWriter(str(tmp_path / "log")))
     pump.feed(b"half", 100.0)
     pump.tick(100.0 + PARTIAL_AFTER_S / 2)
     assert records(tmp_path / "log") == []
@@ -79,7 +79,7 @@ def marked(path: Path) -> list[tuple[str, str]]:
 
 def pumped(path: Path, *parts: bytes) -> list[tuple[str, str]]:
     """Return marks and texts of parts with a pause after each."""
-    pump, now = Pump(LogFile(str(path))), 100.0
+    pump, now = Pump(LogWriter(str(path))), 100.0
     for part in parts:
         pump.feed(part, now)
         now += PARTIAL_AFTER_S
@@ -109,7 +109,7 @@ def test_parts_of_a_line_are_marked(
 
 
 def test_a_note_ends_a_line(tmp_path: Path) -> None:
-    pump = Pump(LogFile(str(tmp_path / "log")))
+    pump = Pump(LogWriter(str(tmp_path / "log")))
     pump.feed(b"a", 100.0)
     pump.tick(100.0 + PARTIAL_AFTER_S)
     pump.feed(b"b", 102.0)
@@ -121,7 +121,7 @@ def test_a_note_ends_a_line(tmp_path: Path) -> None:
 def test_records_carry_the_time_and_are_appended(tmp_path: Path) -> None:
     for text in (b"one", b"two\xff"):
         before = time.time_ns() // 1_000_000
-        log = LogFile(str(tmp_path / "log"))
+        log = LogWriter(str(tmp_path / "log"))
         log.append([text])
         log.close()
     lines = (tmp_path / "log").read_text().splitlines()
@@ -132,7 +132,7 @@ def test_records_carry_the_time_and_are_appended(tmp_path: Path) -> None:
 def test_a_full_disk_loses_lines_and_says_so(tmp_path: Path) -> None:
     """A file-size limit stands for the full disk: a write ends half way in."""
     path = tmp_path / "log"
-    pump = Pump(LogFile(str(path)))
+    pump = Pump(LogWriter(str(path)))
     pump.feed(b"before\n", 1.0)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 30, limits[1]))
@@ -151,7 +151,7 @@ def test_a_full_disk_loses_lines_and_says_so(tmp_path: Path) -> None:
 
 def test_a_disk_that_has_space_again(tmp_path: Path) -> None:
     path = tmp_path / "log"
-    pump = Pump(LogFile(str(path)))
+    pump = Pump(LogWriter(str(path)))
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (5, limits[1]))
     try:

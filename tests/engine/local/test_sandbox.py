@@ -9,14 +9,22 @@ import pytest
 from cloche.engine import EngineError, GangSpec, Input, Mount, ProcessSpec
 from cloche.engine.local import sandbox
 from cloche.engine.local.reduced import plan_reduced, translate
-from cloche.engine.local.sandbox import Bounds, Claim, Machine, Plan, environment, etc_files, plan
+from cloche.engine.local.sandbox import (
+    Claim,
+    GangPlan,
+    Machine,
+    ResourceLimits,
+    environment,
+    etc_files,
+    plan,
+)
 
 USER = Machine(
     "full",
     program="/usr/bin/bwrap",
     system=(("--ro-bind", "/usr", "/usr"), ("--symlink", "usr/bin", "/bin")),
 )
-BOUNDS = Bounds(memory_mib=512, processes=99, groups={"memory": "/g"})
+BOUNDS = ResourceLimits(memory_mib=512, processes=99, groups={"memory": "/g"})
 ROOT = replace(USER, bwrap=(("bwrap/package", Path("/p")),), program="bwrap/package/b", user=64000)
 
 
@@ -25,7 +33,7 @@ def host(name: str = "algo-1", *mounts: Mount, **more: object) -> ProcessSpec:
     return ProcessSpec(mounts=mounts, **settings)  # type: ignore[arg-type]
 
 
-def planned(machine: Machine, *hosts: ProcessSpec, egress: bool = True) -> Plan:
+def planned(machine: Machine, *hosts: ProcessSpec, egress: bool = True) -> GangPlan:
     gang = GangSpec(name="g", processes=hosts, egress=egress)
     bounds = {each.name: BOUNDS for each in hosts}
     return plan(gang, Path("/runs/g"), machine, (4599, 4600), Claim(2, 100), bounds)

@@ -13,7 +13,7 @@ from cloche.core.clock import ManualClock
 from cloche.records.resource import Listing, page_query
 from cloche.records.store import Store
 from cloche.services.logs import events, logs
-from cloche.services.logs.events import Search, merge, run_search, sources
+from cloche.services.logs.events import EventSearch, merge, run_search, sources
 from cloche.services.logs.files import LogFile
 from cloche.services.logs.logs import Logs
 from cloche.services.logs.pattern import parse_pattern
@@ -54,7 +54,7 @@ async def filled(store: Store, folder: Path) -> Logs:
     return made
 
 
-def search(**changes: Any) -> Search:
+def search(**changes: Any) -> EventSearch:
     values: dict[str, Any] = {
         "pattern": parse_pattern(""),
         "start_ms": 0,
@@ -63,7 +63,7 @@ def search(**changes: Any) -> Search:
         "limit": 15,
         "after": None,
     }
-    return Search(**(values | changes))
+    return EventSearch(**(values | changes))
 
 
 async def test_filter_opens_what_it_shows(store: Store, tmp_path: Path, opened: list[Path]) -> None:
@@ -71,7 +71,7 @@ async def test_filter_opens_what_it_shows(store: Store, tmp_path: Path, opened: 
     group = made.group(*PLACE, "group")
     assert group is not None
 
-    def run(wanted: Search) -> list[str]:
+    def run(wanted: EventSearch) -> list[str]:
         found = sources(made, made.streams(group), wanted)
         return [event["message"] for event in run_search(found, wanted)["events"]]
 

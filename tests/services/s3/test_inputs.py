@@ -18,7 +18,7 @@ from cloche.outside import real_s3 as outside
 from cloche.records.store import Store
 from cloche.services.s3 import S3, Inputs, PublicObject, Sources
 from cloche.services.s3 import inputs as module
-from cloche.testing.real_s3 import Bucket, RealS3, stand_in
+from cloche.testing.stand_in_s3 import Bucket, StandInS3, stand_in
 
 MANY = {f"many/{n:04}": b"%d" % n for n in range(2500)}
 
@@ -45,7 +45,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3]:
 
 
 @pytest.fixture(scope="module")
-def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealS3]:
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandInS3]:
     with stand_in(tmp_path_factory.mktemp("real")) as made:
         objects = {"a/ä b+&.txt": b"text", **MANY}
         made.buckets = {
@@ -62,7 +62,9 @@ def recorder() -> Recorder:
 
 
 @pytest.fixture
-def inputs(real: RealS3, here: S3, recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> Inputs:
+def inputs(
+    real: StandInS3, here: S3, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> Inputs:
     monkeypatch.setattr(module, "PAUSE_S", 0.0)
     real.instead = None
     real.seen.clear()
@@ -87,7 +89,7 @@ def test_an_object_arrives_whole_and_can_not_be_written(inputs: Inputs, tmp_path
     assert inputs.find("sevir", "nothing") is None
 
 
-def test_what_is_here_or_unknown_is_not_asked_for(inputs: Inputs, real: RealS3) -> None:
+def test_what_is_here_or_unknown_is_not_asked_for(inputs: Inputs, real: StandInS3) -> None:
     assert inputs.find("here", "a") is None and inputs.find("unknown", "a") is None
     assert inputs.bucket_exists("here") and not inputs.bucket_exists("unknown")
     assert real.seen == []
@@ -95,7 +97,7 @@ def test_what_is_here_or_unknown_is_not_asked_for(inputs: Inputs, real: RealS3) 
 
 @pytest.mark.parametrize("wrong", ["content", "size"])
 def test_what_arrives_otherwise_is_no_input(
-    inputs: Inputs, real: RealS3, tmp_path: Path, wrong: str
+    inputs: Inputs, real: StandInS3, tmp_path: Path, wrong: str
 ) -> None:
     etag = hashlib.md5(b"as it is", usedforsecurity=False).hexdigest()
     found = PublicObject("sevir", "a", 8 if wrong == "content" else 9, etag)
@@ -111,7 +113,7 @@ def test_what_arrives_otherwise_is_no_input(
     assert not (tmp_path / "a").exists() and len(real.seen) == module.TRIES
 
 
-def test_a_passing_failure_is_tried_again(inputs: Inputs, real: RealS3, tmp_path: Path) -> None:
+def test_a_passing_failure_is_tried_again(inputs: Inputs, real: StandInS3, tmp_path: Path) -> None:
     def fail_once(handler: Any) -> bool:
         if len(real.seen) > 2:
             return False
@@ -124,14 +126,14 @@ def test_a_passing_failure_is_tried_again(inputs: Inputs, real: RealS3, tmp_path
     assert (tmp_path / "a").read_bytes() == b"text"
 
 
-def test_the_disk_is_not_filled(inputs: Inputs, real: RealS3, tmp_path: Path) -> None:
+def test_the_disk_is_not_filled(inputs: Inputs, real: StandInS3, tmp_path: Path) -> None:
     huge = PublicObject("sevir", "a", 1 << 60, "")
     with pytest.raises(OSError) as full:
         inputs.link(huge, tmp_path / "a")
     assert full.value.errno == errno.ENOSPC and real.seen == []
 
 
-def test_a_stopped_one_reads_no_more(inputs: Inputs, real: RealS3, tmp_path: Path) -> None:
+def test_a_stopped_one_reads_no_more(inputs: Inputs, real: StandInS3, tmp_path: Path) -> None:
     own = Sources(inputs.s3.s3, inputs.real, inputs.public).acting_as(inputs.s3.actor)
     own.halted.set()
     with pytest.raises(OutsideError, match="It was stopped"):
@@ -144,7 +146,7 @@ def test_a_stopped_one_reads_no_more(inputs: Inputs, real: RealS3, tmp_path: Pat
 
 
 def test_reads_outside_are_asked_as_those_here(
-    inputs: Inputs, real: RealS3, recorder: Recorder, tmp_path: Path
+    inputs: Inputs, real: StandInS3, recorder: Recorder, tmp_path: Path
 ) -> None:
     found = inputs.find("sevir", "many/0001")
     assert found is not None

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sqlalchemy.engine import Connection
 
 from cloche.records import objects
-from cloche.records.objects import ObjectRow, Place
+from cloche.records.objects import KeyRange, ObjectRow
 from cloche.records.store import Store
 from cloche.services.s3.scan import Entries, common, scan
 
@@ -110,7 +110,7 @@ class Table:
 
     def first_keys(self, start: str, end: str | None, limit: int) -> list[str] | None:
         self.hops += 1
-        place = Place(self.bucket, start, end, limit)
+        place = KeyRange(self.bucket, start, end, limit)
         return objects.first_keys(self.store.read(), place, self.prefix, self.delimiter)
 
 

@@ -178,7 +178,7 @@ def test_a_record_that_is_wrong_says_which_and_where(kind: str, document: Any, t
     assert str(refused.value) == f"{ARN}: {text}"
 
 
-def test_a_wrong_deployment_in_an_endpoint_s_wish_is_said_too() -> None:
+def test_a_wrong_deployment_in_an_endpoint_s_desired_state_is_said_too() -> None:
     with pytest.raises(BadRecord) as refused:
         endpoint(row({}, Deployment=DEPLOYMENT | {"variants": [VARIANT | {"count": "1"}]}))
     assert str(refused.value) == (

@@ -107,7 +107,7 @@ def identity(folder: int) -> tuple[int, int]:
     return told.st_dev, told.st_ino
 
 
-class Volume:
+class ProcessDisk:
     """The file system of its own that has a process's files."""
 
     def __init__(self, place: str, image: str) -> None:
@@ -146,14 +146,14 @@ class Tree:
 
     def __init__(self, folders: list[str]) -> None:
         self.folders = folders  # that are counted
-        self.volume: Volume | None = None  # of all others
+        self.volume: ProcessDisk | None = None  # of all others
         self.pids: Callable[[], list[str]] = list  # /proc's folders of the processes that write
         self.bytes = self.inodes = 0
         self.walk: Iterator[tuple[int, int]] | None = None
         self.sums = [0, 0]
 
     def begin(self) -> None:
-        """Start counting anew."""
+        """Start counting again."""
         self.walk = (part for folder in self.folders for part in tally(folder))
         self.sums = [0, 0]
 
@@ -281,7 +281,7 @@ class DiskWatch:
             self.walk_at = now + max(self.calm_s, self.spent * AT_MOST)
 
     @property
-    def volumes(self) -> list[Volume]:
+    def volumes(self) -> list[ProcessDisk]:
         """The volumes that the gang has."""
         return [tree.volume for tree in self.trees if tree.volume is not None]
 

@@ -16,7 +16,7 @@ KILLS = ("memory.events", "memory.oom_control")  # version 2, version 1
 PEAK = ("memory.peak", "memory.max_usage_in_bytes")
 
 
-class Group:
+class Cgroup:
     """Folders of cgroup file systems by controller; with version 2 all are the same one."""
 
     def __init__(self, folders: Mapping[str, str]) -> None:

@@ -23,7 +23,7 @@ import time
 
 from . import mounts, namespaces
 from .control import Control
-from .disk import DiskWatch, Tree, Volume
+from .disk import DiskWatch, ProcessDisk, Tree
 from .process import Process
 from .version import VERSION
 
@@ -31,7 +31,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .plan import Plan
+    from .plan import GangPlan
 
 START_WITHIN_S = 60.0
 KILL_AGAIN_S = 5.0
@@ -53,7 +53,7 @@ class Supervisor:
 
     def __init__(
         self,
-        plan: Plan,
+        plan: GangPlan,
         doors: list[socket.socket],
         conversations: dict[str, socket.socket],
         listening: dict[str, socket.socket],
@@ -79,7 +79,7 @@ class Supervisor:
         user, userns = self._enter_namespaces()
         for tree, planned in zip(self.disk.trees, self.plan["processes"], strict=True):
             if planned["volume"]:
-                tree.volume = Volume(planned["volume"], planned["image"])
+                tree.volume = ProcessDisk(planned["volume"], planned["image"])
         try:
             for planned in self.plan["processes"]:
                 conversation = self.conversations.get(planned["name"])
@@ -348,7 +348,7 @@ def say(text: str) -> None:
         os.write(2, text.encode())
 
 
-def record_names(plan: Plan) -> list[str]:
+def record_names(plan: GangPlan) -> list[str]:
     """Return the records that a gang will leave."""
     return ["state.json", *(f"exit-{process['name']}.json" for process in plan["processes"])]
 
@@ -361,7 +361,7 @@ def set_aside(name: str) -> None:
 
 
 def give_up_reserve() -> None:
-    """Let the server have what was kept of the disk for it, until it makes that anew."""
+    """Let the server have what was kept of the disk for it, until it makes that again."""
     root = os.path.basename(os.path.dirname(os.getcwd()))
     with contextlib.suppress(OSError):
         for name in os.listdir(f"../../.{root}-reserve"):
@@ -424,7 +424,7 @@ def main() -> None:
     namespaces.become_subreaper()
     try:
         with open("plan.json", encoding="utf-8") as file:
-            plan: Plan = json.load(file)
+            plan: GangPlan = json.load(file)
         if plan.get("version", 1) > VERSION:
             raise StartError(f"the plan is a newer Cloche's (version {plan['version']})")
         supervisor = Supervisor(plan, doors, conversations, listening)

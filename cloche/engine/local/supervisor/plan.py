@@ -33,7 +33,7 @@ class PlannedProcess(PlannedBounds):
     sandboxed: bool
 
 
-class Plan(TypedDict):
+class GangPlan(TypedDict):
     """`plan.json` of a run directory: all that the supervisor knows of its gang."""
 
     version: int  # plans of the first have none

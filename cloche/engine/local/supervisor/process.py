@@ -21,9 +21,9 @@ from .descriptors import (
     UNDERSTUDY_FD,
     USERNS_FD,
 )
-from .group import Group
+from .group import Cgroup
 from .memory import Holdings
-from .pump import LogFile, Pump
+from .pump import LogWriter, Pump
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,8 +51,8 @@ class Process:
     ) -> None:
         self.plan = plan
         self.name = plan["name"]
-        self.pump = Pump(LogFile(plan["log"], plan["log_mib"]))
-        self.bounds = Group(plan["groups"])
+        self.pump = Pump(LogWriter(plan["log"], plan["log_mib"]))
+        self.bounds = Cgroup(plan["groups"])
         self.watched = (  # MiB and processes that no group bounds; 0: none
             0 if self.bounds.bounds_memory else plan["memory_mib"],
             0 if self.bounds.bounds_processes else plan["processes"],
@@ -282,7 +282,7 @@ def become(
 
 def bound(plan: PlannedProcess) -> None:
     """Give a fresh child what bounds the sandbox that it becomes."""
-    Group(plan["groups"]).enter()
+    Cgroup(plan["groups"]).enter()
     # Of one byte: with 0 the kernel would still hand dumps to a program of the machine.
     resource.setrlimit(resource.RLIMIT_CORE, (1, 1))
     if not plan["sandboxed"]:

@@ -73,7 +73,7 @@ def character_start(data: bytes, at: int) -> int:
     return at
 
 
-class LogFile:
+class LogWriter:
     """Appends records `<milliseconds since 1970> <text>` to a file; a full disk loses lines only.
 
     A line that is written in parts is several records: `<milliseconds>+` says that its line was not
@@ -185,7 +185,7 @@ class LogFile:
 class Pump:
     """Carries one process's output to its log."""
 
-    def __init__(self, log: LogFile) -> None:
+    def __init__(self, log: LogWriter) -> None:
         self.log = log
         self.splitter = Splitter()
         self.flush_at: float | None = None  # monotonic
@@ -195,7 +195,7 @@ class Pump:
     def feed(self, data: bytes, now: float) -> None:
         """Take what the process wrote."""
         if self.in_line and data.startswith(b"\r"):
-            self.in_line = False  # a progress bar begins anew: another line
+            self.in_line = False  # a progress bar begins again: another line
         lines = self.splitter.feed(data)
         self._append(lines)
         self.flush_at = now + PARTIAL_AFTER_S if self.splitter.rest else None

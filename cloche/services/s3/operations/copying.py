@@ -17,7 +17,7 @@ from cloche.services.s3.conditions import Conditions, WriteGuard, check_copy
 from cloche.services.s3.document import Document, Texts, dump, load
 from cloche.services.s3.encryption import sealed
 from cloche.services.s3.errors import invalid_argument, invalid_request
-from cloche.services.s3.ingest import LARGEST, Claim, Digests, Ingested, Intake
+from cloche.services.s3.ingest import LARGEST, ChecksumClaim, Digests, Ingested, Intake
 from cloche.services.s3.operations.multipart import check_part_number, keep_part, upload_of
 from cloche.services.s3.permissions import (
     COPY_TAGS,
@@ -306,7 +306,7 @@ def source_range(text: str | None, size: int) -> tuple[int, int]:
 
 def ingest_piece(s3: S3, blob: str, offset: int, length: int, algorithm: str) -> Ingested:
     """Return a piece of a blob as a new one. Blocks."""
-    intake = Intake(s3.blobs.create(), Claim(algorithm, None, False, None))
+    intake = Intake(s3.blobs.create(), ChecksumClaim(algorithm, None, False, None))
     try:
         for piece in pieces(s3.blobs.path(blob), offset, length):
             intake.take([piece])

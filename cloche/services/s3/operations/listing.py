@@ -67,7 +67,7 @@ def scan_objects(
         return rows.objects(call.store.read(), bucket, start, end, limit, inclusive)
 
     def first_keys(start: str, end: str | None, limit: int) -> list[str] | None:
-        place = rows.Place(bucket, start, end, limit)
+        place = rows.KeyRange(bucket, start, end, limit)
         return rows.first_keys(call.store.read(), place, prefix, delimiter)
 
     return scan(fetch, prefix, delimiter, after, limit, first_keys=first_keys)

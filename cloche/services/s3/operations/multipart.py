@@ -31,7 +31,7 @@ from cloche.services.s3.errors import (
     no_such_bucket,
     no_such_upload,
 )
-from cloche.services.s3.ingest import Claim, Ingested, claim, ingest
+from cloche.services.s3.ingest import ChecksumClaim, Ingested, claim, ingest
 from cloche.services.s3.operations.listing import checked_limit
 from cloche.services.s3.permissions import on_object, write
 from cloche.services.s3.requests import (
@@ -189,7 +189,7 @@ async def upload_part(
     return {"ETag": f'"{new.md5}"', **members(shown), **document.echo}
 
 
-def check_part_algorithm(announced: str, claimed: Claim) -> None:
+def check_part_algorithm(announced: str, claimed: ChecksumClaim) -> None:
     """Raise InvalidRequest for a part with another checksum than the upload announced."""
     if announced and claimed.algorithm != announced:
         raise invalid_request(

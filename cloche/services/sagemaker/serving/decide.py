@@ -55,7 +55,7 @@ class Models:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class EndpointPlan:
     """What to do, and the record that follows when it is done. Only `launch` may be refused."""
 
     status: EndpointStatus
@@ -68,7 +68,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Observation:
     """All that a decision rests on, beside the record."""
 
     seen: Mapping[str, Sight]  # by replica id
@@ -86,7 +86,7 @@ class Look:
         return replica.ready_ms is not None and REPLACEMENT.is_up(self.of(replica))
 
 
-def decide(endpoint: Endpoint, look: Look) -> Plan:
+def decide(endpoint: Endpoint, look: Observation) -> EndpointPlan:
     """Return what to do next."""
     status, state = endpoint.status, endpoint.state
     if status in (E.DELETING, E.FAILED):
@@ -108,11 +108,11 @@ def decide(endpoint: Endpoint, look: Look) -> Plan:
             status = E.IN_SERVICE if status in (E.UPDATING, E.ROLLING_BACK) else status
     waiting = look.no_capacity if any(r.launched_ms is None for r in state.replicas) else None
     state = state.replace(waiting=waiting)
-    plan = clear(Plan(status=status, state=state, launch=tuple(launch)), look)
+    plan = clear(EndpointPlan(status=status, state=state, launch=tuple(launch)), look)
     return replace(plan, pause_s=pause_s(plan, look))
 
 
-def pause_s(plan: Plan, look: Look) -> float:
+def pause_s(plan: EndpointPlan, look: Observation) -> float:
     """Return seconds until the next look, if nothing changes before."""
     state = plan.state
     if state.waiting is not None and state.coming is not None and not state.leaving:
@@ -145,7 +145,7 @@ def advance(
     state: State,
     coming: tuple[Deployment, tuple[Replica, ...]],
     failure: str | None,
-    look: Look,
+    look: Observation,
 ) -> tuple[EndpointStatus, State]:
     """Return what follows from how far the new deployment is: swap, roll back, or go on."""
     deployment, dead = coming
@@ -161,7 +161,7 @@ def advance(
     return E.IN_SERVICE, state.replace(serving=deployment, coming=None, leaving=leaving)
 
 
-def complete(deployment: Deployment, look: Look) -> bool:
+def complete(deployment: Deployment, look: Observation) -> bool:
     """Return whether every variant has as many replicas as it shall, all ready."""
     return all(
         len(mine := deployment.of(variant.name)) == variant.count
@@ -171,7 +171,7 @@ def complete(deployment: Deployment, look: Look) -> bool:
 
 
 def converge(
-    deployment: Deployment, look: Look, launch: list[Replica], *, new: bool
+    deployment: Deployment, look: Observation, launch: list[Replica], *, new: bool
 ) -> tuple[tuple[Deployment, tuple[Replica, ...]], str | None]:
     """Return the deployment one step further with the replicas that died, or why it fails."""
     models = look.models.get(deployment.id, Models())
@@ -201,7 +201,7 @@ def converge(
 
 
 def repaired(
-    serving: Deployment, look: Look, launch: list[Replica]
+    serving: Deployment, look: Observation, launch: list[Replica]
 ) -> tuple[Deployment, tuple[Replica, ...]]:
     """Return the serving deployment with its dead replicas replaced, and those."""
     models = look.models.get(serving.id, Models())
@@ -229,7 +229,7 @@ def ended(sight: Sight) -> str:
     return f"The container ended with exit code {sight.exit_code}"
 
 
-def starved(replicas: list[Replica], look: Look) -> str | None:
+def starved(replicas: list[Replica], look: Observation) -> str | None:
     """Return why a new deployment is given up for want of capacity, or None."""
     waits = [r.created_ms for r in replicas if r.launched_ms is None]
     if look.no_capacity is None or not waits:
@@ -240,7 +240,7 @@ def starved(replicas: list[Replica], look: Look) -> str | None:
 
 
 def resized(
-    deployment: Deployment, replicas: list[Replica], look: Look
+    deployment: Deployment, replicas: list[Replica], look: Observation
 ) -> tuple[list[Replica], list[Replica]]:
     """Return as many replicas as each variant shall have, and those that are too many."""
     kept: list[Replica] = []
@@ -261,15 +261,15 @@ def resized(
     return kept, surplus
 
 
-def wind_down(status: EndpointStatus, state: State, look: Look) -> Plan:
+def wind_down(status: EndpointStatus, state: State, look: Observation) -> EndpointPlan:
     """Return the plan for an endpoint all of whose replicas go."""
-    plan = clear(Plan(status=status, state=state), look)
+    plan = clear(EndpointPlan(status=status, state=state), look)
     if plan.state.leaving:
         return plan
     return replace(plan, delete=status is E.DELETING, pause_s=None)
 
 
-def clear(plan: Plan, look: Look) -> Plan:
+def clear(plan: EndpointPlan, look: Observation) -> EndpointPlan:
     """Return the plan with what is to be done about the replicas on their way out."""
     stop: list[Replica] = []
     forget: list[Replica] = []

@@ -27,7 +27,13 @@ from cloche.replicas.connection import request_head
 from cloche.replicas.health import Pace, Pings
 from cloche.replicas.replacement import ABSENT, Sight
 from cloche.services.sagemaker import failure_log, no_effect
-from cloche.services.sagemaker.serving.decide import SOON_S, Look, Plan, decide, ended
+from cloche.services.sagemaker.serving.decide import (
+    SOON_S,
+    EndpointPlan,
+    Observation,
+    decide,
+    ended,
+)
 from cloche.services.sagemaker.serving.metrics import EndpointMetrics
 from cloche.services.sagemaker.serving.model_folders import ModelFolders
 from cloche.services.sagemaker.serving.record import (
@@ -134,7 +140,7 @@ class EndpointLoop(Loop):
             return None
         return min(plan.pause_s, self.metrics.pause_s(found))
 
-    def _tell(self, found: Endpoint, plan: Plan, look: Look) -> None:
+    def _tell(self, found: Endpoint, plan: EndpointPlan, look: Observation) -> None:
         """Say in the server's log what failed, and which replicas died in service."""
         if plan.state.failure is not None and plan.state.failure != found.state.failure:
             failure_log.failed(found.resource, plan.state.failure)
@@ -147,7 +153,7 @@ class EndpointLoop(Loop):
 
     # ------------------------------------------------------------------ look
 
-    async def _look(self, found: Endpoint, folders: Folders) -> Look:
+    async def _look(self, found: Endpoint, folders: Folders) -> Observation:
         state = found.state
         current = [d for d in (state.serving, state.coming) if d is not None]
         staying = [replica for deployment in current for replica in deployment.replicas]
@@ -170,7 +176,7 @@ class EndpointLoop(Loop):
             for replica in state.replicas
         }
         wanted = {d.id: d for d in (*current, found.wanted) if d.id != state.refused}
-        return Look(
+        return Observation(
             seen=sights,
             models={
                 d.id: await self.software.look(
@@ -234,7 +240,7 @@ class EndpointLoop(Loop):
 
     # ------------------------------------------------------------------ act
 
-    def _publish(self, found: Endpoint, plan: Plan, look: Look) -> None:
+    def _publish(self, found: Endpoint, plan: EndpointPlan, look: Observation) -> None:
         """Tell the router who is ready, before anything is stopped."""
         router, arn, serving = self.sagemaker.router, found.resource.arn, plan.state.serving
         if serving is None:
@@ -257,7 +263,7 @@ class EndpointLoop(Loop):
             ],
         )
 
-    async def _launch(self, found: Endpoint, plan: Plan, folders: Folders) -> Plan:
+    async def _launch(self, found: Endpoint, plan: EndpointPlan, folders: Folders) -> EndpointPlan:
         """Launch; return the plan with the times of those that were placed."""
         placed: dict[str, str | None] = {}  # replica id -> the layer it has
         self.memory.refused.pop(found.resource.arn, None)
@@ -334,7 +340,7 @@ class EndpointLoop(Loop):
         more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
         return f"; held by {', '.join(names[:NAMED])}{more}" if names else ""
 
-    async def _end(self, found: Endpoint, plan: Plan, folders: Folders) -> None:
+    async def _end(self, found: Endpoint, plan: EndpointPlan, folders: Folders) -> None:
         """Stop what leaves by the record as it stands, and remove what has ended."""
         engine = self.sagemaker.engine
         recorded = {replica.id for replica in found.state.leaving}

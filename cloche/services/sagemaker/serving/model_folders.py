@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cloche.archives.reader import BadArchive
-from cloche.archives.unpacking import Bounds, Unpacking
+from cloche.archives.unpacking import ArchiveBounds, Unpacking
 from cloche.core import executors
 from cloche.core.beneath import remove as remove_tree
 from cloche.core.errors import AwsError
@@ -117,7 +117,7 @@ class Placing:
 
     def __init__(self, s3: Inputs, variant: Variant, folder: Path) -> None:
         self.s3, self.variant, self.folder = s3, variant, folder
-        self.unpacking = Unpacking(Bounds(size=variant.volume_gb << 30))
+        self.unpacking = Unpacking(ArchiveBounds(size=variant.volume_gb << 30))
 
     def stop(self) -> None:
         """End it, from any thread."""

@@ -119,7 +119,7 @@ class Router:
         return any(pool.meter.requests for pool in self.endpoints.get(endpoint, {}).values())
 
     def readings(self, endpoint: str) -> Mapping[str, Meter]:
-        """Return what each variant did since this was last asked, and start anew."""
+        """Return what each variant did since this was last asked, and start again."""
         pools = self.endpoints.get(endpoint, {})
         return {name: pool.reading() for name, pool in pools.items() if pool.meter.requests}
 
@@ -139,7 +139,7 @@ class Router:
             except PoolClosed as error:
                 if target_variant is not None:
                     raise UnknownVariant(target_variant) from error
-                continue  # an update took the variant away: choose anew
+                continue  # an update took the variant away: choose again
             return Answered(reply, pool.name, replica)
 
     def _choose(self, endpoint: str, target_variant: str | None) -> VariantPool:

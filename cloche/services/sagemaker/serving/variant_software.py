@@ -40,7 +40,7 @@ logger = logging.getLogger("cloche.sagemaker.endpoint")
 class Software:
     """Has environments built and requirements installed, and remembers how far each one is.
 
-    After a restart that begins anew: what failed before is tried once more.
+    After a restart that begins again: what failed before is tried once more.
     """
 
     def __init__(self, sagemaker: SageMaker) -> None:

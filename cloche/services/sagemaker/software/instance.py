@@ -10,7 +10,7 @@ import cloche.runtime
 from cloche.core import trust
 from cloche.core.clock import to_ms
 from cloche.core.config import Config
-from cloche.core.identity import Doorkeeper
+from cloche.core.identity import GangDoors
 from cloche.engine import Engine, Mount
 from cloche.records.store import Resource
 from cloche.services.sagemaker.software.images import Environment
@@ -40,7 +40,7 @@ def gang_name(name: str, arn: str, created: datetime) -> str:
 
 
 async def open_doors(
-    doors: Doorkeeper, gang: str, resource: Resource, role_arn: str, *, isolated: bool
+    doors: GangDoors, gang: str, resource: Resource, role_arn: str, *, isolated: bool
 ) -> None:
     """Serve the platform, and the role's credentials, to a gang; not where its network is isolated.
 

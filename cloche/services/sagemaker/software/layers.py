@@ -23,7 +23,7 @@ from cloche.core.atomic import write_json
 from cloche.core.beneath import remove as remove_tree
 from cloche.core.clock import Clock
 from cloche.core.config import Config
-from cloche.core.identity import Doorkeeper
+from cloche.core.identity import GangDoors
 from cloche.core.trees import clear_away
 from cloche.engine import Engine, EngineError, GangSpec, Mount, ProcessSpec, Seen
 from cloche.services.sagemaker.software.instance import base_environment, base_mounts
@@ -66,7 +66,7 @@ class Layers:
     """The layers of a home folder. One asks for them as often as one likes."""
 
     engine: Engine
-    doors: Doorkeeper
+    doors: GangDoors
     config: Config
     clock: Clock
     failed: set[str] = field(default_factory=set)

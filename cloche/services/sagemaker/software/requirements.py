@@ -15,7 +15,7 @@ from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
 
-from cloche.archives.reader import FILE, BadArchive, Entry, Reader
+from cloche.archives.reader import FILE, ArchiveEntry, ArchiveReader, BadArchive
 from cloche.core import beneath
 from cloche.services.sagemaker.software.images import Environment
 
@@ -90,7 +90,7 @@ def look_through(archive: Path, modules: Collection[str] = ()) -> Code:
     lines = imports(modules)
     found, decided, looked_at = Code(None, set()), False, 0
     with suppress(OSError, BadArchive), archive.open("rb", buffering=0) as stream:
-        reader = Reader(stream, LOOKED_AT)
+        reader = ArchiveReader(stream, LOOKED_AT)
         for entry in reader.entries():
             looked_at += 1
             if looked_at > ENTRIES or (decided and len(found.imported) == len(lines)):
@@ -121,7 +121,7 @@ def imported_in(folder: Path, modules: Collection[str]) -> set[str]:
     """
     lines, found, left = imports(modules), set[str](), LOOKED_AT
     with suppress(OSError), beneath.folder(folder) as root:
-        for entry in beneath.walk(root, beneath.Bounds(entries=ENTRIES)):
+        for entry in beneath.walk(root, beneath.WalkBounds(entries=ENTRIES)):
             size = entry.status.st_size
             if not entry.name.endswith(".py") or not 0 < size <= min(LONGEST_SCRIPT, left):
                 continue
@@ -133,7 +133,7 @@ def imported_in(folder: Path, modules: Collection[str]) -> set[str]:
     return found
 
 
-def content(reader: Reader, entry: Entry, longest: int) -> bytes | None:
+def content(reader: ArchiveReader, entry: ArchiveEntry, longest: int) -> bytes | None:
     """Return what a file of an archive holds; None when that is too much."""
     return b"".join(reader.content()) if entry.size <= longest else None
 

@@ -37,7 +37,7 @@ class Leave:
 
 @dataclass(frozen=True, slots=True)
 class Restart:
-    """Save the checkpoints, let go of hosts and folders, begin anew."""
+    """Save the checkpoints, let go of hosts and folders, begin again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,7 +80,7 @@ State = tuple[int, int]  # a file's size in bytes and time of change in nanoseco
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class SyncedFolder:
     """What is kept in step: `prefix` ends with a slash (or is empty), `path` is the job's.
 
     `name` is that of files outside; `default`: where it lies beneath `/opt/ml` with no mount.
@@ -107,11 +107,11 @@ class Known:
     etag: str
 
 
-def places(request: Request, job: str) -> list[Place]:
+def places(request: Request, job: str) -> list[SyncedFolder]:
     """Return what a job of this name has kept in step with S3."""
     found = []
     if config := request.get("CheckpointConfig"):
-        found.append(Place(*split_folder(config["S3Uri"]), local(config, DEFAULT_PATH)))
+        found.append(SyncedFolder(*split_folder(config["S3Uri"]), local(config, DEFAULT_PATH)))
     if config := request.get("TensorBoardOutputConfig"):
         found.append(output(config, job, "tensorboard", TENSORBOARD_PATH))
     if config := request.get("DebugHookConfig"):
@@ -119,11 +119,11 @@ def places(request: Request, job: str) -> list[Place]:
     return found
 
 
-def output(config: Request, job: str, kind: str, path: str) -> Place:
+def output(config: Request, job: str, kind: str, path: str) -> SyncedFolder:
     """Return where a kind of output goes; `latest_job_…_artifacts_path` of the SDK looks there."""
     bucket, prefix = split_folder(f"{config['S3OutputPath'].rstrip('/')}/{job}")
     inside = local(config, path)
-    return Place(
+    return SyncedFolder(
         bucket,
         f"{prefix}{kind}-output/",
         inside,
@@ -181,25 +181,25 @@ def checked(request: Request) -> None:
         paths[place.path] = name
 
 
-def folder(place: Place, ml: Path) -> Path:
+def folder(place: SyncedFolder, ml: Path) -> Path:
     """Return the folder outside; `ml` is what the host sees as `/opt/ml`."""
     if place.path == place.default:
         return ml / place.default.removeprefix("/opt/ml/")
     return ml.parent / place.name
 
 
-def elsewhere(found: Sequence[Place], ml: Path) -> list[Path]:
+def elsewhere(found: Sequence[SyncedFolder], ml: Path) -> list[Path]:
     """Return the folders that lie outside of `/opt/ml`."""
     return [folder(at, ml) for at in found if at.path != at.default]
 
 
-def mounts(found: Sequence[Place], ml: Path, engine: Engine) -> list[Mount]:
+def mounts(found: Sequence[SyncedFolder], ml: Path, engine: Engine) -> list[Mount]:
     """Return the mounts that folders elsewhere than by default need."""
     outside = [at for at in found if at.path != at.default]
     return [Mount(engine.stage(folder(at, ml)), at.path, "rw", volume=True) for at in outside]
 
 
-def restore(s3: ActingS3, found: Sequence[Place], mls: Sequence[Path]) -> None:
+def restore(s3: ActingS3, found: Sequence[SyncedFolder], mls: Sequence[Path]) -> None:
     """Put what lies in S3 into every host's folders; DownloadError when that can't be.
 
     What is there already is not copied again: while a job waits for its turn, this is called
@@ -213,7 +213,7 @@ def restore(s3: ActingS3, found: Sequence[Place], mls: Sequence[Path]) -> None:
                 restore_host(s3, at, ml)
 
 
-def restore_host(s3: ActingS3, at: Place, ml: Path) -> None:
+def restore_host(s3: ActingS3, at: SyncedFolder, ml: Path) -> None:
     """Put what lies in S3 into one host's folder."""
     index = Index(index_of(at, ml))
     for stored in s3.list(at.bucket, at.prefix):
@@ -289,7 +289,7 @@ class Index:
         return f"{json.dumps([name, known.size, known.mtime_ns, known.etag])}\n"
 
 
-def index_of(at: Place, ml: Path) -> Path:
+def index_of(at: SyncedFolder, ml: Path) -> Path:
     """Return where a host's index lies: the script sees nothing of it."""
     return ml.parent / f"{at.name}.index"
 
@@ -300,7 +300,7 @@ def write_known(index: Index, name: str, known: Known) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class FolderScan:
     """What a look at a folder found, when, and how long it took."""
 
     at: datetime
@@ -310,13 +310,13 @@ class Look:
 
 @dataclass
 class Checkpoints:
-    """Sends such folders to S3. What it remembers saves work; after a restart it is found anew."""
+    """Sends such folders to S3. What it remembers saves work; after a restart it is found again."""
 
-    looked: dict[tuple[str, Path], Look] = field(default_factory=dict)
+    looked: dict[tuple[str, Path], FolderScan] = field(default_factory=dict)
     indexes: dict[tuple[str, Path], Index] = field(default_factory=dict)
 
     async def sync(
-        self, s3: ActingS3, found: Sequence[Place], mls: Sequence[Path], now: datetime
+        self, s3: ActingS3, found: Sequence[SyncedFolder], mls: Sequence[Path], now: datetime
     ) -> None:
         """Send what is new or changed and did not change since the last look; AwsError."""
         for at, ml in product(found, mls):
@@ -328,12 +328,14 @@ class Checkpoints:
             states = await executors.FILES.run(scan_host, at, ml, repair=False)
             if states is None:
                 continue  # it changes so much that no look gets through
-            self.looked[at.name, ml] = Look(now, states, time.monotonic() - start)
+            self.looked[at.name, ml] = FolderScan(now, states, time.monotonic() - start)
             if before is not None:
                 still = whole(at, states, before.states)
                 await self.send(s3, at, ml, still, start + SLICE_S)
 
-    async def finish(self, s3: ActingS3, found: Sequence[Place], mls: Sequence[Path]) -> None:
+    async def finish(
+        self, s3: ActingS3, found: Sequence[SyncedFolder], mls: Sequence[Path]
+    ) -> None:
         """Send what is left when the hosts have ended; AwsError. Twice does no harm."""
         for at, ml in product(found, mls):
             states = await executors.FILES.run(scan_host, at, ml, repair=True) or {}
@@ -348,7 +350,7 @@ class Checkpoints:
     async def send(
         self,
         s3: ActingS3,
-        at: Place,
+        at: SyncedFolder,
         ml: Path,
         states: Mapping[str, State],
         until: float = float("inf"),
@@ -379,7 +381,7 @@ class Checkpoints:
 
 
 @contextmanager
-def opened(at: Place, ml: Path, *, repair: bool) -> Iterator[int | None]:
+def opened(at: SyncedFolder, ml: Path, *, repair: bool) -> Iterator[int | None]:
     """Give a descriptor of a host's folder; None: there is none, or the script left a link."""
     mounted = at.path != at.default
     try:
@@ -395,7 +397,7 @@ def opened(at: Place, ml: Path, *, repair: bool) -> Iterator[int | None]:
         yield None
 
 
-def scan_host(at: Place, ml: Path, *, repair: bool) -> dict[str, State] | None:
+def scan_host(at: SyncedFolder, ml: Path, *, repair: bool) -> dict[str, State] | None:
     """Return what lies in a host's folder; None: it was moved meanwhile. AwsError: too much.
 
     repair: the hosts have ended, and all of it is to be readable.
@@ -419,7 +421,7 @@ def scan(root: int, *, repair: bool = False) -> dict[str, State]:
 
 
 def whole(
-    at: Place, states: Mapping[str, State], before: Mapping[str, State]
+    at: SyncedFolder, states: Mapping[str, State], before: Mapping[str, State]
 ) -> Mapping[str, State]:
     """Return the files that are complete by two looks at them, and by their names.
 
@@ -432,7 +434,7 @@ def whole(
     return still
 
 
-def order(at: Place, name: str) -> tuple[bool, str]:
+def order(at: SyncedFolder, name: str) -> tuple[bool, str]:
     """Return what files are sent in the order of."""
     return bool(at.last) and name.startswith(at.last), name
 
@@ -445,7 +447,7 @@ def is_key(name: str) -> bool:
         return False
 
 
-def copy_host(at: Place, ml: Path, relative: str, state: State, target: Path) -> str | None:
+def copy_host(at: SyncedFolder, ml: Path, relative: str, state: State, target: Path) -> str | None:
     """Copy a file of a host as `copy_whole` does."""
     with opened(at, ml, repair=False) as root:
         try:

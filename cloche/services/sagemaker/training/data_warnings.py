@@ -22,7 +22,7 @@ from cloche.core.clock import Clock, to_ms
 from cloche.datacheck.names import hidden, picture_named, printed, split_named
 from cloche.engine import Engine
 from cloche.services.sagemaker.names import Request
-from cloche.services.sagemaker.training.picture_look import PREFIX, Look, end
+from cloche.services.sagemaker.training.picture_look import PREFIX, PictureCheck, end
 
 logger = logging.getLogger("cloche.sagemaker")
 MOST = 20_000  # pictures; pairs of more would take minutes
@@ -46,7 +46,7 @@ class DataWarnings:
     engine: Engine
     clock: Clock
     turns: dict[str, Turn] = field(default_factory=dict)
-    looks: set[Look] = field(default_factory=set)
+    looks: set[PictureCheck] = field(default_factory=set)
     closed: bool = False
 
     def __post_init__(self) -> None:
@@ -99,7 +99,7 @@ class DataWarnings:
         """Return what a look finds; who is cancelled ends it."""
         if self.closed:
             return None
-        look = Look(self.engine, folder)
+        look = PictureCheck(self.engine, folder)
         self.looks.add(look)
         try:
             return await asyncio.wrap_future(self.threads.submit(look.run))

@@ -8,7 +8,7 @@ from cloche.core import executors
 from cloche.services.sagemaker.software.instance_types import INSTANCE_TYPES
 from cloche.services.sagemaker.training import hosts as h
 from cloche.services.sagemaker.training.record import TrainingJob
-from cloche.services.sagemaker.training.watch import NAMESPACE, Sample, usage_data
+from cloche.services.sagemaker.training.watch import NAMESPACE, UsageSample, usage_data
 
 if TYPE_CHECKING:
     from cloche.services.sagemaker import SageMaker
@@ -17,14 +17,14 @@ FIRST_SAMPLE_S, LAST_SAMPLE_S = 1.0, 5.0  # between two: soon while a job is you
 
 
 async def sample(
-    job: TrainingJob, before: Sample | None, age_s: float, sagemaker: SageMaker
-) -> Sample | None:
+    job: TrainingJob, before: UsageSample | None, age_s: float, sagemaker: SageMaker
+) -> UsageSample | None:
     """Put what the hosts use to CloudWatch, when it is time; return the newest sample."""
     now, r = sagemaker.store.clock.now(), job.resource
     pause_s = min(LAST_SAMPLE_S, max(FIRST_SAMPLE_S, age_s / 10))
     if before is not None and (now - before.at).total_seconds() < pause_s:
         return before
-    newest = Sample(now, await executors.ENGINE.run(sagemaker.engine.usage, h.gang_of(job)))
+    newest = UsageSample(now, await executors.ENGINE.run(sagemaker.engine.usage, h.gang_of(job)))
     if before is not None:
         capacity = await executors.ENGINE.run(sagemaker.engine.capacity)
         memory_mib = {

@@ -131,7 +131,7 @@ def collected(job: TrainingJob, sagemaker: SageMaker) -> list[Path]:
     return mls
 
 
-def synced(job: TrainingJob) -> list[checkpoints.Place]:
+def synced(job: TrainingJob) -> list[checkpoints.SyncedFolder]:
     """Return the folders that are kept in step with S3."""
     return checkpoints.places(job.request, job.resource.name)
 
@@ -154,7 +154,7 @@ def modes(job: TrainingJob) -> dict[str, str]:
 
 
 def prepare(job: TrainingJob, s3: Inputs, config: Config) -> None:
-    """Make a job's folders anew: configuration, channels, the script. DownloadError when wrong.
+    """Make a job's folders again: configuration, channels, the script. DownloadError when wrong.
 
     Blocks (0.2 s for 10,000 objects): call it from a thread.
     """

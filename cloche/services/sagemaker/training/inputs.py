@@ -17,9 +17,9 @@ from cloche.core.content import fault
 from cloche.services.s3 import Inputs, PublicObject
 from cloche.services.s3.verify import expected, identity, line
 from cloche.services.sagemaker.s3_objects import (
+    ChannelObject,
     DownloadError,
     Outside,
-    Placed,
     Staged,
     explained,
     link,
@@ -78,7 +78,9 @@ async def damage(folder: Path, s3: ForRoles) -> str | None:
     )
 
 
-def shard(placed: Sequence[Placed], host: int, hosts: int, distribution: str) -> Sequence[Placed]:
+def shard(
+    placed: Sequence[ChannelObject], host: int, hosts: int, distribution: str
+) -> Sequence[ChannelObject]:
     """Return what one host (0, 1, …) sees."""
     return placed[host::hosts] if distribution == "ShardedByS3Key" else placed
 

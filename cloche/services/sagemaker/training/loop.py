@@ -48,7 +48,6 @@ from cloche.services.sagemaker.training.decide import (
     Upload,
     Watch,
 )
-from cloche.services.sagemaker.training.memory import Remembered
 from cloche.services.sagemaker.training.outcome import REASON_LIMIT, failure_reason
 from cloche.services.sagemaker.training.record import (
     ENDINGS,
@@ -61,6 +60,7 @@ from cloche.services.sagemaker.training.record import (
     TrainingJobStatus,
     training_job,
 )
+from cloche.services.sagemaker.training.remembered import Remembered
 from cloche.services.sagemaker.training.warm_pools import decide as warm_pools
 from cloche.services.sagemaker.training.warm_pools import record as warm_pool_record
 
@@ -263,7 +263,7 @@ class TrainingJobs(Loop):
         return 0.0
 
     async def restart(self, job: TrainingJob) -> float:
-        """Let go of everything but the checkpoints, then write down that the job begins anew."""
+        """Let go of everything but the checkpoints, then write down that the job begins again."""
         progress = await self.harvest(job)
         await self.put_checkpoints(job, strict=False)
         await self.let_go(job)

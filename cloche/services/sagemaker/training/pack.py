@@ -24,7 +24,7 @@ from cloche.core.errors import AwsError
 
 PIECE = 1 << 20  # bytes copied at a time
 LEVEL = 1  # quick rather than thorough: weights hardly shrink
-BOUNDS = beneath.Bounds(entries=1_000_000, path_bytes=128 << 20)
+BOUNDS = beneath.WalkBounds(entries=1_000_000, path_bytes=128 << 20)
 LONGEST_PATH = 4095  # bytes: no system call takes a longer one, so that nobody could unpack it
 HOLES = 16 << 30  # bytes that files of one archive may claim to have beyond what they take
 LONGEST_KEY = 1024  # bytes of an S3 key
@@ -52,7 +52,7 @@ def trees(mls: Sequence[Path], relative: str) -> Iterator[list[int]]:
         yield found
 
 
-def entries(roots: Sequence[int]) -> Iterator[tuple[int, beneath.Entry]]:
+def entries(roots: Sequence[int]) -> Iterator[tuple[int, beneath.TreeEntry]]:
     """Yield the number of its root and the entry for all beneath them; the first root wins.
 
     AwsError when it is too much.
@@ -61,7 +61,7 @@ def entries(roots: Sequence[int]) -> Iterator[tuple[int, beneath.Entry]]:
     left = BOUNDS.entries
     try:
         for number, root in enumerate(roots):
-            bounds = beneath.Bounds(left, BOUNDS.path_bytes)
+            bounds = beneath.WalkBounds(left, BOUNDS.path_bytes)
             for entry in beneath.walk(root, bounds, repair=True):
                 left -= 1
                 if seen is not None:
@@ -106,7 +106,7 @@ class Tar:
         self.size = self.holes = 0
         self.linked: dict[tuple[int, int, int], str] = {}  # files with several names, by inode
 
-    def add(self, root: int, entry: beneath.Entry) -> None:
+    def add(self, root: int, entry: beneath.TreeEntry) -> None:
         """Add an entry; what is neither file, folder nor link is left out."""
         if self.stop.is_set():
             raise Stopped
@@ -121,7 +121,7 @@ class Tar:
         elif stat.S_ISREG(mode):
             self.file(root, entry)
 
-    def file(self, root: int, entry: beneath.Entry) -> None:
+    def file(self, root: int, entry: beneath.TreeEntry) -> None:
         """Add a regular file, or a link to one that is there under another name."""
         descriptor = os.open(
             entry.name, beneath.READ | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=entry.folder
@@ -143,7 +143,7 @@ class Tar:
             self.content(file, status.st_size)
 
     def head(
-        self, entry: beneath.Entry, status: os.stat_result, kind: bytes, target: str = ""
+        self, entry: beneath.TreeEntry, status: os.stat_result, kind: bytes, target: str = ""
     ) -> None:
         """Write what stands before a file's content."""
         info = tarfile.TarInfo(entry.path)

@@ -54,7 +54,7 @@ main()
 
 
 @dataclass(eq=False)
-class Look:
+class PictureCheck:
     """One look at a folder that only the server can change."""
 
     engine: Engine
@@ -94,7 +94,7 @@ class Look:
         return None
 
 
-def spec(look: Look) -> GangSpec:
+def spec(look: PictureCheck) -> GangSpec:
     """Return the gang, which can be printed."""
     libraries = sorted({library(name) for name in LIBRARIES})
     own = Path(cloche.__path__[0])

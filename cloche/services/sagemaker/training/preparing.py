@@ -31,7 +31,7 @@ class Preparing:
         return self.done or self.task is not None
 
     async def ready(self, job: TrainingJob, sagemaker: SageMaker) -> bool:
-        """Tell whether all is there; raises what `prepare` does, after which it can begin anew."""
+        """Tell whether all is there; raises what `prepare` does, after which it can begin again."""
         if self.done:
             return True
         if self.task is None:

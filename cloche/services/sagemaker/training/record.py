@@ -112,7 +112,7 @@ class Transition(Record, frozen=True, kw_only=True):
     message: str
 
 
-class Metric(Record, frozen=True, kw_only=True):
+class LastValue(Record, frozen=True, kw_only=True):
     """The last value that the log gave for a metric."""
 
     value: float
@@ -169,7 +169,7 @@ class Progress(Record, frozen=True, kw_only=True):
     ending: SecondaryStatus | None = None
     failure: str | None = None
     uploaded: bool = False
-    metrics: Mapping[str, Metric] = {}
+    metrics: Mapping[str, LastValue] = {}
     read: Mapping[str, int] = {}
     curve: tuple[float, ...] = ()
     unsearched: tuple[int, ...] = ()

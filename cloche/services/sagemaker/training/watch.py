@@ -12,7 +12,7 @@ from cloche.engine import Usage
 from cloche.patterns import Exceeded, Searches
 from cloche.services.cloudwatch import Datum
 from cloche.services.sagemaker.names import Request
-from cloche.services.sagemaker.training.record import Metric, Progress
+from cloche.services.sagemaker.training.record import LastValue, Progress
 
 if TYPE_CHECKING:
     from cloche.services.logs import LogRecord
@@ -74,7 +74,7 @@ def with_metrics(
         if one.name == objective and len(curve) < LONGEST_CURVE:
             curve.append(one.value)
         if one.name not in metrics or metrics[one.name].at_ms <= one.at_ms:
-            metrics[one.name] = Metric(value=one.value, at_ms=one.at_ms)
+            metrics[one.name] = LastValue(value=one.value, at_ms=one.at_ms)
     return progress.replace(metrics=metrics, read={**progress.read, **read}, curve=tuple(curve))
 
 
@@ -86,7 +86,7 @@ def metric_data(job: str, found: Iterable[Found]) -> list[Datum]:
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class UsageSample:
     """What the hosts had used at one time."""
 
     at: datetime
@@ -94,7 +94,7 @@ class Sample:
 
 
 def usage_data(
-    job: str, before: Sample, now: Sample, memory_mib: Mapping[str, float]
+    job: str, before: UsageSample, now: UsageSample, memory_mib: Mapping[str, float]
 ) -> list[Datum]:
     """Return what was used between two samples.
 

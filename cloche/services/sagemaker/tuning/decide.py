@@ -31,7 +31,7 @@ CONVERGED_AFTER = 10  # training jobs in a row that did not improve: the search 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
+class SearchLimits:
     """What bounds a search, of `HyperParameterTuningJobConfig`.
 
     hyperband: (MinResource, MaxResource).
@@ -56,7 +56,7 @@ class Situation:
     and said nothing about the objective, each with what was looked for.
     """
 
-    rules: Rules
+    rules: SearchLimits
     trials: Sequence[Trial]
     minimize: Mapping[int, bool]
     groups: Mapping[int, str]
@@ -67,7 +67,7 @@ class Situation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class TuningPlan:
     """What to do: trials to stop early, how many new ones to start, how the search ends.
 
     ending: decided now; it takes effect when no trial runs any more. converged: that is why.
@@ -80,14 +80,14 @@ class Plan:
     converged: bool = False
 
 
-def rules_of(config: Mapping[str, Any]) -> Rules:
+def rules_of(config: Mapping[str, Any]) -> SearchLimits:
     """Return the rules of a validated `HyperParameterTuningJobConfig`."""
     limits = config.get("ResourceLimits", {})
     criteria = config.get("TuningJobCompletionCriteria") or {}
     strategy = (config.get("StrategyConfig") or {}).get("HyperbandStrategyConfig")
     resources = (strategy["MinResource"], strategy["MaxResource"]) if strategy else None
     convergence = criteria.get("ConvergenceDetected", {}).get("CompleteOnConvergence")
-    return Rules(
+    return SearchLimits(
         max_jobs=limits["MaxNumberOfTrainingJobs"],
         max_parallel=limits["MaxParallelTrainingJobs"],
         max_runtime_s=limits.get("MaxRuntimeInSeconds"),
@@ -101,15 +101,15 @@ def rules_of(config: Mapping[str, Any]) -> Rules:
     )
 
 
-def decide(now: Situation) -> Plan:
+def decide(now: Situation) -> TuningPlan:
     """Return what to do next."""
     running = [trial for trial in now.trials if trial.state == "running"]
     untold = tuple(trial.number for trial in running if trial.number not in now.stopping)
     if now.stop_requested:
-        return Plan(stop=untold, ending="Stopped")
+        return TuningPlan(stop=untold, ending="Stopped")
     ended = ending(now, running)
     if ended is not None:
-        return Plan(
+        return TuningPlan(
             stop=untold, ending=ended.ending, reason=ended.reason, converged=ended.converged
         )
     stop = tuple(
@@ -119,30 +119,30 @@ def decide(now: Situation) -> Plan:
     )
     places = now.rules.max_parallel - len(running)
     left = now.rules.max_jobs - len(now.trials)
-    return Plan(stop=stop, start=max(0, min(places, left)))
+    return TuningPlan(stop=stop, start=max(0, min(places, left)))
 
 
-def ending(now: Situation, running: Sequence[Trial]) -> Plan | None:
+def ending(now: Situation, running: Sequence[Trial]) -> TuningPlan | None:
     """Return how the search ends, if it is over (trials that still run are stopped then)."""
     rules = now.rules
     failed = [trial for trial in now.trials if trial.state == "failed"]
     done = [trial for trial in now.trials if trial.state in ("completed", "stopped")]
     if len(failed) >= ATTEMPTS and not done:
-        return Plan(ending="Failed", reason=why_none(now, failed, NO_SUCCESS))
+        return TuningPlan(ending="Failed", reason=why_none(now, failed, NO_SUCCESS))
     if any(reached(trial, now) for trial in now.trials):
-        return Plan(ending="Completed")
+        return TuningPlan(ending="Completed")
     if rules.max_runtime_s is not None and now.age_s >= rules.max_runtime_s:
-        return Plan(ending="Completed")
+        return TuningPlan(ending="Completed")
     stagnant = not_improving(now)
     if rules.not_improving is not None and stagnant >= rules.not_improving:
-        return Plan(ending="Completed")
+        return TuningPlan(ending="Completed")
     if rules.convergence and stagnant >= CONVERGED_AFTER:
-        return Plan(ending="Completed", converged=True)
+        return TuningPlan(ending="Completed", converged=True)
     if running or len(now.trials) < rules.max_jobs:
         return None
     if not done:
-        return Plan(ending="Failed", reason=why_none(now, failed, ALL_FAILED))
-    return Plan(ending="Completed")
+        return TuningPlan(ending="Failed", reason=why_none(now, failed, ALL_FAILED))
+    return TuningPlan(ending="Completed")
 
 
 def why_none(now: Situation, failed: Sequence[Trial], reason: str) -> str:

@@ -19,11 +19,11 @@ from cloche.services.sagemaker import failure_log
 from cloche.services.sagemaker.training.record import TRAINING_JOB
 from cloche.services.sagemaker.training.request import with_defaults
 from cloche.services.sagemaker.training.submission import new_training_job, stop_training_job
-from cloche.services.sagemaker.tuning.decide import Plan, decide, rules_of
+from cloche.services.sagemaker.tuning.decide import TuningPlan, decide, rules_of
 from cloche.services.sagemaker.tuning.record import (
     TUNING_JOB,
     UNSETTLED_TUNING,
-    Search,
+    SearchProgress,
     TrialRecord,
     TuningJob,
     TuningJobStatus,
@@ -32,7 +32,7 @@ from cloche.services.sagemaker.tuning.record import (
 from cloche.services.sagemaker.tuning.request import training_request
 from cloche.services.sagemaker.tuning.situation import propose, situation
 from cloche.services.sagemaker.tuning.strategies import Trial
-from cloche.services.sagemaker.tuning.trials import Seen, look
+from cloche.services.sagemaker.tuning.trials import ObservedTrial, look
 
 if TYPE_CHECKING:
     from cloche.services.sagemaker import SageMaker
@@ -79,7 +79,7 @@ class TuningJobs(Loop):
 
     # ------------------------------------------------------------------ the parts of a step
 
-    async def create(self, job: TuningJob, missing: Sequence[Seen]) -> None:
+    async def create(self, job: TuningJob, missing: Sequence[ObservedTrial]) -> None:
         """Create the training jobs that are written down and not there."""
         store, r = self.sagemaker.store, job.resource
         for each in missing:
@@ -94,15 +94,17 @@ class TuningJobs(Loop):
             except AlreadyExists:
                 continue  # created just before an earlier server died
 
-    def plan(self, job: TuningJob, seen: Sequence[Seen]) -> Plan:
+    def plan(self, job: TuningJob, seen: Sequence[ObservedTrial]) -> TuningPlan:
         """Return what to do; a search whose end was written down starts nothing any more."""
         plan = decide(situation(job, seen, self.sagemaker.store.clock.now()))
         if job.search.ending is None or plan.ending is not None:
             return plan
         running = tuple(each.record.number for each in seen if not each.ended)
-        return Plan(stop=running, ending=job.search.ending, reason=job.search.reason)
+        return TuningPlan(stop=running, ending=job.search.ending, reason=job.search.reason)
 
-    def proposals(self, job: TuningJob, seen: Sequence[Seen], count: int) -> list[TrialRecord]:
+    def proposals(
+        self, job: TuningJob, seen: Sequence[ObservedTrial], count: int
+    ) -> list[TrialRecord]:
         """Return so many new trials, fewer when nothing is left to try.
 
         Blocks for some tens of milliseconds a trial (Optuna): call it from a thread.
@@ -139,7 +141,7 @@ class TuningJobs(Loop):
                 trials += [each.trial() for each in look(tuning_job(resource), store)]
         return trials
 
-    async def stop(self, job: TuningJob, seen: Sequence[Seen], plan: Plan) -> None:
+    async def stop(self, job: TuningJob, seen: Sequence[ObservedTrial], plan: TuningPlan) -> None:
         """Ask the training jobs of the plan to stop."""
         store, r = self.sagemaker.store, job.resource
         for each in seen:
@@ -150,7 +152,11 @@ class TuningJobs(Loop):
                     await stop_training_job(store, found, store.clock.now())
 
     async def write(
-        self, job: TuningJob, seen: Sequence[Seen], plan: Plan, proposals: Sequence[TrialRecord]
+        self,
+        job: TuningJob,
+        seen: Sequence[ObservedTrial],
+        plan: TuningPlan,
+        proposals: Sequence[TrialRecord],
     ) -> float | None:
         """Write what became of trials, new ones and the end; return seconds until the next look."""
         store, search = self.sagemaker.store, job.search
@@ -180,7 +186,7 @@ class TuningJobs(Loop):
                 return 0.0
         return self.pause_s(job, search)
 
-    def pause_s(self, job: TuningJob, search: Search) -> float | None:
+    def pause_s(self, job: TuningJob, search: SearchProgress) -> float | None:
         """Return seconds until the next look; None: not until a trial comes to a new status."""
         rules = rules_of(job.config)
         if search.ending is not None:

@@ -26,7 +26,7 @@ from cloche.services.sagemaker.tuning.decide import not_improving
 from cloche.services.sagemaker.tuning.record import (
     TUNING_JOB,
     UNSETTLED_TUNING,
-    Search,
+    SearchProgress,
     TuningJob,
     TuningJobStatus,
     tuning_job,
@@ -40,7 +40,7 @@ from cloche.services.sagemaker.tuning.request import (
 )
 from cloche.services.sagemaker.tuning.situation import situation
 from cloche.services.sagemaker.tuning.trials import (
-    Seen,
+    ObservedTrial,
     best,
     cost,
     look,
@@ -114,7 +114,7 @@ async def create_hyper_parameter_tuning_job(
         created=call.now,
         modified=call.now,
         desired=desired(request, Tags),
-        document=encode(Search()),
+        document=encode(SearchProgress()),
     )
     try:
         await call.store.insert(resource)
@@ -187,7 +187,9 @@ def runtime_s(job: TuningJob, now: datetime) -> int:
     return max(0, round((end - job.resource.created).total_seconds()))
 
 
-def overall_best(call: Call[SageMaker], job: TuningJob, found: Seen | None) -> Request | None:
+def overall_best(
+    call: Call[SageMaker], job: TuningJob, found: ObservedTrial | None
+) -> Request | None:
     """Return the best of this job and of the parents of a warm start with identical data."""
     warm_start = job.request.get("WarmStartConfig")
     if warm_start is None or warm_start["WarmStartType"] != IDENTICAL:
@@ -339,7 +341,7 @@ async def delete_hyper_parameter_tuning_job(
         return
 
 
-def created(job: TuningJob, store: Store) -> list[Seen]:
+def created(job: TuningJob, store: Store) -> list[ObservedTrial]:
     """Return the trials whose training jobs exist: one that is only written down is not told."""
     return [each for each in look(job, store) if not each.missing]
 

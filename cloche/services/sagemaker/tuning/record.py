@@ -59,7 +59,7 @@ class TrialRecord(Record, frozen=True, kw_only=True):
     outcome: Outcome | None = None
 
 
-class Search(Record, frozen=True, kw_only=True):
+class SearchProgress(Record, frozen=True, kw_only=True):
     """What was made of a tuning job so far (the resource's document).
 
     ending: how the job will end once its running trials have; reason: why it failed.
@@ -71,7 +71,7 @@ class Search(Record, frozen=True, kw_only=True):
     converged_ms: int | None = None
     ended_ms: int | None = None
 
-    def with_trial(self, new: TrialRecord) -> Search:
+    def with_trial(self, new: TrialRecord) -> SearchProgress:
         """Return this with a trial added, or put in the place of the one of its number."""
         others = [trial for trial in self.trials if trial.number != new.number]
         return self.replace(trials=tuple(sorted((*others, new), key=lambda t: t.number)))
@@ -82,7 +82,7 @@ class TuningJob:
     """A tuning job as read."""
 
     resource: Resource
-    search: Search
+    search: SearchProgress
 
     @property
     def status(self) -> TuningJobStatus:
@@ -103,7 +103,7 @@ class TuningJob:
 
     @property
     def seed(self) -> int:
-        """Return `RandomSeed`; one drawn from the job's ARN and time where none was sent."""
+        """Return `RandomSeed`; one derived from the job's ARN and time where none was sent."""
         sent: int | None = self.config.get("RandomSeed")
         if sent is not None:
             return sent
@@ -139,4 +139,4 @@ class TuningJob:
 
 def tuning_job(resource: Resource) -> TuningJob:
     """Return the row as a tuning job; BadRecord when it is none."""
-    return TuningJob(resource, decode(Search, resource.document, resource.arn))
+    return TuningJob(resource, decode(SearchProgress, resource.document, resource.arn))

@@ -15,7 +15,7 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState, create_trial
 
 from cloche.services.sagemaker.tuning.space import Range
-from cloche.services.sagemaker.tuning.strategies import Search
+from cloche.services.sagemaker.tuning.strategies import SearchHistory
 
 STARTUP = 5  # so many random trials before the model has a say
 SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = {
@@ -45,7 +45,7 @@ def distribution(of: Range) -> BaseDistribution:
     return FloatDistribution(of.low, of.high, log=log)
 
 
-def ask(search: Search, sampler: str, seed: int) -> Mapping[str, str]:
+def ask(search: SearchHistory, sampler: str, seed: int) -> Mapping[str, str]:
     """Return what a sampler proposes after all trials, as text."""
     study = optuna.create_study(
         sampler=SAMPLERS[sampler](seed), direction="minimize" if search.minimize else "maximize"

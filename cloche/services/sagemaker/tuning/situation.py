@@ -8,11 +8,11 @@ from datetime import datetime
 from cloche.services.sagemaker.tuning.decide import Situation, rules_of
 from cloche.services.sagemaker.tuning.record import TuningJob, TuningJobStatus
 from cloche.services.sagemaker.tuning.space import SearchSpace
-from cloche.services.sagemaker.tuning.strategies import STRATEGIES, Search, Trial
-from cloche.services.sagemaker.tuning.trials import Seen
+from cloche.services.sagemaker.tuning.strategies import STRATEGIES, SearchHistory, Trial
+from cloche.services.sagemaker.tuning.trials import ObservedTrial
 
 
-def situation(job: TuningJob, seen: Sequence[Seen], now: datetime) -> Situation:
+def situation(job: TuningJob, seen: Sequence[ObservedTrial], now: datetime) -> Situation:
     """Return where a search stands. A trial that is stopping still runs."""
     return Situation(
         rules=rules_of(job.config),
@@ -58,7 +58,7 @@ def propose(
     names = list(job.definitions)
     first = len(trials) % len(names)
     for name in names[first:] + names[:first]:
-        search = Search(
+        search = SearchHistory(
             space=SearchSpace.parse(job.ranges(name)),
             minimize=minimizes(job, name),
             seed=job.seed + names.index(name),

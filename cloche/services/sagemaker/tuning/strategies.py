@@ -32,7 +32,7 @@ class Trial:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Search:
+class SearchHistory:
     """All that a strategy may look at. `parents` are trials of earlier tuning jobs (warm start)."""
 
     space: SearchSpace
@@ -42,20 +42,20 @@ class Search:
     parents: Sequence[Trial] = ()
 
 
-Strategy = Callable[[Search], Mapping[str, str] | None]
+Strategy = Callable[[SearchHistory], Mapping[str, str] | None]
 
 
-def bayesian(search: Search) -> Mapping[str, str] | None:
+def bayesian(search: SearchHistory) -> Mapping[str, str] | None:
     """Tree-structured Parzen estimator over all trials; those that run repel new ones."""
     return sampled(search, "parzen")
 
 
-def random(search: Search) -> Mapping[str, str] | None:
+def random(search: SearchHistory) -> Mapping[str, str] | None:
     """Independent draws from the ranges."""
     return sampled(search, "random")
 
 
-def exhaustive(search: Search) -> Mapping[str, str] | None:
+def exhaustive(search: SearchHistory) -> Mapping[str, str] | None:
     """Return the first combination that no trial has; None when all are tried."""
     tried = {frozenset(trial.parameters.items()) for trial in search.trials}
     every = grid(search.space)
@@ -70,12 +70,12 @@ STRATEGIES: Mapping[str, Strategy] = {
 }
 
 
-def seed_of(search: Search) -> int:
+def seed_of(search: SearchHistory) -> int:
     """Return a seed of its own for each trial, the same whenever that trial is asked for."""
     return (search.seed * 1_000_003 + len(search.trials)) % SEEDS
 
 
-def sampled(search: Search, sampler: str) -> Mapping[str, str]:
+def sampled(search: SearchHistory, sampler: str) -> Mapping[str, str]:
     """Return what a sampler of Optuna proposes, which is loaded by the first that asks.
 
     It takes a tenth of a server's start, and few servers tune.

@@ -17,7 +17,7 @@ RETRYABLE = "InternalServerError"  # how the reason of a failure begins that was
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class ObservedTrial:
     """One trial with what is known of its training job.
 
     missing: the job was written down but not created yet (or the server died in between).
@@ -54,16 +54,18 @@ class Seen:
         )
 
 
-def look(job: TuningJob, store: Store) -> list[Seen]:
+def look(job: TuningJob, store: Store) -> list[ObservedTrial]:
     """Return all trials of a tuning job, in order."""
     r = job.resource
     seen = []
     for record in job.search.trials:
         if record.outcome is not None:
-            seen.append(Seen(record, record.outcome, missing=False))
+            seen.append(ObservedTrial(record, record.outcome, missing=False))
             continue
         resource = store.get(TRAINING_JOB, r.account, r.region, record.name)
-        seen.append(Seen(record, outcome_of(resource, job, record), missing=resource is None))
+        seen.append(
+            ObservedTrial(record, outcome_of(resource, job, record), missing=resource is None)
+        )
     return seen
 
 
@@ -83,7 +85,7 @@ def outcome_of(resource: Resource | None, job: TuningJob, record: TrialRecord) -
     )
 
 
-def summary(job: TuningJob, seen: Seen, *, of_job: bool = False) -> dict[str, Any]:
+def summary(job: TuningJob, seen: ObservedTrial, *, of_job: bool = False) -> dict[str, Any]:
     """Return a `HyperParameterTrainingJobSummary`; `of_job` names the tuning job too."""
     record, outcome, r = seen.record, seen.outcome, job.resource
     objective = job.objective(record.definition)
@@ -111,20 +113,20 @@ def summary(job: TuningJob, seen: Seen, *, of_job: bool = False) -> dict[str, An
     return {name: value for name, value in answer.items() if value is not None}
 
 
-def best(job: TuningJob, seen: Sequence[Seen]) -> Seen | None:
+def best(job: TuningJob, seen: Sequence[ObservedTrial]) -> ObservedTrial | None:
     """Return the trial with the best objective among those that ended well; the earlier of two."""
     usable = [each for each in seen if each.objective_status == "Succeeded"]
     return min(usable, key=lambda each: cost(job, each), default=None)
 
 
-def cost(job: TuningJob, seen: Seen) -> float:
+def cost(job: TuningJob, seen: ObservedTrial) -> float:
     """Return the objective, turned round where it is maximized."""
     assert seen.outcome.objective is not None
     minimize = job.objective(seen.record.definition)["Type"] == "Minimize"
     return seen.outcome.objective if minimize else -seen.outcome.objective
 
 
-def status_counters(seen: Sequence[Seen]) -> Mapping[str, int]:
+def status_counters(seen: Sequence[ObservedTrial]) -> Mapping[str, int]:
     """Return `TrainingJobStatusCounters`."""
     counters = dict.fromkeys(
         ("Completed", "InProgress", "RetryableError", "NonRetryableError", "Stopped"), 0
@@ -139,7 +141,7 @@ def status_counters(seen: Sequence[Seen]) -> Mapping[str, int]:
     return counters
 
 
-def objective_counters(seen: Sequence[Seen]) -> Mapping[str, int]:
+def objective_counters(seen: Sequence[ObservedTrial]) -> Mapping[str, int]:
     """Return `ObjectiveStatusCounters`."""
     counters = dict.fromkeys(("Succeeded", "Pending", "Failed"), 0)
     for each in seen:

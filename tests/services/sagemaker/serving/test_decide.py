@@ -16,9 +16,9 @@ from cloche.services.sagemaker.serving.decide import (
     POLL_PAUSE_S,
     REPLACEMENT,
     SOON_S,
-    Look,
+    EndpointPlan,
     Models,
-    Plan,
+    Observation,
     decide,
 )
 from cloche.services.sagemaker.serving.record import (
@@ -102,10 +102,10 @@ def record(status: E, wanted: Deployment, now: State) -> Endpoint:
     return endpoint(resource)
 
 
-def look(seen: Mapping[str, Sight], **changes: object) -> Look:
+def look(seen: Mapping[str, Sight], **changes: object) -> Observation:
     numbers = itertools.count(1)
     models = {id: Models(ready=frozenset({"AllTraffic"})) for id in ("A", "B")}
-    base = Look(seen, models, NOW, lambda: f"new-{next(numbers)}")
+    base = Observation(seen, models, NOW, lambda: f"new-{next(numbers)}")
     return replace(base, **changes)  # type: ignore[arg-type]
 
 
@@ -250,7 +250,7 @@ def test_a_replica_that_was_ready_for_long_starts_counting_anew() -> None:
 def test_a_settled_endpoint_changes_nothing() -> None:
     settled = in_service(ready("i-1"))
     plan = decide(settled, look({"i-1": UP}))
-    assert plan == Plan(status=E.IN_SERVICE, state=settled.state, pause_s=plan.pause_s)
+    assert plan == EndpointPlan(status=E.IN_SERVICE, state=settled.state, pause_s=plan.pause_s)
 
 
 def test_more_and_fewer_instances() -> None:

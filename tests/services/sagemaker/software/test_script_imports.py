@@ -10,7 +10,7 @@ from script_imports import most
 from serving_client import deploy, settled
 from training_client import Trainer, source, wait_for
 
-from cloche.environments.images import HELD
+from cloche.environments.image_contents import HELD
 from cloche.runtime.missing_modules import advice
 from cloche.testing.extent import Extent
 from cloche.testing.platform import Platform

@@ -15,7 +15,7 @@ from training_client import BUCKET, Trainer, channel
 from cloche.core.clock import SystemClock
 from cloche.engine.local.probe import probe
 from cloche.services.sagemaker.training.data_warnings import MOST_KEPT, DataWarnings
-from cloche.services.sagemaker.training.picture_look import PREFIX, Look, spec
+from cloche.services.sagemaker.training.picture_look import PREFIX, PictureCheck, spec
 from cloche.testing.engine_lab import Lab, wait_until
 from cloche.testing.local_engine import local_lab
 from cloche.testing.platform import Platform, start
@@ -156,7 +156,7 @@ async def test_looks_of_a_killed_server_are_ended_at_the_next_start(
     lab: Lab, tmp_path: Path
 ) -> None:
     checked = Checked(lab, tmp_path / "log")
-    look = Look(lab.engine, checked.folder)
+    look = PictureCheck(lab.engine, checked.folder)
     lab.place(spec(look))  # whose server is gone
     checked.kept.mkdir(exist_ok=True)
     for number in range(MOST_KEPT + 1):
@@ -185,7 +185,7 @@ async def test_jobs_of_one_content_share_a_look(lab: Lab, tmp_path: Path) -> Non
 
 
 def test_the_gang_takes_nothing_from_jobs(lab: Lab, tmp_path: Path) -> None:
-    gang = spec(Look(lab.engine, tmp_path))
+    gang = spec(PictureCheck(lab.engine, tmp_path))
     assert (gang.egress, gang.background, gang.counted) == (False, True, False)
     (process,) = gang.processes
     assert {mount.mode for mount in process.mounts} == {"ro"}

@@ -16,7 +16,13 @@ from cloche.core.identity import Principal
 from cloche.records.store import Store
 from cloche.services.iam import IssuedKeys
 from cloche.services.s3 import S3, ActingS3
-from cloche.services.sagemaker.s3_objects import DownloadError, Placed, link_all, objects, split_uri
+from cloche.services.sagemaker.s3_objects import (
+    ChannelObject,
+    DownloadError,
+    link_all,
+    objects,
+    split_uri,
+)
 from cloche.services.sagemaker.training.inputs import shard
 
 KEYS = ("data/train/a", "data/train/b/c", "data/train-2/x", "data/train.csv", "other", "é/ü")
@@ -104,7 +110,7 @@ async def test_keys_do_not_lead_out_of_the_folder(s3: ActingS3, tmp_path: Path, 
     stored = s3.find("bucket", "other")
     assert stored is not None
     with pytest.raises(DownloadError, match="not a path below a folder"):
-        link_all(s3, [Placed(stored, path)], tmp_path / "channel/deep")
+        link_all(s3, [ChannelObject(stored, path)], tmp_path / "channel/deep")
     assert not (tmp_path / "channel/up").exists()
 
 
@@ -120,7 +126,7 @@ async def test_folder_markers_and_clashes(s3: ActingS3, tmp_path: Path) -> None:
         link_all(s3, placed, tmp_path / "two")
     long = objects(s3, {"S3DataType": "S3Prefix", "S3Uri": "s3://bucket/other"}, "File")[0]
     with pytest.raises(DownloadError):
-        link_all(s3, [Placed(long.stored, "x" * 300)], tmp_path / "three")
+        link_all(s3, [ChannelObject(long.stored, "x" * 300)], tmp_path / "three")
 
 
 @pytest.mark.parametrize("uri", ["bucket/key", "http://bucket/key", "s3://", ""])
@@ -133,7 +139,7 @@ async def test_ten_thousand_links_are_no_copies(s3: ActingS3, tmp_path: Path) ->
     """The bench measures how long they take (0.4 s beside 8 s of copying)."""
     stored = s3.find("bucket", "other")
     assert stored is not None
-    placed = [Placed(stored, f"class{n % 100}/{n}.jpg") for n in range(10_000)]
+    placed = [ChannelObject(stored, f"class{n % 100}/{n}.jpg") for n in range(10_000)]
     link_all(s3, placed, tmp_path / "channel")
     linked = list((tmp_path / "channel").rglob("*.jpg"))
     assert len(linked) == 10_000

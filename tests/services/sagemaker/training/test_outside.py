@@ -10,7 +10,7 @@ from serving_client import Serving
 from training_client import Trainer, channel, source, wait_for
 
 from cloche.testing.platform import Platform, start
-from cloche.testing.real_s3 import Bucket, RealS3, stand_in
+from cloche.testing.stand_in_s3 import Bucket, StandInS3, stand_in
 
 SCRIPT = """
 import os
@@ -23,7 +23,7 @@ open(os.path.join(os.environ["SM_CHANNEL_TRAINING"], "mine"), "w").write("a copy
 
 
 @pytest.fixture(scope="module")
-def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealS3]:
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StandInS3]:
     with stand_in(tmp_path_factory.mktemp("real")) as made:
         made.buckets = {
             "sagemaker-sample-files": Bucket(
@@ -45,7 +45,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealS3]:
 
 
 @pytest.fixture(scope="module")
-def platform(real: RealS3, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+def platform(real: StandInS3, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     home = tmp_path_factory.mktemp("home")
     with start(home, s3_address=real.address, public_buckets=("private-one",)) as running:
         yield running
@@ -60,7 +60,7 @@ def inputs(uri: str, kind: str = "S3Prefix") -> dict[str, Any]:
     return {"InputDataConfig": [channel("training", uri, kind)]}
 
 
-def test_a_channel_is_read_outside_and_the_log_says_so(trainer: Trainer, real: RealS3) -> None:
+def test_a_channel_is_read_outside_and_the_log_says_so(trainer: Trainer, real: StandInS3) -> None:
     real.seen.clear()
     isolated = inputs("s3://sagemaker-sample-files/data/") | {"EnableNetworkIsolation": True}
     job = trainer.train(SCRIPT, **isolated)
@@ -96,14 +96,14 @@ def test_a_jobs_own_reads_arrive(trainer: Trainer) -> None:
     assert "anonymous b'B'" in said and "signed b'no'" in said and "trusts 1" in said
 
 
-def test_an_isolated_jobs_own_reads_do_not(trainer: Trainer, real: RealS3) -> None:
+def test_an_isolated_jobs_own_reads_do_not(trainer: Trainer, real: StandInS3) -> None:
     real.seen.clear()
     said = trainer.completed(READS, EnableNetworkIsolation=True)
     assert "anonymous no:" in said and "signed no:" in said
     assert real.seen == []
 
 
-def test_a_model_is_read_outside(platform: Platform, real: RealS3) -> None:
+def test_a_model_is_read_outside(platform: Platform, real: StandInS3) -> None:
     code = "def model_fn(d):\n    return d\ndef transform_fn(m, b, c, a):\n    return '7'\n"
     files = real.buckets["sagemaker-sample-files"].objects
     files["models/m.tar.gz"] = source({"code/inference.py": code})
@@ -138,14 +138,14 @@ def test_what_can_not_be_read_is_the_reason(trainer: Trainer, uri: str, reason: 
     assert job["FailureReason"] == f"ClientError: Data download failed:{reason}"
 
 
-def test_a_bucket_that_is_not_known_is_refused_at_once(trainer: Trainer, real: RealS3) -> None:
+def test_a_bucket_that_is_not_known_is_refused_at_once(trainer: Trainer, real: StandInS3) -> None:
     real.seen.clear()
     with pytest.raises(ClientError, match="No S3 objects found under S3 URL"):
         trainer.start(SCRIPT, **inputs("s3://sagemaker-sample-file/data/"))
     assert real.seen == []
 
 
-def test_a_job_is_stopped_while_it_downloads(trainer: Trainer, real: RealS3) -> None:
+def test_a_job_is_stopped_while_it_downloads(trainer: Trainer, real: StandInS3) -> None:
     def dribble(handler: Any) -> bool:
         if not handler.path.startswith("/sagemaker-sample-files/data/a"):
             return False
@@ -166,7 +166,7 @@ def test_a_job_is_stopped_while_it_downloads(trainer: Trainer, real: RealS3) -> 
         real.instead = None
 
 
-def test_more_than_the_volume_holds_is_refused(trainer: Trainer, real: RealS3) -> None:
+def test_more_than_the_volume_holds_is_refused(trainer: Trainer, real: StandInS3) -> None:
     def inflated(handler: Any) -> bool:
         if "list-type" not in handler.path:
             return False

@@ -96,13 +96,13 @@ def test_too_many_files_and_too_long_names_are_refused(
 ) -> None:
     for number in range(30):
         (ml / f"model/{number:050d}").touch()
-    monkeypatch.setattr(pack, "BOUNDS", beneath.Bounds(29, 10_000))
+    monkeypatch.setattr(pack, "BOUNDS", beneath.WalkBounds(29, 10_000))
     with pytest.raises(AwsError, match="there are too many files: at most 29 files are taken"):
         packed(ml)
-    monkeypatch.setattr(pack, "BOUNDS", beneath.Bounds(30, 1000))
+    monkeypatch.setattr(pack, "BOUNDS", beneath.WalkBounds(30, 1000))
     with pytest.raises(AwsError, match="the names are too long altogether"):
         packed(ml)
-    monkeypatch.setattr(pack, "BOUNDS", beneath.Bounds(30, 1500))
+    monkeypatch.setattr(pack, "BOUNDS", beneath.WalkBounds(30, 1500))
     assert len(packed(ml)) == 30
 
 

@@ -5,9 +5,9 @@ import pytest
 from cloche.services.sagemaker.tuning.decide import (
     ALL_FAILED,
     NO_SUCCESS,
-    Plan,
-    Rules,
+    SearchLimits,
     Situation,
+    TuningPlan,
     decide,
     not_improving,
 )
@@ -19,7 +19,7 @@ SILENT = (
     "algorithm is emitting the objective metric as defined by the regular expression provided."
 )
 NOTHING = "No line of their logs gave a value of"
-RULES = Rules(max_jobs=12, max_parallel=3)
+RULES = SearchLimits(max_jobs=12, max_parallel=3)
 
 
 def trial(number, state, objective=None, curve=()):
@@ -44,26 +44,26 @@ def many(count, state, objective=None, first=1):
 @pytest.mark.parametrize(
     ("situation", "plan"),
     [
-        (at(), Plan(start=3)),
-        (at(*many(2, "running")), Plan(start=1)),
-        (at(*many(3, "running")), Plan()),
-        (at(*many(11, "completed", 1.0), trial(12, "running")), Plan()),
-        (at(*many(10, "completed", 1.0), trial(11, "running")), Plan(start=1)),
-        (at(*many(12, "completed", 1.0)), Plan(ending="Completed")),
-        (at(*many(11, "failed"), trial(12, "stopped", 1.0)), Plan(ending="Completed")),
-        (at(*many(4, "failed")), Plan(start=3)),
-        (at(*many(5, "failed")), Plan(ending="Failed", reason=NO_SUCCESS)),
+        (at(), TuningPlan(start=3)),
+        (at(*many(2, "running")), TuningPlan(start=1)),
+        (at(*many(3, "running")), TuningPlan()),
+        (at(*many(11, "completed", 1.0), trial(12, "running")), TuningPlan()),
+        (at(*many(10, "completed", 1.0), trial(11, "running")), TuningPlan(start=1)),
+        (at(*many(12, "completed", 1.0)), TuningPlan(ending="Completed")),
+        (at(*many(11, "failed"), trial(12, "stopped", 1.0)), TuningPlan(ending="Completed")),
+        (at(*many(4, "failed")), TuningPlan(start=3)),
+        (at(*many(5, "failed")), TuningPlan(ending="Failed", reason=NO_SUCCESS)),
         (
             at(*many(5, "failed"), trial(6, "running")),
-            Plan(stop=(6,), ending="Failed", reason=NO_SUCCESS),
+            TuningPlan(stop=(6,), ending="Failed", reason=NO_SUCCESS),
         ),
         (
             at(*many(2, "failed"), rules=replace(RULES, max_jobs=2)),
-            Plan(ending="Failed", reason=ALL_FAILED),
+            TuningPlan(ending="Failed", reason=ALL_FAILED),
         ),
         (
             at(*many(5, "failed"), silent=dict.fromkeys(range(1, 6), LOSS)),
-            Plan(ending="Failed", reason=f"{SILENT.format(5)} {NOTHING} {LOSS}."),
+            TuningPlan(ending="Failed", reason=f"{SILENT.format(5)} {NOTHING} {LOSS}."),
         ),
         (
             at(
@@ -71,7 +71,7 @@ def many(count, state, objective=None, first=1):
                 silent={1: LOSS, 2: "the metric b (regular expression: b=(.*))"},
                 rules=replace(RULES, max_jobs=2),
             ),
-            Plan(
+            TuningPlan(
                 ending="Failed",
                 reason=f"{SILENT.format(2)} {NOTHING} {LOSS}; the metric b (regular expression: "
                 "b=(.*)).",
@@ -79,34 +79,37 @@ def many(count, state, objective=None, first=1):
         ),
         (
             at(*many(5, "failed"), silent={2: LOSS}),
-            Plan(
+            TuningPlan(
                 ending="Failed",
                 reason=f"{NO_SUCCESS} 1 of them completed, but no line of their logs gave a value "
                 f"of {LOSS}.",
             ),
         ),
-        (at(*many(2, "running"), stop_requested=True), Plan(stop=(1, 2), ending="Stopped")),
+        (at(*many(2, "running"), stop_requested=True), TuningPlan(stop=(1, 2), ending="Stopped")),
         (
             at(*many(2, "running"), stop_requested=True, stopping=frozenset({1})),
-            Plan(stop=(2,), ending="Stopped"),
+            TuningPlan(stop=(2,), ending="Stopped"),
         ),
         (
             at(trial(1, "running"), rules=replace(RULES, max_runtime_s=120), age_s=120.0),
-            Plan(stop=(1,), ending="Completed"),
+            TuningPlan(stop=(1,), ending="Completed"),
         ),
         (
             at(trial(1, "completed", 0.5), trial(2, "running"), rules=replace(RULES, target=0.5)),
-            Plan(stop=(2,), ending="Completed"),
+            TuningPlan(stop=(2,), ending="Completed"),
         ),
-        (at(trial(1, "running", 0.4), rules=replace(RULES, target=0.5)), Plan(start=2)),
+        (at(trial(1, "running", 0.4), rules=replace(RULES, target=0.5)), TuningPlan(start=2)),
         (
             at(*many(4, "completed", 1.0), rules=replace(RULES, not_improving=3)),
-            Plan(ending="Completed"),
+            TuningPlan(ending="Completed"),
         ),
-        (at(*many(3, "completed", 1.0), rules=replace(RULES, not_improving=3)), Plan(start=3)),
+        (
+            at(*many(3, "completed", 1.0), rules=replace(RULES, not_improving=3)),
+            TuningPlan(start=3),
+        ),
         (
             at(*many(11, "completed", 1.0), rules=replace(RULES, convergence=True)),
-            Plan(ending="Completed", converged=True),
+            TuningPlan(ending="Completed", converged=True),
         ),
         (
             at(
@@ -114,7 +117,7 @@ def many(count, state, objective=None, first=1):
                 trial(2, "running", 3.0, (3.0,)),
                 rules=replace(RULES, early_stopping=True),
             ),
-            Plan(stop=(2,), start=2),
+            TuningPlan(stop=(2,), start=2),
         ),
         (
             at(
@@ -123,11 +126,11 @@ def many(count, state, objective=None, first=1):
                 rules=replace(RULES, early_stopping=True),
                 stopping=frozenset({2}),
             ),
-            Plan(start=2),
+            TuningPlan(start=2),
         ),
         (
             at(trial(1, "completed", 1.0, (2.0,)), trial(2, "running", 3.0, (3.0,))),
-            Plan(start=2),
+            TuningPlan(start=2),
         ),
     ],
 )

@@ -14,12 +14,12 @@ from cloche.records.store import Resource, Store
 from cloche.services.sagemaker.names import arn, desired
 from cloche.services.sagemaker.training.record import (
     TRAINING_JOB,
-    Metric,
+    LastValue,
     TrainingJobStatus,
     training_job,
 )
 from cloche.services.sagemaker.tuning.loop import TuningJobs
-from cloche.services.sagemaker.tuning.record import TUNING_JOB, Search, tuning_job
+from cloche.services.sagemaker.tuning.record import TUNING_JOB, SearchProgress, tuning_job
 
 ACCOUNT, REGION, NAME = "123456789012", "us-east-1", "search"
 JOBS, PARALLEL = 5, 2
@@ -87,7 +87,7 @@ async def begin(path: Path) -> Store:
             created=now,
             modified=now,
             desired=desired(REQUEST, ()),
-            document=encode(Search()),
+            document=encode(SearchProgress()),
         )
     )
     return store
@@ -111,7 +111,7 @@ async def complete_one(store: Store) -> None:
     resource = min(jobs, key=lambda job: job.name)
     job = training_job(resource)
     loss = float(job.request["HyperParameters"]["x"])
-    metrics = {"loss": Metric(value=loss, at_ms=0)}
+    metrics = {"loss": LastValue(value=loss, at_ms=0)}
     progress = job.progress.replace(metrics=metrics, curve=(loss,))
     await store.update(resource, status="Completed", document=encode(progress))
 

@@ -5,7 +5,7 @@ import optuna
 import pytest
 
 from cloche.services.sagemaker.tuning.space import SearchSpace
-from cloche.services.sagemaker.tuning.strategies import STRATEGIES, Search, Trial
+from cloche.services.sagemaker.tuning.strategies import STRATEGIES, SearchHistory, Trial
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 SPACE = SearchSpace.parse(
@@ -27,7 +27,9 @@ def known(x, lr, c):
 def run(strategy, seed, budget, trials=()):
     trials = list(trials)
     while len(trials) < budget:
-        chosen = STRATEGIES[strategy](Search(space=SPACE, minimize=True, seed=seed, trials=trials))
+        chosen = STRATEGIES[strategy](
+            SearchHistory(space=SPACE, minimize=True, seed=seed, trials=trials)
+        )
         value = known(float(chosen["x"]), float(chosen["lr"]), chosen["c"])
         trials.append(
             Trial(number=len(trials), parameters=chosen, state="completed", objective=value)
@@ -82,7 +84,7 @@ def test_running_failed_and_stopped_trials_are_taken_into_account_without_harm()
         curve=(4.0, 3.0),
     )
     trials[5] = Trial(number=5, parameters=trials[5].parameters, state="running")
-    search = Search(space=SPACE, minimize=True, seed=1, trials=trials)
+    search = SearchHistory(space=SPACE, minimize=True, seed=1, trials=trials)
     chosen = STRATEGIES["Bayesian"](search)
     assert chosen is not None and chosen != trials[5].parameters
 
@@ -91,8 +93,8 @@ def test_a_parent_outside_the_new_ranges_is_left_out():
     parent = Trial(
         number=0, parameters={"x": "99", "lr": "1", "c": "a"}, state="completed", objective=0.0
     )
-    search = Search(space=SPACE, minimize=True, seed=1, trials=(), parents=(parent,))
-    alone = Search(space=SPACE, minimize=True, seed=1, trials=())
+    search = SearchHistory(space=SPACE, minimize=True, seed=1, trials=(), parents=(parent,))
+    alone = SearchHistory(space=SPACE, minimize=True, seed=1, trials=())
     assert STRATEGIES["Bayesian"](search) == STRATEGIES["Bayesian"](alone)
 
 
@@ -102,8 +104,10 @@ def test_grid_tries_each_combination_once_and_then_ends():
     )
     trials = []
     for expected in ("a", "b"):
-        search = Search(space=space, minimize=True, seed=0, trials=trials)
+        search = SearchHistory(space=space, minimize=True, seed=0, trials=trials)
         chosen = STRATEGIES["Grid"](search)
         assert chosen == {"c": expected}
         trials.append(Trial(number=len(trials), parameters=chosen, state="running"))
-    assert STRATEGIES["Grid"](Search(space=space, minimize=True, seed=0, trials=trials)) is None
+    assert (
+        STRATEGIES["Grid"](SearchHistory(space=space, minimize=True, seed=0, trials=trials)) is None
+    )

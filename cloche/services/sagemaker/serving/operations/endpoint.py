@@ -139,7 +139,7 @@ async def update_endpoint(
     DeploymentConfig: Request | None = None,
     RetainDeploymentConfig: bool = False,
 ) -> dict[str, str]:
-    """Wish for another configuration: its replicas come up first, then the old ones go."""
+    """Ask for another configuration: its replicas come up first, then the old ones go."""
     check_deployment_config(DeploymentConfig)
     kept = {"DesiredInstanceCount": "count", "DesiredWeight": "weight"}
     for excluded in ExcludeRetainedVariantProperties:
@@ -162,7 +162,7 @@ async def update_endpoint_weights_and_capacities(
     EndpointName: str,
     DesiredWeightsAndCapacities: Sequence[Request],
 ) -> dict[str, str]:
-    """Wish for other shares or numbers of instances of the variants that are served."""
+    """Ask for other shares or numbers of instances of the variants that are served."""
     while True:
         found = updatable(find(call, ENDPOINT, EndpointName))
         serving = found.state.serving
@@ -190,7 +190,7 @@ async def update_endpoint_weights_and_capacities(
 
 @operation(permissions=[on_resource("sagemaker:DeleteEndpoint", RESOURCE)])
 async def delete_endpoint(call: Call[SageMaker], *, EndpointName: str) -> None:
-    """Wish the endpoint away: its replicas finish what they are at, then the record goes."""
+    """Mark for deletion: the replicas finish what they are at, then the record goes."""
     while True:
         resource = find(call, ENDPOINT, EndpointName)
         if resource.status == E.DELETING:

@@ -25,7 +25,7 @@ from cloche.services.sagemaker.s3_objects import DownloadError, link, parts_of
 from cloche.services.sagemaker.software.images import Environment, not_built
 from cloche.services.sagemaker.software.instance import RUNTIME, base_environment, base_mounts
 from cloche.services.sagemaker.training import hosts as h
-from cloche.services.sagemaker.training.checkpoints import Place
+from cloche.services.sagemaker.training.checkpoints import SyncedFolder
 from cloche.services.sagemaker.training.debugger.rules import DETAILS_LIMIT, Verdict, invoked
 from cloche.services.sagemaker.training.record import TrainingJob
 
@@ -109,7 +109,7 @@ def environment(job: TrainingJob, sagemaker: SageMaker) -> Environment | Judging
     return Environment(SMDEBUG, found.python, found.prefixes, found.versions)
 
 
-def place_of(job: TrainingJob) -> Place | None:
+def place_of(job: TrainingJob) -> SyncedFolder | None:
     """Return where in S3 a job's tensors are."""
     return next((each for each in h.synced(job) if each.name == "debug"), None)
 
@@ -126,7 +126,7 @@ def saved(job: TrainingJob, sagemaker: SageMaker) -> bool:
 def prepare(
     job: TrainingJob, rules: Mapping[str, Request], folder: Path, sagemaker: SageMaker
 ) -> None:
-    """Make the gang's folders anew; DownloadError when that can't be."""
+    """Make the gang's folders again; DownloadError when that can't be."""
     place = place_of(job)
     assert place is not None
     remove_tree(folder)

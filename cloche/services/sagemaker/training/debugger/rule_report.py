@@ -8,7 +8,7 @@ from html import escape
 from typing import Any
 
 from cloche.services.sagemaker.names import Request
-from cloche.services.sagemaker.training.debugger.rules import Measured, Sample, Verdict, invoked
+from cloche.services.sagemaker.training.debugger.rules import HostSample, Measured, Verdict, invoked
 from cloche.services.sagemaker.training.record import TrainingJob
 
 WIDTH, HEIGHT = 720, 160  # pixels of a chart
@@ -68,7 +68,7 @@ def page(job: TrainingJob, verdict: Verdict, measured: Measured) -> str:
     )
 
 
-def host_part(host: str, samples: Sequence[Sample]) -> str:
+def host_part(host: str, samples: Sequence[HostSample]) -> str:
     """Return one host's chart and numbers."""
     series: Mapping[str, list[tuple[int, float]]] = {
         "cpu": [(s.at_s, s.cpu) for s in samples if s.cpu is not None],

@@ -12,7 +12,7 @@ from cloche import patterns
 from cloche.core import executors
 from cloche.core.clock import from_ms, to_ms
 from cloche.core.errors import AwsError
-from cloche.records.metrics import Metric
+from cloche.records.metrics import MetricKey
 from cloche.records.store import StorageFull
 from cloche.services.sagemaker.names import Request, moment
 from cloche.services.sagemaker.s3_objects import split_uri
@@ -23,8 +23,8 @@ from cloche.services.sagemaker.training.debugger.rules import (
     KINDS,
     RULES,
     TENSOR_RULES,
+    HostSample,
     Measured,
-    Sample,
     Verdict,
     configured,
     folder,
@@ -150,7 +150,7 @@ def metrics(
     }
 
 
-def samples(job: TrainingJob, host: str, sagemaker: SageMaker) -> Sequence[Sample]:
+def samples(job: TrainingJob, host: str, sagemaker: SageMaker) -> Sequence[HostSample]:
     """Return what CloudWatch has of a host, in percent of what the host may use."""
     r, now = job.resource, sagemaker.store.clock.now()
     start = from_ms(job.progress.started_ms or to_ms(now))
@@ -162,7 +162,7 @@ def samples(job: TrainingJob, host: str, sagemaker: SageMaker) -> Sequence[Sampl
         points = sagemaker.cloudwatch.points(
             r.account,
             r.region,
-            Metric(NAMESPACE, name, dimensions),
+            MetricKey(NAMESPACE, name, dimensions),
             start=start,
             end=now,
             period_s=period_s,
@@ -172,7 +172,7 @@ def samples(job: TrainingJob, host: str, sagemaker: SageMaker) -> Sequence[Sampl
 
     cpu, memory = means("CPUUtilization"), means("MemoryUtilization")
     return [
-        Sample(at_s, None if at_s not in cpu else cpu[at_s] / cpus, memory.get(at_s))
+        HostSample(at_s, None if at_s not in cpu else cpu[at_s] / cpus, memory.get(at_s))
         for at_s in sorted(cpu.keys() | memory.keys())
     ]
 

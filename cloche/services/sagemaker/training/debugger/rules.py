@@ -32,7 +32,7 @@ class RuleError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class HostSample:
     """What a host used at a time: percent of the CPUs that it has, percent of its memory."""
 
     at_s: int
@@ -44,7 +44,7 @@ class Sample:
 class Measured:
     """What is known of a job when it has ended: hosts' samples, each metric's values in order."""
 
-    hosts: Mapping[str, Sequence[Sample]]
+    hosts: Mapping[str, Sequence[HostSample]]
     metrics: Mapping[str, Sequence[float]]
 
 

@@ -16,7 +16,7 @@ from cloche.core.errors import AwsError
 from cloche.records.store import StorageFull
 from cloche.services.sagemaker.names import Request
 from cloche.services.sagemaker.s3_objects import split_uri
-from cloche.services.sagemaker.training.debugger.rules import Sample, off
+from cloche.services.sagemaker.training.debugger.rules import HostSample, off
 from cloche.services.sagemaker.training.record import TrainingJob
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def wanted(request: Request) -> bool:
     return bool(config.get("S3OutputPath")) and not off(request, "ProfilerRuleConfigurations")
 
 
-async def put(job: TrainingJob, hosts: Mapping[str, Sequence[Sample]], s3: ActingS3) -> None:
+async def put(job: TrainingJob, hosts: Mapping[str, Sequence[HostSample]], s3: ActingS3) -> None:
     """Put the profile of a job that has ended to S3; twice does no harm.
 
     A bucket that is gone is no error: the job's model matters more.
@@ -47,7 +47,7 @@ async def put(job: TrainingJob, hosts: Mapping[str, Sequence[Sample]], s3: Actin
                 return
 
 
-def files(host: str, found: Sequence[Sample]) -> Mapping[str, bytes]:
+def files(host: str, found: Sequence[HostSample]) -> Mapping[str, bytes]:
     """Return the files of one host by name: one for each minute."""
     minutes: dict[int, list[str]] = {}
     for sample in found:
@@ -61,7 +61,7 @@ def files(host: str, found: Sequence[Sample]) -> Mapping[str, bytes]:
     }
 
 
-def events(host: str, sample: Sample) -> Iterator[Mapping[str, object]]:
+def events(host: str, sample: HostSample) -> Iterator[Mapping[str, object]]:
     """Yield what one sample says."""
     for kind, name, dimension, value in (
         ("cpu", "cpu0", "CPUUtilization", sample.cpu),

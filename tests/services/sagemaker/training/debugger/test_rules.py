@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError
 from training_client import BUCKET, Trainer
 
 from cloche.services.sagemaker.training.debugger.rule_report import host_part
-from cloche.services.sagemaker.training.debugger.rules import Measured, Sample, judge
+from cloche.services.sagemaker.training.debugger.rules import HostSample, Measured, judge
 from cloche.testing.platform import Platform
 
 IMAGE = "503895931360.dkr.ecr.us-east-1.amazonaws.com/sagemaker-debugger-rules:latest"
@@ -31,7 +31,7 @@ def rule(name: str, called: str | None = None, **parameters: str) -> dict[str, A
 
 
 def cpu(*values: float) -> Measured:
-    return Measured({"algo-1": [Sample(n, v, 10.0) for n, v in enumerate(values)]}, {})
+    return Measured({"algo-1": [HostSample(n, v, 10.0) for n, v in enumerate(values)]}, {})
 
 
 def loss(*values: float, name: str = "Testing Loss") -> Measured:

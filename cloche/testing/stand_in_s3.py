@@ -44,7 +44,7 @@ class Bucket:
 
 
 @dataclass(frozen=True)
-class Seen:
+class SeenRequest:
     """A request that arrived."""
 
     method: str
@@ -54,19 +54,19 @@ class Seen:
 
 
 @dataclass
-class RealS3:
+class StandInS3:
     """What stands in: its buckets, and the requests that it has seen."""
 
     address: str
     authority: Path
     buckets: dict[str, Bucket] = field(default_factory=dict)
-    seen: list[Seen] = field(default_factory=list)
+    seen: list[SeenRequest] = field(default_factory=list)
     # Answers a request by itself when it returns True.
     instead: Callable[[BaseHTTPRequestHandler], bool] | None = None
 
 
 @contextmanager
-def stand_in(folder: Path, names: tuple[str, ...] = NAMES) -> Iterator[RealS3]:
+def stand_in(folder: Path, names: tuple[str, ...] = NAMES) -> Iterator[StandInS3]:
     """Serve on a free port of loopback until the block ends."""
     key, now = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
     root = self_signed(key, now)
@@ -87,9 +87,9 @@ def stand_in(folder: Path, names: tuple[str, ...] = NAMES) -> Iterator[RealS3]:
     chain.write_bytes(private_pem(leaf) + public_pem(certificate))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(chain)
-    server = Server(("127.0.0.1", 0), Handler)
+    server = TlsServer(("127.0.0.1", 0), Handler)
     server.context = context
-    server.real = RealS3(f"127.0.0.1:{server.server_port}", folder / "real-authority.pem")
+    server.real = StandInS3(f"127.0.0.1:{server.server_port}", folder / "real-authority.pem")
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     before = os.environ.get("SSL_CERT_FILE")
     os.environ["SSL_CERT_FILE"] = str(server.real.authority)
@@ -104,12 +104,12 @@ def stand_in(folder: Path, names: tuple[str, ...] = NAMES) -> Iterator[RealS3]:
         server.server_close()
 
 
-class Server(ThreadingHTTPServer):
+class TlsServer(ThreadingHTTPServer):
     """Ends TLS on the thread of the connection."""
 
     daemon_threads = True
     context: ssl.SSLContext
-    real: RealS3
+    real: StandInS3
 
     def finish_request(self, request, client_address) -> None:  # type: ignore[no-untyped-def]
         """Serve one connection."""
@@ -124,7 +124,7 @@ class Handler(BaseHTTPRequestHandler):
     """S3's answers to reads."""
 
     protocol_version = "HTTP/1.1"
-    server: Server
+    server: TlsServer
 
     def log_message(self, *_: object) -> None:
         """Log nothing."""
@@ -133,7 +133,7 @@ class Handler(BaseHTTPRequestHandler):
         """Answer."""
         real, host = self.server.real, self.headers["Host"]
         headers = {name.lower(): value for name, value in self.headers.items()}
-        real.seen.append(Seen(self.command, host, self.path, headers))
+        real.seen.append(SeenRequest(self.command, host, self.path, headers))
         if real.instead is not None and real.instead(self):
             return
         place = endpoint(host)

@@ -8,10 +8,10 @@ from botocore.config import Config as BotoConfig
 from cloche import client
 from cloche.client import ANSWER_WITHIN_S, answers, default_home, home_option
 
-__all__ = ("Client", "answers", "default_home", "home_option")
+__all__ = ("AwsClient", "answers", "default_home", "home_option")
 
 
-class Client(client.Client):
+class AwsClient(client.Client):
     """A server that is up, with its AWS APIs."""
 
     def aws(self, service: str) -> Any:

@@ -13,7 +13,7 @@ from cloche.services.sagemaker.training import hosts
 from cloche.services.sagemaker.training.harvest import Harvest
 from cloche.services.sagemaker.training.preparing import Preparing
 from cloche.services.sagemaker.training.record import TrainingJob
-from cloche.services.sagemaker.training.watch import Sample
+from cloche.services.sagemaker.training.watch import UsageSample
 
 if TYPE_CHECKING:
     from cloche.services.sagemaker import SageMaker
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 
 @dataclass
 class Remembered:
-    """What saves work between two steps; after a restart it is found anew."""
+    """What saves work between two steps; after a restart it is found again."""
 
     preparing: Preparing = field(default_factory=Preparing)
     logs: dict[str, Path] = field(default_factory=dict)
     harvest: Harvest = field(default_factory=Harvest)
     failures: int = 0  # of its preparation, for reasons that were not its own
-    sample: Sample | None = None
+    sample: UsageSample | None = None
     check: asyncio.Task[None] | None = None
     damage: asyncio.Task[str | None] | None = None  # why its input can't be trusted
     asker: Asker | None = None  # for what its requirements add

@@ -15,7 +15,7 @@ from websockets.sync.client import connect
 
 from cloche.gateway import listener
 from cloche.gateway.limits import MESSAGE_BYTES
-from cloche.gateway.mounts import Mounts
+from cloche.gateway.mounted_apps import Mounts
 
 WITHIN_S = 30.0
 

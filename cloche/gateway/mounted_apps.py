@@ -29,7 +29,7 @@ PREFIX = re.compile(r"(/_[A-Za-z0-9._-]+)(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 
 
 @dataclass(frozen=True, slots=True)
-class Mount:
+class MountedApp:
     """An application and where it is."""
 
     prefix: str
@@ -46,7 +46,7 @@ class Mount:
         if scope["type"] == "websocket":
             await self.app(inner, receive, send)
             return
-        exchange = Exchange(receive, send, waits_for_100(scope["headers"]))
+        exchange = MountedRequest(receive, send, waits_for_100(scope["headers"]))
         await self.app(inner, exchange.receive, exchange.send)
 
 
@@ -54,7 +54,7 @@ class Mounts:
     """The mounted applications, by prefix."""
 
     def __init__(self) -> None:
-        self.mounts: dict[str, Mount] = {}
+        self.mounts: dict[str, MountedApp] = {}
 
     def add(self, prefix: str, app: Asgi) -> None:
         """Mount an application at a prefix that begins with `/_`, before the platform listens."""
@@ -63,10 +63,10 @@ class Mounts:
         if prefix in self.mounts:
             raise ValueError(f"there is an application at {prefix} already")
         config = uvicorn.Config(app, lifespan="auto", ws="none", log_config=None)
-        self.mounts[prefix] = Mount(prefix, app, LifespanOn(config))
+        self.mounts[prefix] = MountedApp(prefix, app, LifespanOn(config))
         self.mounts = dict(sorted(self.mounts.items(), key=lambda named: -len(named[0])))
 
-    def find(self, path: str) -> Mount | None:
+    def find(self, path: str) -> MountedApp | None:
         """Return whose a path is, as sent: the longest prefix wins."""
         for prefix, mount in self.mounts.items():
             if path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] in ("", "/"):
@@ -88,7 +88,7 @@ class Mounts:
 
 
 @dataclass(slots=True)
-class Exchange:
+class MountedRequest:
     """One request to an application and its answer, within the gateway's rules."""
 
     receive_event: Receive

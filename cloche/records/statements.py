@@ -18,7 +18,7 @@ Row = tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Compiled:
+class CompiledSql:
     """A statement for one dialect; `names` in the order of its places, None: by name.
 
     `literals` are parameters that the statement brings with it.
@@ -29,7 +29,7 @@ class Compiled:
     literals: Mapping[str, object]
 
 
-class Prepared:
+class PreparedStatement:
     """A statement with named parameters (`sa.bindparam`), or an INSERT of whole rows.
 
     Values go to the driver as they are: texts, integers, floats and None. The driver's own
@@ -38,7 +38,7 @@ class Prepared:
 
     def __init__(self, statement: sa.sql.ClauseElement) -> None:
         self.statement = statement
-        self.compiled: dict[str, Compiled] = {}
+        self.compiled: dict[str, CompiledSql] = {}
 
     def rows(self, connection: Connection, values: Mapping[str, object]) -> list[Row]:
         """Return all rows of a query as tuples, in the order of its columns."""
@@ -67,10 +67,10 @@ class Prepared:
             cursor.execute(made.sql, tuple([values[name] for name in made.names]))
         return cursor
 
-    def _compile(self, connection: Connection) -> Compiled:
+    def _compile(self, connection: Connection) -> CompiledSql:
         compiled = self.statement.compile(dialect=connection.dialect)
         names = getattr(compiled, "positiontup", None)
         literals = {name: value for name, value in compiled.params.items() if value is not None}
-        made = Compiled(str(compiled), tuple(names) if names is not None else None, literals)
+        made = CompiledSql(str(compiled), tuple(names) if names is not None else None, literals)
         self.compiled[connection.dialect.name] = made
         return made

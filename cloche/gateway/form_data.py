@@ -23,7 +23,7 @@ EXTENDED = "utf-8''"
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class FormPart:
     """What a part of the form says of itself."""
 
     name: str
@@ -75,7 +75,7 @@ class FormReader:
         """Skip what stands before the first part."""
         await self.take_until(self.delimiter, self.left())
 
-    async def next_part(self) -> Part | None:
+    async def next_part(self) -> FormPart | None:
         """Return the part behind the delimiter that was read; None when it was the last."""
         end = await self.take(2)
         if end == b"--":
@@ -116,7 +116,7 @@ def boundary_of(headers: Mapping[str, str]) -> str | None:
     return found[1] or found[2]
 
 
-def part_of(head: bytes) -> Part:
+def part_of(head: bytes) -> FormPart:
     """Return what a part's headers say; AwsError when it has no name."""
     for line in head.decode("utf-8", "replace").split("\r\n"):
         name, _, value = line.partition(":")
@@ -126,7 +126,7 @@ def part_of(head: bytes) -> Part:
                 for one in PARAMETER.finditer(value)
             }
             if "name" in given:
-                return Part(given["name"], filename_of(given))
+                return FormPart(given["name"], filename_of(given))
     raise malformed()
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from cloche.cli.client import Client
+from cloche.cli.aws_client import AwsClient
 from cloche.core import atomic, trust
 from cloche.core import home as homes
 from cloche.core.config import Config, Home
@@ -52,7 +52,7 @@ NO_KEY = "cloche-is-not-up"  # so that no key of the user's own is sent anywhere
 
 
 @dataclass(frozen=True, slots=True)
-class Environment:
+class ShellVariables:
     """Variables to set and variables to remove."""
 
     exports: Mapping[str, str]
@@ -101,8 +101,8 @@ def setting(exports: Mapping[str, str], unset: Sequence[str]) -> list[str]:
 
 
 def environment(
-    client: Client, identity: Identity, current: Mapping[str, str] | None = None
-) -> Environment:
+    client: AwsClient, identity: Identity, current: Mapping[str, str] | None = None
+) -> ShellVariables:
     """Return the environment of the execution role (a new session of 12 hours) or of root.
 
     `current` is the shell's own, whose exceptions from proxies are kept.
@@ -119,7 +119,7 @@ def environment(
     )
 
 
-def closed(home: Home, shell: Mapping[str, str]) -> Environment:
+def closed(home: Home, shell: Mapping[str, str]) -> ShellVariables:
     """Return the environment of a server that is not up: it leads to the address where it was,
     or will be, with keys that are none. So nothing reaches AWS by mistake.
     """
@@ -147,7 +147,7 @@ def leading_to(
     region: str,
     keys: Mapping[str, str],
     shell: Mapping[str, str],
-) -> Environment:
+) -> ShellVariables:
     """Return the environment in which clients know only this address."""
     exports = {
         "AWS_ENDPOINT_URL": address,
@@ -170,7 +170,7 @@ def leading_to(
     unset = [name for name in shell if name.startswith("AWS_ENDPOINT_URL_")]
     if "AWS_SESSION_TOKEN" not in exports:
         unset.append("AWS_SESSION_TOKEN")
-    return Environment(exports, (*IN_THE_WAY, *unset))
+    return ShellVariables(exports, (*IN_THE_WAY, *unset))
 
 
 def bundle_for(home: Home, shell: Mapping[str, str]) -> Path:
@@ -205,7 +205,7 @@ def read_file(name: str) -> bytes | None:
         return None
 
 
-def session_keys(client: Client) -> dict[str, str]:
+def session_keys(client: AwsClient) -> dict[str, str]:
     """Return the keys of a new session of the execution role, as `get_execution_role()` needs."""
     keys = client.session()
     return {
@@ -215,7 +215,7 @@ def session_keys(client: Client) -> dict[str, str]:
     }
 
 
-def root_keys(client: Client) -> dict[str, str]:
+def root_keys(client: AwsClient) -> dict[str, str]:
     """Return the root user's keys."""
     keys = client.credentials()
     return {
