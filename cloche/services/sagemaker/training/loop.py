@@ -17,7 +17,7 @@ from cloche.core import executors
 from cloche.core.beneath import remove as remove_tree
 from cloche.core.clock import to_ms
 from cloche.core.errors import AwsError
-from cloche.core.typed import encode
+from cloche.core.typed import encode, readable
 from cloche.engine import InsufficientCapacity, Seen
 from cloche.loop import Loop
 from cloche.records.errors import Conflict, StorageFull
@@ -96,7 +96,8 @@ class TrainingJobs(Loop):
         """Return the jobs that have not ended."""
         found = self.sagemaker.store.each(TRAINING_JOB, UNSETTLED)
         if not self.queue.line.filled:
-            self.queue.line.fill(r for r in found if training_job(r).secondary is S.PENDING)
+            jobs = readable(training_job, found)
+            self.queue.line.fill(j.resource for j in jobs if j.secondary is S.PENDING)
         return found
 
     def unsettled(self, resource: Resource) -> bool:
