@@ -86,8 +86,9 @@ class SageMaker:
     gangs: Gangs = field(default_factory=Gangs)
 
     def __post_init__(self) -> None:
-        self.layers = Layers(self.engine, self.doors, self.config, self.store.clock)
-        self.data = DataWarnings(self.config.home.data_checks, self.engine, self.store.clock)
+        self.layers = Layers(self.engine, self.gangs, self.doors, self.config, self.store.clock)
+        kept, clock = self.config.home.data_checks, self.store.clock
+        self.data = DataWarnings(kept, self.engine, self.gangs, clock)
         rows = self.store.each(ENDPOINT)
         endpoints = list(readable(endpoint_of, rows))
         if len(endpoints) == len(rows):  # else nobody knows which layers are used

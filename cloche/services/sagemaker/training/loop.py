@@ -23,7 +23,7 @@ from cloche.loop import Loop
 from cloche.records.errors import Conflict, StorageFull
 from cloche.records.store import Change, Resource
 from cloche.services.sagemaker.software.instance import open_doors
-from cloche.services.sagemaker.software.layers import Installing
+from cloche.services.sagemaker.software.layers import LOOK_S, Installing
 from cloche.services.sagemaker.training import (
     artifacts,
     attempts,
@@ -187,10 +187,12 @@ class TrainingJobs(Loop):
                 return RETRY_S
             if progress is not job.progress:
                 return 0.0
-            layer = await kept.layer(job, sagemaker)
+            layer = await kept.layer(job, sagemaker, self.wake)
             if isinstance(layer, Installing):
                 queue.give_back(job.resource)
-                return await self.wait(job, job.secondary, "Installing requirements.txt")
+                await self.wait(job, job.secondary, "Installing requirements.txt")
+                now = sagemaker.store.clock.now()
+                return max(RETRY_S, min(LOOK_S, attempts.wait_left_s(job, now)))
             if (waiting := await queue.turn(job.resource, h.claim(job))) is not None:
                 return await self.wait_in_line(job, waiting)
             mls = h.mls_of(job, sagemaker.config)
