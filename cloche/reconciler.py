@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from cloche.core.executors import LOOPS
+from cloche.core.typed import BadRecord
 from cloche.loop import Loop
 from cloche.records.store import AUTHOR, Changed, Conflict, Resource, Store
 from cloche.work_queue import NEVER, WorkQueue, backoff_s
@@ -169,7 +170,11 @@ class Driver:
             self.known.pop(arn, None)
             return None
         self.known[arn] = resource.version
-        return await self.loop.step(resource)
+        try:
+            return await self.loop.step(resource)
+        except BadRecord as error:
+            self.unread[arn] = told(error)
+            raise
 
     def _ended(self, arn: str, task: asyncio.Task[float | None]) -> None:
         """Queue a resource again, if its step asks for it or failed."""

@@ -77,10 +77,10 @@ def test_a_loop_that_cannot_go_on_is_named_until_it_can(
         assert health(platform)["failing_loops"] == [KIND]
         assert (
             "failing the loop warm-pool: records can't be read, which is tried again: "
-            "JSONDecodeError: Expecting property name enclosed in double quotes: line 1 column 2 "
-            "(char 1); if it stays so, run cloche down, cloche up; see the server's log"
+            "BadRecord: kept (document): Expecting property name enclosed in double quotes: line 1 "
+            "column 2 (char 1); if it stays so, run cloche down, cloche up; see the server's log"
         ) in shown(platform)
-        assert "the list for the loop warm-pool failed, again in 0.5 s" in caplog.messages
+        assert "kept: step failed, again in 0.5 s" in caplog.messages
         write(database, '{"TrainingJobArn": "nobody"}')
         until(lambda: health(platform)["status"] == "ok")
         until(lambda: platform.app.store.find("kept") is None)  # the loop does its work

@@ -6,7 +6,8 @@ they were read with, through every copy of it, and are written again where they 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from types import MappingProxyType, UnionType
 from typing import Any, Self, TypeVar, Union, get_args, get_origin
@@ -14,6 +15,7 @@ from typing import Any, Self, TypeVar, Union, get_args, get_origin
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
+logger = logging.getLogger("cloche.records")
 UNKNOWN = "…"  # no field that a document has: names of fields are identifiers
 
 
@@ -28,14 +30,22 @@ class Record(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 R = TypeVar("R", bound=Record)
+A = TypeVar("A")
+B = TypeVar("B")
 
 
 class BadRecord(Exception):
     """What was kept can't be read; the text says of which resource or file, and which field."""
 
 
+# What reading a row raises that something else has written: not all that is kept has types.
+DAMAGED = (BadRecord, AttributeError, LookupError, TypeError, ValueError)
+
+
 def decode(of: type[R], content: object, where: str) -> R:
     """Return JSON's values as a record; BadRecord names `where` (an ARN, a path) and the field."""
+    if isinstance(content, Mapping) and not isinstance(content, dict):
+        content = dict(content)  # msgspec passes over an error of a mapping's own
     try:
         return msgspec.convert(content, of)
     except msgspec.ValidationError:
@@ -44,6 +54,17 @@ def decode(of: type[R], content: object, where: str) -> R:
         return msgspec.convert(folded(of, content), of, dec_hook=read_only)
     except msgspec.ValidationError as error:
         raise BadRecord(f"{where}: {error}") from None
+
+
+def readable(read: Callable[[A], B], rows: Iterable[A]) -> Iterator[B]:
+    """Yield what `read` makes of each row. One that is damaged is told of, and harms no other."""
+    for row in rows:
+        try:
+            made = read(row)
+        except DAMAGED as error:
+            logger.error("a record can't be read, the others can: %s", error, exc_info=error)
+        else:
+            yield made
 
 
 def encode(record: Record) -> dict[str, Any]:

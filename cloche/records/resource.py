@@ -3,21 +3,42 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from cloche.core.clock import from_ms, to_ms
+from cloche.core.typed import BadRecord
 from cloche.records import tables as t
 from cloche.records.errors import AlreadyExists, Conflict
 from cloche.records.prefix import successor
 from cloche.records.statements import PreparedStatement
 
 Document = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable(Mapping[str, Any]):
+    """What is no JSON object: whoever looks into it gets BadRecord; it is written as it was read.
+
+    So a damaged row is the trouble of who needs what it holds, not of who lists it.
+    """
+
+    text: str
+    why: str
+
+    def __getitem__(self, name: str) -> NoReturn:
+        raise BadRecord(self.why)
+
+    def __iter__(self) -> Iterator[str]:
+        raise BadRecord(self.why)
+
+    def __len__(self) -> int:
+        raise BadRecord(self.why)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,9 +131,25 @@ def resource(row: Sequence[Any]) -> Resource:
         created=from_ms(created),
         modified=from_ms(modified),
         version=version,
-        desired=json.loads(desired),
-        document=json.loads(document),
+        desired=loaded(desired, arn, "desired"),
+        document=loaded(document, arn, "document"),
     )
+
+
+def loaded(text: str, arn: str, column: str) -> Document:
+    """Return what a column holds."""
+    try:
+        found = json.loads(text)
+    except (TypeError, ValueError, RecursionError) as error:
+        return Unreadable(text, f"{arn} ({column}): {error}")
+    if not isinstance(found, dict):
+        return Unreadable(text, f"{arn} ({column}): no JSON object")
+    return found
+
+
+def dumped(document: Document) -> str:
+    """Return what a column is to hold."""
+    return document.text if isinstance(document, Unreadable) else json.dumps(document)
 
 
 def identity(of: Resource) -> dict[str, object]:
@@ -129,8 +166,8 @@ def insert_in(connection: Connection, new: Resource) -> None:
         "created": to_ms(new.created),
         "modified": to_ms(new.modified),
         "version": new.version,
-        "desired": json.dumps(new.desired),
-        "document": json.dumps(new.document),
+        "desired": dumped(new.desired),
+        "document": dumped(new.document),
     }
     try:
         INSERT.run(connection, row)
@@ -146,8 +183,8 @@ def update_in(connection: Connection, old: Resource, new: Resource) -> None:
         "new_status": new.status,
         "new_modified": to_ms(new.modified),
         "new_version": new.version,
-        "new_desired": json.dumps(new.desired),
-        "new_document": json.dumps(new.document),
+        "new_desired": dumped(new.desired),
+        "new_document": dumped(new.document),
     }
     if UPDATE.run(connection, values) != 1:
         raise Conflict(old.arn)
@@ -190,6 +227,7 @@ def page_query(listing: Listing) -> sa.Select[Any]:
     if listing.document_has is not None:
         path, text = listing.document_has
         found = sa.type_coerce(c.document, sa.JSON)[path].as_string()
+        found = sa.case((sa.func.json_valid(c.document) == 1, found))  # else it is an error
         query = query.where(found == text)
     for bound, column in (
         (listing.created_after, c.created),

@@ -20,7 +20,7 @@ from cloche.core.authorization import Actor, Authorizer, Question
 from cloche.core.clock import Clock, from_ms, to_ms
 from cloche.core.identity import Credential, Principal
 from cloche.core.ids import secret_access_key, session_token, unique_id
-from cloche.core.typed import decode, encode
+from cloche.core.typed import decode, encode, readable
 from cloche.records.resource import Resource
 from cloche.records.store import Store
 from cloche.services.iam import policies
@@ -209,8 +209,8 @@ class Identity:
         """Remove the sessions that expired more than a day ago."""
         self.swept = now = self.clock.now()
         too_old = to_ms(now - KEEP_EXPIRED)
-        for record in await executors.RECORDS.run(self.store.each, "session"):
-            expires = decode(KeyDocument, record.document, record.arn).expiration
+        found = await executors.RECORDS.run(self.store.each, "session")
+        for record, expires in readable(expiration, found):
             if expires is not UNSET and expires < too_old:
                 await self._drop_key(record)
 
@@ -235,14 +235,16 @@ class Identity:
     def roles(self, account: str) -> list[Role]:
         """Return the account's roles by name."""
         records = [record for record in self.store.each("role") if record.account == account]
-        return sorted((Role.of(record) for record in records), key=lambda role: role.name)
+        return sorted(readable(Role.of, records), key=lambda role: role.name)
 
     def execution_role(self, account: str) -> Role | None:
         """Return the role that the account was made with (the oldest such), or None."""
-        for record in self.store.each("role"):
-            if record.account == account and f"role/service-role/{EXECUTION_ROLE}" in record.arn:
-                return Role.of(record)
-        return None
+        records = [
+            record
+            for record in self.store.each("role")
+            if record.account == account and f"role/service-role/{EXECUTION_ROLE}" in record.arn
+        ]
+        return next(readable(Role.of, records), None)
 
     async def create_role(
         self,
@@ -315,7 +317,7 @@ class Identity:
             )
             await self.store.insert(user)
         for record in self.store.each("access-key", statuses=[account]):
-            held = self._credential(record)
+            held = next(readable(self._credential, [record]), None)
             if (
                 held is not None
                 and key_id in (None, held.access_key_id)
@@ -395,6 +397,11 @@ def key_resource(
         modified=now,
         document=encode(KeyDocument(principal=principal, expiration=expiration)),
     )
+
+
+def expiration(record: Resource) -> tuple[Resource, int | UnsetType]:
+    """Return a key's record and when it expires."""
+    return record, decode(KeyDocument, record.document, record.arn).expiration
 
 
 def credential(record: Resource, secrets: Mapping[str, str]) -> Credential:

@@ -17,7 +17,7 @@ from typing import Final, Literal
 from urllib.parse import quote
 
 from cloche.core.arn import Arn
-from cloche.core.typed import Record, decode, encode
+from cloche.core.typed import Record, decode, encode, readable
 from cloche.records.errors import AlreadyExists, Conflict
 from cloche.records.resource import Document, Listing, Page, Resource
 from cloche.records.store import Store
@@ -188,7 +188,9 @@ class Logs:
 
     def extent(self, stream: Resource) -> StreamExtent:
         """Return what a stream holds now."""
-        path = self.file(stream)
+        path = next(readable(self.file, [stream]), None)
+        if path is None:
+            return StreamExtent()
         try:
             status = path.stat()
             state = (status.st_ino, status.st_size, status.st_mtime_ns)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cloche.core.config import Config
 from cloche.core.identity import GangDoors
+from cloche.core.typed import readable
 from cloche.engine import Engine
 from cloche.operation import Service, collect, service_model
 from cloche.records.store import Store
@@ -85,11 +86,14 @@ class SageMaker:
     gangs: Gangs = field(default_factory=Gangs)
 
     def __post_init__(self) -> None:
-        self.layers = Layers(self.engine, self.doors, self.config, self.store.clock)
-        self.data = DataWarnings(self.config.home.data_checks, self.engine, self.store.clock)
-        endpoints = (endpoint_of(resource) for resource in self.store.each(ENDPOINT))
-        replicas = (replica for each in endpoints for replica in each.state.replicas)
-        self.layers.clear({replica.layer for replica in replicas if replica.layer is not None})
+        self.layers = Layers(self.engine, self.gangs, self.doors, self.config, self.store.clock)
+        kept, clock = self.config.home.data_checks, self.store.clock
+        self.data = DataWarnings(kept, self.engine, self.gangs, clock)
+        rows = self.store.each(ENDPOINT)
+        endpoints = list(readable(endpoint_of, rows))
+        if len(endpoints) == len(rows):  # else nobody knows which layers are used
+            replicas = (replica for each in endpoints for replica in each.state.replicas)
+            self.layers.clear({replica.layer for replica in replicas if replica.layer is not None})
 
     async def close(self) -> None:
         """End what is of use to this server alone. Jobs and endpoints go on."""

@@ -40,9 +40,9 @@ class Gangs:
         return list(dict.fromkeys(self._owner(gang) for gang in gangs))
 
     def _owner(self, gang: str) -> str:
+        if gang.startswith(LAYER):
+            return "the installation of a requirements.txt"
         if gang in self.expected:
             kind, _, name = self.expected[gang][0].rpartition(":")[2].partition("/")
             return f"{kind.replace('-', ' ')} {name}"
-        if gang.startswith(LAYER):
-            return "the installation of a requirements.txt"
         return "a process that is about to be removed"

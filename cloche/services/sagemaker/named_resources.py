@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from cloche.core.errors import AwsError, unsupported
+from cloche.core.typed import readable
 from cloche.operation import Call
 from cloche.records.store import AlreadyExists, Document, Resource
 from cloche.services.sagemaker.names import arn, desired
@@ -84,8 +85,9 @@ def listed(
     limit: int,
     after: str | None,
 ) -> dict[str, Any]:
-    """Return one page of summaries under `answer`; `created` and `modified` are (after, before).
+    """Return one page of summaries under `answer`; what is damaged is left out.
 
+    created, modified: (after, before).
     document_has: a path in what the loop wrote down, and the text that must be there.
     """
     wanted = listing(
@@ -105,7 +107,7 @@ def listed(
         after=after,
     )
     resources, token = turn(call.store, wanted)
-    page: dict[str, Any] = {answer: [summary(resource) for resource in resources]}
+    page: dict[str, Any] = {answer: list(readable(summary, resources))}
     return page | ({"NextToken": token} if token else {})
 
 

@@ -94,7 +94,7 @@ class EndpointLoop(Loop):
         super().__init__()
         self.sagemaker, self.new_id = sagemaker, new_id
         self.models = ModelFolders(sagemaker.sources_as)
-        self.software = Software(sagemaker)
+        self.software = Software(sagemaker, self.wake)
         self.metrics = EndpointMetrics(sagemaker)
         self.memory = Memory()
         self.pings = Pings(PING, PACE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from cloche.core.typed import readable
 from cloche.services.sagemaker.quotas import Place, check, counted
 from cloche.services.sagemaker.serving.record import ENDPOINT, Deployment, endpoint
 
@@ -24,7 +25,7 @@ def check_serving(
 
 def serving_usage(store: Store, place: Place) -> Counter[str]:
     """Return how many instances of each type the endpoints are to have."""
-    endpoints = (endpoint(each) for each in store.each(ENDPOINT))
+    endpoints = readable(endpoint, store.each(ENDPOINT))
     return counted(
         (variant.instance_type, variant.count)
         for each in endpoints

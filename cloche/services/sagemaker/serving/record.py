@@ -160,7 +160,7 @@ class Endpoint:
 
 def endpoint(resource: Resource) -> Endpoint:
     """Return the row as an endpoint; BadRecord when it is none."""
-    wanted = decode(Deployment, resource.desired["Deployment"], f"{resource.arn} (Deployment)")
+    wanted = decode(Deployment, resource.desired.get("Deployment"), f"{resource.arn} (Deployment)")
     return Endpoint(resource, wanted, decode(State, resource.document, resource.arn))
 
 

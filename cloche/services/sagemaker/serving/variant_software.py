@@ -5,6 +5,7 @@ what its model's `code/requirements.txt` adds to that is installed, once for all
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +28,7 @@ from cloche.services.sagemaker.software.images import (
     framework_of,
     not_built,
 )
-from cloche.services.sagemaker.software.layers import Asker, Installing, Layer
+from cloche.services.sagemaker.software.layers import Asker, Asking, Installing, Layer
 from cloche.services.sagemaker.software.prepared import Prepared
 
 if TYPE_CHECKING:
@@ -43,8 +44,8 @@ class Software:
     After a restart that begins again: what failed before is tried once more.
     """
 
-    def __init__(self, sagemaker: SageMaker) -> None:
-        self.sagemaker = sagemaker
+    def __init__(self, sagemaker: SageMaker, wake: Callable[[str], None]) -> None:
+        self.sagemaker, self.wake = sagemaker, wake
         self.since: dict[str, int] = {}  # by deployment id, ms since 1970
         self.told: dict[str, str] = {}  # by deployment id
         self.askers: dict[tuple[str, str], Asker] = {}  # by deployment id and variant
@@ -113,9 +114,9 @@ class Software:
             found = await executors.FILES.run(self.requirements, deployment.id, variant, model)
             asker = Asker(found)
             self.askers[deployment.id, variant.name] = asker
-        layer = await asker.look(
-            self.sagemaker.layers, resource.account, resource.region, variant.role_arn
-        )
+        r = resource
+        by = Asking(r.account, r.region, variant.role_arn, r.arn, self.wake)
+        layer = await asker.look(self.sagemaker.layers, by)
         return not isinstance(layer, Installing)
 
     def layer(self, replica: Replica) -> Layer | None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Set
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -26,6 +26,7 @@ from cloche.core.config import Config
 from cloche.core.identity import GangDoors
 from cloche.core.trees import clear_away
 from cloche.engine import Engine, EngineError, GangSpec, Mount, ProcessSpec, Seen
+from cloche.services.sagemaker.gangs import LAYER, Gangs
 from cloche.services.sagemaker.software.instance import base_environment, base_mounts
 from cloche.services.sagemaker.software.requirements import NAME, Wanted
 
@@ -33,6 +34,7 @@ HOST = "pip"
 INSIDE = "/opt/cloche/requirements.txt"
 MANIFEST = "layer.json"
 INSTALLS_WITHIN_S = 1800.0
+LOOK_S = 60.0  # between two looks at pip, whose end wakes who asked
 UNUSED = timedelta(days=30)  # then it is removed; no training job may run so long (28 days)
 MEMORY_MIB = 1024
 LAST_WORDS = 64 << 10  # bytes of what pip said, in which it says what it installed
@@ -61,20 +63,31 @@ class Installing:
     """pip is at it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """Whose job or replica wants a layer, and what has it looked at when pip has ended."""
+
+    account: str
+    region: str
+    role_arn: str
+    arn: str
+    wake: Callable[[str], None]
+
+
 @dataclass
 class Layers:
-    """The layers of a home folder. One asks for them as often as one likes."""
+    """The layers of a home folder. Who asks is woken when pip has ended, and asks again."""
 
     engine: Engine
+    gangs: Gangs
     doors: GangDoors
     config: Config
     clock: Clock
     failed: set[str] = field(default_factory=set)
+    asking: dict[str, dict[str, Asking]] = field(default_factory=dict)  # by layer, by ARN
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def find(
-        self, wanted: Wanted, account: str, region: str, role_arn: str, *, again: bool
-    ) -> Layer | Installing | None:
+    async def find(self, wanted: Wanted, by: Asking, *, again: bool) -> Layer | Installing | None:
         """Return a layer, installing it where it is not there; None: it can't be had.
 
         again: the asker was told Installing before, so that a failure is his, too.
@@ -84,6 +97,9 @@ class Layers:
             layer = await executors.BUILDS.run(self.ready, name)
             if layer is not None:
                 return layer
+            # Before the look: the end of pip may come while it is made.
+            self.asking.setdefault(name, {})[by.arn] = by
+            self.gangs.expect(gang_of(name), name, self.ended)
             seen = await executors.ENGINE.run(self.engine.see, gang_of(name))
             if seen is None:
                 if again and name in self.failed:
@@ -97,9 +113,16 @@ class Layers:
             elif seen[HOST].state != "running":
                 await self.doors.close(gang_of(name))
                 return await executors.BUILDS.run(self.settle, name, seen[HOST])
-            place = {"account": account, "region": region, "role_arn": role_arn}
-            await self.doors.open(gang_of(name), **place)
+            await self.doors.open(
+                gang_of(name), account=by.account, region=by.region, role_arn=by.role_arn
+            )
             return Installing()
+
+    def ended(self, name: str) -> None:
+        """Wake who asked for a layer, as pip has ended. For the event loop."""
+        self.gangs.forget(gang_of(name))
+        for by in self.asking.pop(name, {}).values():
+            by.wake(by.arn)
 
     def ready(self, name: str) -> Layer | None:
         """Return a layer that is whole."""
@@ -162,13 +185,11 @@ class Asker:
     installing: bool = False
     layer: Layer | None = None  # found by the last look
 
-    async def look(
-        self, layers: Layers, account: str, region: str, role_arn: str
-    ) -> Layer | Installing | None:
+    async def look(self, layers: Layers, by: Asking) -> Layer | Installing | None:
         """Return the layer, if by now it is there; None: what starts runs pip, if need be."""
         if self.wanted is None:
             return None
-        found = await layers.find(self.wanted, account, region, role_arn, again=self.installing)
+        found = await layers.find(self.wanted, by, again=self.installing)
         self.installing = isinstance(found, Installing)
         self.layer = None if isinstance(found, Installing) else found
         if found is None:
@@ -178,7 +199,7 @@ class Asker:
 
 def gang_of(name: str) -> str:
     """Return the name of the gang that installs a layer."""
-    return f"layer-{name}"
+    return f"{LAYER}{name}"
 
 
 def gang(wanted: Wanted, folder: Path, config: Config, engine: Engine) -> GangSpec:

@@ -21,6 +21,7 @@ from cloche.core import atomic, beneath, executors, log_lines
 from cloche.core.clock import Clock, to_ms
 from cloche.datacheck.names import hidden, picture_named, printed, split_named
 from cloche.engine import Engine
+from cloche.services.sagemaker.gangs import Gangs
 from cloche.services.sagemaker.names import Request
 from cloche.services.sagemaker.training.picture_look import PREFIX, PictureCheck, end
 
@@ -44,6 +45,7 @@ class DataWarnings:
 
     kept: Path
     engine: Engine
+    gangs: Gangs
     clock: Clock
     turns: dict[str, Turn] = field(default_factory=dict)
     looks: set[PictureCheck] = field(default_factory=set)
@@ -101,11 +103,13 @@ class DataWarnings:
             return None
         look = PictureCheck(self.engine, folder)
         self.looks.add(look)
+        self.gangs.expect(look.name, f"data-check/{look.name}", lambda _: look.woken.set())
         try:
             return await asyncio.wrap_future(self.threads.submit(look.run))
         finally:
             look.stop()
             self.looks.discard(look)
+            self.gangs.forget(look.name)
 
     def clear(self, gangs: Sequence[str]) -> None:
         """End the looks of a server that was killed; let go of what is old. Blocks."""

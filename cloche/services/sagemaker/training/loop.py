@@ -17,13 +17,13 @@ from cloche.core import executors
 from cloche.core.beneath import remove as remove_tree
 from cloche.core.clock import to_ms
 from cloche.core.errors import AwsError
-from cloche.core.typed import encode
+from cloche.core.typed import encode, readable
 from cloche.engine import InsufficientCapacity, Seen
 from cloche.loop import Loop
 from cloche.records.errors import Conflict, StorageFull
 from cloche.records.store import Change, Resource
 from cloche.services.sagemaker.software.instance import open_doors
-from cloche.services.sagemaker.software.layers import Installing
+from cloche.services.sagemaker.software.layers import LOOK_S, Installing
 from cloche.services.sagemaker.training import (
     artifacts,
     attempts,
@@ -96,7 +96,8 @@ class TrainingJobs(Loop):
         """Return the jobs that have not ended."""
         found = self.sagemaker.store.each(TRAINING_JOB, UNSETTLED)
         if not self.queue.line.filled:
-            self.queue.line.fill(r for r in found if training_job(r).secondary is S.PENDING)
+            jobs = readable(training_job, found)
+            self.queue.line.fill(j.resource for j in jobs if j.secondary is S.PENDING)
         return found
 
     def unsettled(self, resource: Resource) -> bool:
@@ -186,10 +187,12 @@ class TrainingJobs(Loop):
                 return RETRY_S
             if progress is not job.progress:
                 return 0.0
-            layer = await kept.layer(job, sagemaker)
+            layer = await kept.layer(job, sagemaker, self.wake)
             if isinstance(layer, Installing):
                 queue.give_back(job.resource)
-                return await self.wait(job, job.secondary, "Installing requirements.txt")
+                await self.wait(job, job.secondary, "Installing requirements.txt")
+                now = sagemaker.store.clock.now()
+                return max(RETRY_S, min(LOOK_S, attempts.wait_left_s(job, now)))
             if (waiting := await queue.turn(job.resource, h.claim(job))) is not None:
                 return await self.wait_in_line(job, waiting)
             mls = h.mls_of(job, sagemaker.config)

@@ -30,7 +30,8 @@ HOST = "pictures"
 INSIDE = "/opt/cloche/pictures"
 WITHIN_S = 1800.0
 ENDS_WITHIN_S = 10.0
-FIRST_PAUSE_S, LAST_PAUSE_S = 0.02, 0.25  # between two looks at whether it has ended
+LOOK_S = 60.0  # between two looks at whether it has ended, which wakes who waits
+ENDING_S = 0.05  # the same, for one that was told to end
 MEMORY_MIB = 1024
 DISK_MIB = 16
 PROCESSES = 16
@@ -60,15 +61,17 @@ class PictureCheck:
     engine: Engine
     folder: Path
     name: str = field(default_factory=lambda: f"{PREFIX}{secrets.token_hex(8)}")
-    stopped: threading.Event = field(default_factory=threading.Event)
+    woken: threading.Event = field(default_factory=threading.Event)  # set when it has ended
+    stopped: bool = False
 
     def stop(self) -> None:
         """Have `run` end at once, from any thread; it then knows nothing."""
-        self.stopped.set()
+        self.stopped = True
+        self.woken.set()
 
     def run(self) -> list[str] | None:
         """Return the findings as sentences; None: there was no end to it. Blocks."""
-        if self.stopped.is_set():
+        if self.stopped:
             return None
         try:
             if not isinstance(self.engine.launch(spec(self)), Placed):
@@ -85,12 +88,13 @@ class PictureCheck:
 
     def follow(self) -> Seen | None:
         """Wait for its end and return it; None: it was stopped."""
-        pause_s = FIRST_PAUSE_S
-        while not self.stopped.wait(pause_s):
+        while not self.stopped:
             seen = (self.engine.see(self.name) or {}).get(HOST, Seen("lost"))
             if seen.state != "running":
                 return seen
-            pause_s = min(LAST_PAUSE_S, 1.2 * pause_s)
+            self.woken.wait(LOOK_S)
+            if not self.stopped:
+                self.woken.clear()  # before the look: an end that comes after it sets it again
         return None
 
 
@@ -158,5 +162,5 @@ def end(engine: Engine, gang: str) -> None:
         while any(each.state == "running" for each in (engine.see(gang) or {}).values()):
             if time.monotonic() > until:
                 return
-            time.sleep(FIRST_PAUSE_S)
+            time.sleep(ENDING_S)
         engine.forget(gang)

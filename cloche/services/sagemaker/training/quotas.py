@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from cloche.core.typed import readable
 from cloche.services.sagemaker.names import Request
 from cloche.services.sagemaker.quotas import Place, check, counted
 from cloche.services.sagemaker.training.record import (
@@ -28,7 +29,7 @@ def check_training(resources: Request, store: Store, place: Place) -> None:
 
 def training_usage(store: Store, place: Place) -> Counter[str]:
     """Return how many instances of each type the training jobs have that have not ended."""
-    jobs = (training_job(each) for each in store.each(TRAINING_JOB, UNSETTLED))
+    jobs = readable(training_job, store.each(TRAINING_JOB, UNSETTLED))
     return counted(
         (group.instance_type, len(group.hosts))
         for job in jobs

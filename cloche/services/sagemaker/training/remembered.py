@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cloche.core import executors
-from cloche.services.sagemaker.software.layers import Asker, Installing, Layer
+from cloche.services.sagemaker.software.layers import Asker, Asking, Installing, Layer
 from cloche.services.sagemaker.training import hosts
 from cloche.services.sagemaker.training.harvest import Harvest
 from cloche.services.sagemaker.training.preparing import Preparing
@@ -32,10 +33,13 @@ class Remembered:
     damage: asyncio.Task[str | None] | None = None  # why its input can't be trusted
     asker: Asker | None = None  # for what its requirements add
 
-    async def layer(self, job: TrainingJob, sagemaker: SageMaker) -> Layer | Installing | None:
+    async def layer(
+        self, job: TrainingJob, sagemaker: SageMaker, wake: Callable[[str], None]
+    ) -> Layer | Installing | None:
         """Return what holds the job's requirements; None: pip installs them in the job, if any."""
         if self.asker is None:
             config, engine = sagemaker.config, sagemaker.engine
             self.asker = Asker(await executors.FILES.run(hosts.requirements, job, config, engine))
         r, role_arn = job.resource, job.request["RoleArn"]
-        return await self.asker.look(sagemaker.layers, r.account, r.region, role_arn)
+        by = Asking(r.account, r.region, role_arn, r.arn, wake)
+        return await self.asker.look(sagemaker.layers, by)

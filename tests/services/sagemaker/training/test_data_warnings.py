@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,9 +13,11 @@ from hostile_pictures import leak, picture, slow
 from training_client import BUCKET, Trainer, channel
 
 from cloche.core.clock import SystemClock
+from cloche.engine import Seen
 from cloche.engine.local.probe import probe
+from cloche.services.sagemaker.gangs import Gangs
 from cloche.services.sagemaker.training.data_warnings import MOST_KEPT, DataWarnings
-from cloche.services.sagemaker.training.picture_look import PREFIX, PictureCheck, spec
+from cloche.services.sagemaker.training.picture_look import LOOK_S, PREFIX, PictureCheck, spec
 from cloche.testing.engine_lab import Lab, wait_until
 from cloche.testing.local_engine import local_lab
 from cloche.testing.platform import Platform, start
@@ -97,6 +99,13 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
         yield lab
 
 
+def told(lab: Lab) -> Gangs:
+    """Return what hears of the ends of the engine's gangs, as the platform wires it."""
+    events, gangs = asyncio.get_running_loop(), Gangs()
+    lab.engine.on_ended(lambda gang: events.call_soon_threadsafe(gangs.ended, gang))
+    return gangs
+
+
 @dataclass
 class Checked:
     """A job whose pictures take long, and its server's part that looks at them."""
@@ -108,10 +117,11 @@ class Checked:
         self.folder, self.kept = self.lab.folder / "channels", self.lab.folder / "kept"
         slow(self.folder)
         self.log.touch()
+        self.gangs = told(self.lab)
         self.warnings = self.start()
 
     def start(self) -> DataWarnings:
-        return DataWarnings(self.kept, self.lab.engine, SystemClock())
+        return DataWarnings(self.kept, self.lab.engine, self.gangs, SystemClock())
 
     async def begin(self) -> asyncio.Task[None]:
         """Return the check of the job, at work."""
@@ -175,12 +185,34 @@ async def test_looks_of_a_killed_server_are_ended_at_the_next_start(
 async def test_jobs_of_one_content_share_a_look(lab: Lab, tmp_path: Path) -> None:
     leak(tmp_path / "channels")
     logs = [tmp_path / f"log-{number}" for number in range(3)]
-    warnings = DataWarnings(tmp_path / "kept", lab.engine, SystemClock())
+    warnings = DataWarnings(tmp_path / "kept", lab.engine, told(lab), SystemClock())
     for log in logs:
         log.touch()
     await asyncio.gather(*(warnings.warn([], tmp_path / "channels", log) for log in logs))
     assert [said(log.read_text()) for log in logs] == [[LEAK]] * 3
     assert len(list((tmp_path / "kept").iterdir())) == 1 and warnings.turns == {}
+    await warnings.close()
+
+
+async def test_a_look_is_told_of_its_end_and_asks_for_it_a_few_times_only(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leak(tmp_path / "channels")
+    (tmp_path / "log").touch()
+    looked, see = list[str](), lab.engine.see
+
+    def counted(gang: str) -> Mapping[str, Seen] | None:
+        looked.append(gang)
+        return see(gang)
+
+    warnings = DataWarnings(tmp_path / "kept", lab.engine, told(lab), SystemClock())
+    monkeypatch.setattr(lab.engine, "see", counted)
+    async with asyncio.timeout(LOOK_S / 2):
+        await warnings.warn([], tmp_path / "channels", tmp_path / "log")
+    assert said((tmp_path / "log").read_text()) == [LEAK]
+    mine = [gang for gang in looked if gang.startswith(PREFIX)]
+    assert 2 <= len(mine) <= 6  # as it begins, when it has ended, and as it is forgotten
+    assert warnings.gangs.expected == {}
     await warnings.close()
 
 

@@ -9,7 +9,7 @@ import importlib.util
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,9 @@ import pytest
 from package_index import HOST, Index
 from training_client import Trainer, source, wait_for
 
+from cloche.engine import Seen
 from cloche.engine.local.probe import probe
+from cloche.services.sagemaker.gangs import LAYER
 from cloche.testing import platform as platforms
 from cloche.testing.platform import Platform
 
@@ -87,8 +89,21 @@ def test_other_requirements_are_another_layer(
     assert len(list(platform.home.layers.iterdir())) == 2
 
 
-def test_jobs_that_wait_for_the_same(trainer: Trainer, index: Index) -> None:
-    """Jobs that are started while pip runs wait for it; what they wait for is told."""
+def test_jobs_that_wait_for_the_same(
+    trainer: Trainer, index: Index, platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Jobs that are started while pip runs wait for it; what they wait for is told.
+
+    They are woken by its end: nobody asks the engine for it time and again.
+    """
+    engine, looked = platform.app.engine, list[str]()
+    see = engine.see
+
+    def counted(gang: str) -> Mapping[str, Seen] | None:
+        looked.append(gang)
+        return see(gang)
+
+    monkeypatch.setattr(engine, "see", counted)
     index.open.clear()
     names = [start(trainer, index, SCRIPT.format(n), "clochetestwheel\n") for n in range(3)]
     for name in names:
@@ -98,6 +113,7 @@ def test_jobs_that_wait_for_the_same(trainer: Trainer, index: Index) -> None:
     for number, name in enumerate(names):
         assert f"VALUE 42 {number}" in completed(trainer, name).splitlines()
     assert index.downloads == 1
+    assert 0 < sum(gang.startswith(LAYER) for gang in looked) <= 2 * len(names)
 
 
 def message(trainer: Trainer, name: str) -> str:

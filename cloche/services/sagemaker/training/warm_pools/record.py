@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cloche.core.clock import to_ms
 from cloche.core.config import Config
-from cloche.core.typed import Record, decode, encode
+from cloche.core.typed import Record, decode, encode, readable
 from cloche.records.store import Change, Resource, Store
 from cloche.services.sagemaker.software.instance import gang_name
 from cloche.services.sagemaker.training.record import (
@@ -59,7 +59,8 @@ def begin(store: Store, job: TrainingJob, now: datetime) -> tuple[WarmPool | Non
     if job.progress.pool is not None or not warm_pools.takes_part(job):
         return job.progress.pool, []
     rows = store.each(WARM_POOL, (WarmPoolStatus.AVAILABLE,))
-    earlier = [found for row in rows if (found := holder(row, store)) is not None]
+    holders = readable(lambda row: holder(row, store), rows)
+    earlier = [found for found in holders if found is not None]
     before = warm_pools.best(job, earlier, now)
     if before is not None:
         return taken(store, before, job, now)
