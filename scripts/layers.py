@@ -19,12 +19,7 @@ PAGE = ROOT / "docs/design/README.md"
 BEGIN, END = "<!-- layers: made by scripts/layers.py -->\n", "<!-- end of layers -->"
 COMMAND = ".venv/bin/python scripts/layers.py"
 NAMES, WIDTH = 19, 108  # columns: of names, of all
-# What no layer has, and why.
-APART = {
-    "cloche.runtime": "runs in sandboxes",
-    "cloche.toolkits": "runs in sandboxes",
-    "cloche.testing": "for tests: may import everything",
-}
+APART = ["cloche.runtime", "cloche.toolkits", "cloche.testing"]
 LEFT_OUT = {"cloche.__main__"}
 SAGEMAKER = "cloche.services.sagemaker"
 
@@ -54,10 +49,9 @@ def picture() -> str:
     missing = graph.find_children("cloche") - {*chain(*whole), *APART, *LEFT_OUT}
     if missing:
         raise SystemExit(f"in no layer of pyproject.toml: {', '.join(sorted(missing))}")
-    apart = [[name] for name in APART]
     pictures = (
         rows(graph, whole),
-        "In no layer:\n" + rows(graph, apart, APART),
+        "In no layer: what runs in sandboxes, and what is for tests\n" + rows(graph, [APART]),
         "Inside services/sagemaker:\n" + rows(graph, inside),
     )
     return "```text\n" + "\n\n".join(pictures) + "\n```\n"
@@ -76,9 +70,7 @@ def contracts() -> tuple[list[list[str]], list[list[str]]]:
     return found[""], found[SAGEMAKER]
 
 
-def rows(
-    graph: grimp.ImportGraph, layers: list[list[str]], why: dict[str, str] | None = None
-) -> str:
+def rows(graph: grimp.ImportGraph, layers: list[list[str]]) -> str:
     """Return layers as rows between lines."""
     names = [*chain(*layers)]
     line = "─" * WIDTH
@@ -86,19 +78,17 @@ def rows(
     for layer in layers:
         for name in layer:
             used = [other.rpartition(".")[2] for other in names if uses(graph, name, other)]
-            arrow = f"→ {' '.join(used)}" if used else ""
-            drawn += row(name, about(name), why[name] if why else arrow)
+            drawn += row(name, f"→ {' '.join(used)}" if used else "")
         drawn.append(line)
     return "\n".join(drawn)
 
 
-def row(name: str, text: str, more: str) -> list[str]:
-    """Return the lines of one package."""
-    file = module(name)
-    shown = name.rpartition(".")[2] + ("/" if file.name == "__init__.py" else ".py")
-    lines = textwrap.wrap(text, WIDTH - NAMES) + textwrap.wrap(more, WIDTH - NAMES)
-    first, *others = lines
-    return [f"{shown:{NAMES}}{first}", *(" " * NAMES + other for other in others)]
+def row(name: str, arrow: str) -> list[str]:
+    """Return the lines of one package: what it is, what it imports."""
+    shown = name.rpartition(".")[2] + ("/" if module(name).name == "__init__.py" else ".py")
+    text = textwrap.shorten(about(name), WIDTH - NAMES, placeholder=" …")
+    others = textwrap.wrap(arrow, WIDTH - NAMES)
+    return [f"{shown:{NAMES}}{text}", *(" " * NAMES + other for other in others)]
 
 
 def uses(graph: grimp.ImportGraph, name: str, other: str) -> bool:
