@@ -16,7 +16,16 @@ from pathlib import Path
 from cloche.core import beneath
 from cloche.core.atomic import write_json
 from cloche.core.config import Home
-from cloche.environments.ready import MANIFEST, TOOLKITS, Ready, folder_of, manifest, ready
+from cloche.core.typed import encode
+from cloche.environments.ready import (
+    MANIFEST,
+    TOOLKITS,
+    Manifest,
+    Ready,
+    folder_of,
+    manifest,
+    ready,
+)
 from cloche.environments.table import Framework, base_of, is_tool, named_here
 
 LAST_LINES = 15  # of what a failed command said
@@ -82,16 +91,14 @@ def fill(
         add_toolkits(folder)
     else:
         (outside if named_here(framework) else foreign)(framework.packages, folder, say)
-    write_json(
-        folder / MANIFEST,
-        {
-            "name": framework.name,
-            "packages": list(framework.packages),
-            "versions": distributions(folder),
-            "built": datetime.now(UTC).isoformat(timespec="seconds"),
-            "seconds": round(time.monotonic() - started, 1),
-        },
+    made = Manifest(
+        name=framework.name,
+        packages=tuple(framework.packages),
+        versions=distributions(folder),
+        built=datetime.now(UTC).isoformat(timespec="seconds"),
+        seconds=round(time.monotonic() - started, 1),
     )
+    write_json(folder / MANIFEST, encode(made))
 
 
 def install_command(packages: Sequence[str], folder: Path) -> list[str]:

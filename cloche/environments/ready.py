@@ -14,18 +14,28 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 from packaging.requirements import Requirement
 
 import cloche.toolkits
 from cloche.core.config import Home
+from cloche.core.typed import BadRecord, Record, decode
 from cloche.environments.image_contents import distribution
 from cloche.environments.table import Framework, base_of
 
 MANIFEST = "environment.json"
 MAIN = 8  # packages that a line of a log or a table names
 TOOLKITS = Path(cloche.toolkits.__path__[0])
+
+
+class Manifest(Record, frozen=True, kw_only=True):
+    """What the build of an environment leaves in its folder, last of all."""
+
+    versions: Mapping[str, str]  # of every distribution
+    built: str  # ISO 8601
+    name: str = ""
+    packages: tuple[str, ...] = ()
+    seconds: float = 0.0  # that the build took
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +58,13 @@ def ready(framework: Framework, home: Home) -> Ready | None:
     python = folder / "bin/python"
     if kept is None or not python.exists():  # its base interpreter may be gone
         return own(framework)
-    versions, base = shown(framework, kept["versions"]), base_of(framework)
+    versions, base = shown(framework, kept.versions), base_of(framework)
     if base is None:
-        return Ready(python, (folder, Path(sys.base_prefix)), versions, kept["built"])
+        return Ready(python, (folder, Path(sys.base_prefix)), versions, kept.built)
     if (under := ready(base, home)) is None:
         return None
     beneath = {name: number for name, number in under.versions.items() if name not in versions}
-    return Ready(python, (folder, *under.prefixes), {**versions, **beneath}, kept["built"])
+    return Ready(python, (folder, *under.prefixes), {**versions, **beneath}, kept.built)
 
 
 def own(framework: Framework) -> Ready | None:
@@ -103,13 +113,13 @@ def prefix_of(framework: Framework, home: Home) -> Path:
     return folder_of(framework, home) if found is None else found.prefixes[0]
 
 
-def manifest(folder: Path) -> dict[str, Any] | None:
-    """Return what the build of a folder wrote; None when it is not whole."""
+def manifest(folder: Path) -> Manifest | None:
+    """Return what the build of a folder wrote; None when it is not whole, or damaged."""
+    path = folder / MANIFEST
     try:
-        kept = json.loads((folder / MANIFEST).read_text())
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return decode(Manifest, json.loads(path.read_text()), str(path))
+    except (FileNotFoundError, NotADirectoryError, BadRecord, ValueError):
         return None
-    return kept if isinstance(kept, dict) else None
 
 
 def shown(framework: Framework, versions: Mapping[str, str]) -> dict[str, str]:

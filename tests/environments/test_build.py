@@ -1,6 +1,7 @@
 """Building environments with real venv and pip, from a folder of wheels: no registry is needed."""
 
 import fcntl
+import json
 import subprocess
 import sysconfig
 import threading
@@ -47,8 +48,13 @@ def test_built_once_and_after_a_kill_anew(tmp_path: Path) -> None:
     assert build(TINY, home, said.append, outside) == made and not said
     other = Framework("tiny", ("app",), ("clochetiny==1.3",))
     assert folder_of(other, home) != folder_of(TINY, home) and ready(other, home) is None
-    (made.prefixes[0] / MANIFEST).write_text("")  # as after a crash of the disk
-    assert ready(TINY, home) is None
+    manifest = made.prefixes[0] / MANIFEST
+    newer = json.loads(manifest.read_text()) | {"what-comes": 1}
+    manifest.write_text(json.dumps(newer))
+    assert ready(TINY, home) == made
+    for damaged in ("", "[]", json.dumps(newer | {"versions": [1]})):  # as by a crash of the disk
+        manifest.write_text(damaged)
+        assert ready(TINY, home) is None
 
 
 def test_over_another(tmp_path: Path, wheels: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,6 @@ from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 from cloche.core import executors
 from cloche.core.atomic import write_json
@@ -25,6 +24,7 @@ from cloche.core.clock import Clock
 from cloche.core.config import Config
 from cloche.core.identity import GangDoors
 from cloche.core.trees import clear_away
+from cloche.core.typed import Record, decode, encode
 from cloche.engine import Engine, EngineError, GangSpec, Mount, ProcessSpec, Seen
 from cloche.services.sagemaker.gangs import LAYER, Gangs
 from cloche.services.sagemaker.software.instance import base_environment, base_mounts
@@ -39,6 +39,13 @@ UNUSED = timedelta(days=30)  # then it is removed; no training job may run so lo
 MEMORY_MIB = 1024
 LAST_WORDS = 64 << 10  # bytes of what pip said, in which it says what it installed
 MOST_NAMED = 200  # distributions that are named in logs
+
+
+class LayerManifest(Record, frozen=True, kw_only=True):
+    """What an installation leaves in its folder, last of all."""
+
+    installed: tuple[str, ...]  # as pip says it: NAME-VERSION
+    built: str  # ISO 8601
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,15 +132,16 @@ class Layers:
             by.wake(by.arn)
 
     def ready(self, name: str) -> Layer | None:
-        """Return a layer that is whole."""
+        """Return a layer that is whole; BadRecord when its manifest is damaged."""
         folder = self.config.home.layers / name
+        path = folder / MANIFEST
         try:
-            kept: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
+            kept = decode(LayerManifest, json.loads(path.read_text()), str(path))
             os.utime(folder)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        changes = folder if kept["installed"] else None
-        return Layer(name, changes, folder / NAME, tuple(kept["installed"]), kept["built"])
+        changes = folder if kept.installed else None
+        return Layer(name, changes, folder / NAME, kept.installed, kept.built)
 
     def install(self, wanted: Wanted) -> None:
         """Start pip; EngineError when it can't be."""
@@ -154,8 +162,9 @@ class Layers:
             self.failed.add(name)
             return None
         built = self.clock.now().isoformat(timespec="seconds")
-        content = {"installed": installed(said.decode("utf-8", "replace")), "built": built}
-        write_json(folder / MANIFEST, content)
+        names = tuple(installed(said.decode("utf-8", "replace")))
+        made = LayerManifest(installed=names, built=built)
+        write_json(folder / MANIFEST, encode(made))
         return self.ready(name)
 
     def clear(self, used: Set[str]) -> None:
