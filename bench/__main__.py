@@ -6,6 +6,7 @@ import sys
 import time
 
 from bench.harness import cores
+from cloche.engine.local.supervisor import mounts
 
 BENCHES = (
     "wire",
@@ -26,6 +27,7 @@ def main(names: list[str]) -> int:
     if unknown:
         print(f"There is no benchmark {', '.join(unknown)}. There are: {', '.join(BENCHES)}")
         return 2
+    mounts.own()  # as the server: volumes that a benchmark leaves end with it
     print(f"Python {sys.version.split()[0]}, {cores()} CPUs")
     for name in names or BENCHES:
         if importlib.util.find_spec(f"bench.{name}") is None:
