@@ -11,10 +11,10 @@ from collections.abc import AsyncIterator, Mapping
 
 from cloche.core.errors import AwsError
 from cloche.gateway.body import RawBody
-from cloche.gateway.families import S3
 from cloche.gateway.identify import EMPTY, Signer
 from cloche.gateway.limits import TRAILER_BYTES
 from cloche.gateway.message import Request
+from cloche.gateway.refusals import S3
 from cloche.gateway.signature import signing_key
 
 SIGNED = "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"

@@ -26,12 +26,12 @@ from cloche.gateway.body import (
     unzip,
 )
 from cloche.gateway.chunked import ChunkedBody
-from cloche.gateway.families import S3, Family, family_of, validation_code
 from cloche.gateway.identify import Signer
 from cloche.gateway.limits import BODY_BYTES, FORM_BYTES, LONG_BYTES, UNSIGNED_BYTES, XML_BYTES
 from cloche.gateway.message import Request, Response
 from cloche.gateway.passing import READS, Passing
 from cloche.gateway.protocol import Answer, Protocol
+from cloche.gateway.refusals import S3, Family, family_of, validation_code
 from cloche.gateway.request_keys import request_keys
 from cloche.gateway.routing import CBOR, CBOR_PATH, Directory, Meaning, elsewhere
 from cloche.gateway.shapes import Action, Api

@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 
 from cloche.core.errors import AwsError
-from cloche.gateway.families import S3, Family
+from cloche.gateway.refusals import S3, Family
 from cloche.gateway.signature import DATE, SignatureClaim
 
 SKEW = timedelta(minutes=15)

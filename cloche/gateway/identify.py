@@ -9,10 +9,10 @@ from datetime import datetime
 from cloche.core.errors import AwsError
 from cloche.core.identity import Credential, CredentialLookup
 from cloche.gateway import signature
-from cloche.gateway.families import S3, Family
 from cloche.gateway.freshness import check_time
 from cloche.gateway.limits import S3_HEAD_BYTES
 from cloche.gateway.message import Request
+from cloche.gateway.refusals import S3, Family
 from cloche.gateway.signature import UNSIGNED, SignatureClaim
 from cloche.gateway.signature_v2 import check_v2
 

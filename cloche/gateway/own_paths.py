@@ -22,8 +22,8 @@ from cloche.core.identity import CredentialLookup, Principal
 from cloche.gateway import identify
 from cloche.gateway.body import Disconnected, RawBody, read_whole
 from cloche.gateway.browser import check_place
-from cloche.gateway.families import REST_JSON
 from cloche.gateway.message import Request, Response
+from cloche.gateway.refusals import REST_JSON
 
 logger = logging.getLogger("cloche.gateway")
 

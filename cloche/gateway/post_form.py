@@ -15,11 +15,11 @@ from cloche.core.errors import AwsError
 from cloche.core.identity import CredentialLookup
 from cloche.gateway import identify, post_policy, rest_xml, signature
 from cloche.gateway.body import RawBody
-from cloche.gateway.families import S3
 from cloche.gateway.form_data import FormReader, boundary_of
 from cloche.gateway.identify import Signer
 from cloche.gateway.message import Request, Response
 from cloche.gateway.post_policy import LengthRange
+from cloche.gateway.refusals import S3
 from cloche.gateway.rest import places
 from cloche.gateway.shapes import Action, api
 from cloche.gateway.signature import ALGORITHM, SignatureClaim

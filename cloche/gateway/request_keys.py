@@ -8,9 +8,9 @@ from datetime import datetime
 
 from cloche.core.authorization import Values
 from cloche.core.clock import to_ms
-from cloche.gateway.families import S3, Family
 from cloche.gateway.identify import Signer
 from cloche.gateway.message import Request
+from cloche.gateway.refusals import S3, Family
 
 HEADERS = (("user-agent", "aws:useragent"), ("referer", "aws:referer"))
 AUTH_TYPES = {"header": "REST-HEADER", "presigned": "REST-QUERY-STRING", "v2": "REST-QUERY-STRING"}

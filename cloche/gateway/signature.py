@@ -19,8 +19,8 @@ from typing import Literal
 from urllib.parse import quote, unquote
 
 from cloche.core.errors import AwsError
-from cloche.gateway.families import S3, Family
 from cloche.gateway.message import Request
+from cloche.gateway.refusals import S3, Family
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 UNSIGNED = "UNSIGNED-PAYLOAD"

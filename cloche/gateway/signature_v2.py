@@ -9,8 +9,8 @@ from functools import cache
 from urllib.parse import parse_qsl
 
 from cloche.core.errors import AwsError
-from cloche.gateway.families import S3
 from cloche.gateway.message import Request
+from cloche.gateway.refusals import S3
 from cloche.gateway.shapes import api
 from cloche.gateway.signature import UNSUPPORTED, SignatureClaim
 

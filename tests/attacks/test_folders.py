@@ -387,7 +387,7 @@ def cpu_s() -> float:
 @pytest.mark.control("At 0e393ec every file was packed: 60,000 took 275 s, more took longer.")
 def test_more_files_than_are_taken(trainer: Trainer, monkeypatch: pytest.MonkeyPatch) -> None:
     bounds = beneath.WalkBounds(entries=2000, path_bytes=1 << 20)
-    monkeypatch.setattr("cloche.services.sagemaker.training.pack.BOUNDS", bounds)
+    monkeypatch.setattr("cloche.services.sagemaker.training.output_archive.BOUNDS", bounds)
     monkeypatch.setattr("cloche.services.sagemaker.training.checkpoints.BOUNDS", bounds)
     for folder, text in (
         ("model", "there are too many files: at most 2,000 files are taken"),

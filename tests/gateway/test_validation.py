@@ -11,7 +11,7 @@ from botocore.loaders import Loader
 
 from cloche.core.errors import AwsError
 from cloche.gateway import patterns, validate
-from cloche.gateway.families import validation_code
+from cloche.gateway.refusals import validation_code
 from cloche.gateway.shapes import api
 
 NAME = "^[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}"

@@ -9,12 +9,8 @@ import pytest
 from cloche.core.typed import BadRecord, encode
 from cloche.records.store import Resource
 from cloche.services.sagemaker.serving.record import endpoint
-from cloche.services.sagemaker.training.record import (
-    SecondaryStatus,
-    Transition,
-    WarmPoolStatus,
-    training_job,
-)
+from cloche.services.sagemaker.training.record import Transition, WarmPoolStatus, training_job
+from cloche.services.sagemaker.training.status import SecondaryStatus
 from cloche.services.sagemaker.tuning.record import tuning_job
 
 AT = datetime(2026, 11, 27, tzinfo=UTC)

@@ -33,13 +33,8 @@ from cloche.services.logs import Logs
 from cloche.services.s3 import S3, ActingS3, Sources
 from cloche.services.sagemaker import SageMaker
 from cloche.services.sagemaker.training.loop import TrainingJobs
-from cloche.services.sagemaker.training.record import (
-    TRAINING_JOB,
-    SecondaryStatus,
-    TrainingJob,
-    TrainingJobStatus,
-    training_job,
-)
+from cloche.services.sagemaker.training.record import TRAINING_JOB, TrainingJob, training_job
+from cloche.services.sagemaker.training.status import SecondaryStatus, TrainingJobStatus
 from cloche.services.sagemaker.training.submission import new_training_job
 from cloche.testing.platform import NOWHERE
 

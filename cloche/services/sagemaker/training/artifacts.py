@@ -11,7 +11,7 @@ from cloche.core import executors
 from cloche.records.errors import StorageFull, storage_full
 from cloche.services.sagemaker.s3_objects import split_uri
 from cloche.services.sagemaker.training.hosts import Ground
-from cloche.services.sagemaker.training.pack import archive, key_of, open_sent, regular
+from cloche.services.sagemaker.training.output_archive import archive, key_of, open_sent, regular
 from cloche.services.sagemaker.training.record import TrainingJob
 
 if TYPE_CHECKING:

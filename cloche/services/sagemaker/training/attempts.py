@@ -18,7 +18,8 @@ from cloche.core.errors import AwsError
 from cloche.engine import Seen
 from cloche.services.sagemaker.names import Request
 from cloche.services.sagemaker.training.decide import End, Plan, StopHosts, decide
-from cloche.services.sagemaker.training.record import ENDED, SecondaryStatus, TrainingJob
+from cloche.services.sagemaker.training.record import TrainingJob
+from cloche.services.sagemaker.training.status import ENDED, SecondaryStatus
 
 INTERRUPTION = "cloche:spot-interruption-after-seconds"
 INTERNAL = "InternalServerError"  # the only failures that are tried again (API_RetryStrategy)

@@ -42,7 +42,7 @@ from cloche.services.sagemaker.s3_objects import (
     split_uri,
 )
 from cloche.services.sagemaker.training.inputs import check
-from cloche.services.sagemaker.training.pack import BOUNDS, HOLES, too_much
+from cloche.services.sagemaker.training.output_archive import BOUNDS, HOLES, too_much
 
 if TYPE_CHECKING:
     from cloche.services.s3 import ActingS3, StoredObject

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from cloche.engine import EXCEEDED, Seen
-from cloche.services.sagemaker.training.record import ENDED, SecondaryStatus, TrainingJob
+from cloche.services.sagemaker.training.record import TrainingJob
+from cloche.services.sagemaker.training.status import ENDED, SecondaryStatus
 
 LOST = (
     "InternalServerError: We encountered an internal error. The machine or the supervisor of "

@@ -49,7 +49,8 @@ from cloche.services.sagemaker.software.requirements import (
 from cloche.services.sagemaker.training import checkpoints, inputs, launchers
 from cloche.services.sagemaker.training.attempts import remaining_s
 from cloche.services.sagemaker.training.inputs import archive, shard
-from cloche.services.sagemaker.training.record import MESSAGES, SecondaryStatus, TrainingJob
+from cloche.services.sagemaker.training.record import TrainingJob
+from cloche.services.sagemaker.training.status import MESSAGES, SecondaryStatus
 from cloche.services.sagemaker.training.warm_pools import (
     decide as warm_pools,
 )

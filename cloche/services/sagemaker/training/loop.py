@@ -31,7 +31,7 @@ from cloche.services.sagemaker.training import (
     host_usage,
     image_wait,
     inputs,
-    trouble,
+    platform_errors,
 )
 from cloche.services.sagemaker.training import hosts as h
 from cloche.services.sagemaker.training.capacity_queue import CapacityQueue, Waiting
@@ -50,17 +50,19 @@ from cloche.services.sagemaker.training.decide import (
 )
 from cloche.services.sagemaker.training.outcome import REASON_LIMIT, failure_reason
 from cloche.services.sagemaker.training.record import (
-    ENDINGS,
-    STATUS_OF_ENDING,
     TRAINING_JOB,
-    UNSETTLED,
     Progress,
-    SecondaryStatus,
     TrainingJob,
-    TrainingJobStatus,
     training_job,
 )
 from cloche.services.sagemaker.training.remembered import Remembered
+from cloche.services.sagemaker.training.status import (
+    ENDINGS,
+    STATUS_OF_ENDING,
+    UNSETTLED,
+    SecondaryStatus,
+    TrainingJobStatus,
+)
 from cloche.services.sagemaker.training.warm_pools import decide as warm_pools
 from cloche.services.sagemaker.training.warm_pools import record as warm_pool_record
 
@@ -116,7 +118,7 @@ class TrainingJobs(Loop):
         except Exception as error:
             self.queue.give_back(resource)
             with suppress(Exception):  # what it is about is raised, and logged
-                await self.wait(job, job.secondary, trouble.message(error))
+                await self.wait(job, job.secondary, platform_errors.message(error))
             raise
 
     async def act(self, job: TrainingJob) -> float | None:
@@ -216,16 +218,16 @@ class TrainingJobs(Loop):
     async def unprepared(self, job: TrainingJob, error: Exception) -> float:
         """Write down why the job could not be started: that it waits for that, or will fail."""
         self.queue.give_back(job.resource)
-        if trouble.full(error):
-            await self.wait(job, job.secondary, trouble.message(error))
+        if platform_errors.full(error):
+            await self.wait(job, job.secondary, platform_errors.message(error))
             return FULL_RETRY_S
-        failure, kept = trouble.reason(error), self.kept(job)
+        failure, kept = platform_errors.reason(error), self.kept(job)
         if failure is None:
             logger.error("%s: it was not prepared", job.resource.arn, exc_info=error)
             kept.failures += 1
             if kept.failures < TRIES:
-                return await self.wait(job, job.secondary, trouble.message(error))
-            told = trouble.told(error)
+                return await self.wait(job, job.secondary, platform_errors.message(error))
+            told = platform_errors.told(error)
             failure = f"InternalServerError: The job could not be prepared: {told}"
         return await self.give_up(job, failure)
 
@@ -295,7 +297,7 @@ class TrainingJobs(Loop):
         await self.open_doors(job)
         progress = await self.harvest(job, whole=False)
         await self.sample(job)
-        if trouble.passing(progress.transitions[-1].message):  # that is over
+        if platform_errors.passing(progress.transitions[-1].message):  # that is over
             progress = progress.go(job.secondary, self.sagemaker.store.clock.now())
         looked = self.look_at_input(job)
         if looked.done() and looked.result() and progress.failure is None:
@@ -352,7 +354,7 @@ class TrainingJobs(Loop):
             s3 = self.sagemaker.s3_as(job.request["RoleArn"])
             await artifacts.put(job, h.ground_of(job, self.sagemaker.config), s3)
         except (AwsError, OSError) as error:
-            full = trouble.full(error)
+            full = platform_errors.full(error)
             if full:
                 await executors.ENDINGS.run(self.sagemaker.engine.clear, h.gang_of(job))
             now, since_ms = self.sagemaker.store.clock.now(), job.progress.transitions[-1].start_ms
@@ -394,7 +396,7 @@ class TrainingJobs(Loop):
         """Write progress over the record that the plan was made from; Conflict when it changed."""
         document = encode(progress)
         await self.sagemaker.store.update(job.resource, status=status, document=document, also=also)
-        trouble.tell(job, status, progress)
+        platform_errors.tell(job, status, progress)
 
     def kept(self, job: TrainingJob) -> Remembered:
         """Return what is remembered of a job."""

@@ -24,13 +24,9 @@ from cloche.services.sagemaker.tags import checked
 from cloche.services.sagemaker.training import submission
 from cloche.services.sagemaker.training.attempts import billable_s, check_tags
 from cloche.services.sagemaker.training.debugger.rule_run import described
-from cloche.services.sagemaker.training.record import (
-    TRAINING_JOB,
-    TrainingJob,
-    TrainingJobStatus,
-    training_job,
-)
+from cloche.services.sagemaker.training.record import TRAINING_JOB, TrainingJob, training_job
 from cloche.services.sagemaker.training.request import check_expressions, validated
+from cloche.services.sagemaker.training.status import TrainingJobStatus
 from cloche.services.sagemaker.training.submission import new_training_job
 from cloche.services.sagemaker.training.warm_pools import decide as warm_pools
 

@@ -8,12 +8,8 @@ from typing import TYPE_CHECKING
 from cloche.core.typed import readable
 from cloche.services.sagemaker.names import Request
 from cloche.services.sagemaker.quotas import Place, check, counted
-from cloche.services.sagemaker.training.record import (
-    TRAINING_JOB,
-    UNSETTLED,
-    instance_groups,
-    training_job,
-)
+from cloche.services.sagemaker.training.record import TRAINING_JOB, instance_groups, training_job
+from cloche.services.sagemaker.training.status import UNSETTLED
 
 if TYPE_CHECKING:
     from cloche.records.store import Store

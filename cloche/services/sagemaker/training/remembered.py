@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from cloche.core import executors
 from cloche.services.sagemaker.software.layers import Asker, Asking, Installing, Layer
 from cloche.services.sagemaker.training import hosts
-from cloche.services.sagemaker.training.harvest import Harvest
-from cloche.services.sagemaker.training.preparing import Preparing
+from cloche.services.sagemaker.training.log_metrics import Harvest
 from cloche.services.sagemaker.training.record import TrainingJob
+from cloche.services.sagemaker.training.staging import Preparing
 from cloche.services.sagemaker.training.watch import UsageSample
 
 if TYPE_CHECKING:

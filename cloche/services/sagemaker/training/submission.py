@@ -12,14 +12,12 @@ from cloche.records.store import Conflict, Resource, Store
 from cloche.services.sagemaker.names import Request, arn, desired
 from cloche.services.sagemaker.software.instance_types import in_status
 from cloche.services.sagemaker.training.record import (
-    MESSAGES,
     TRAINING_JOB,
     Progress,
-    SecondaryStatus,
-    TrainingJobStatus,
     instance_groups,
     training_job,
 )
+from cloche.services.sagemaker.training.status import MESSAGES, SecondaryStatus, TrainingJobStatus
 
 
 def new_training_job(

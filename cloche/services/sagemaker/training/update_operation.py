@@ -13,8 +13,9 @@ from cloche.services.sagemaker.names import Request
 from cloche.services.sagemaker.permissions import KEEP_ALIVE, REMOTE_DEBUG, on_resource
 from cloche.services.sagemaker.training.debugger.rules import KINDS
 from cloche.services.sagemaker.training.operations import find
-from cloche.services.sagemaker.training.record import TrainingJob, TrainingJobStatus, WarmPoolStatus
+from cloche.services.sagemaker.training.record import TrainingJob, WarmPoolStatus
 from cloche.services.sagemaker.training.request import check_rules
+from cloche.services.sagemaker.training.status import TrainingJobStatus
 from cloche.services.sagemaker.training.warm_pools import (
     decide as warm_pools,
 )

@@ -8,7 +8,8 @@ from typing import Any
 
 from cloche.records.store import Resource, Store
 from cloche.services.sagemaker.names import arn, moment
-from cloche.services.sagemaker.training.record import ENDED, TRAINING_JOB, training_job
+from cloche.services.sagemaker.training.record import TRAINING_JOB, training_job
+from cloche.services.sagemaker.training.status import ENDED
 from cloche.services.sagemaker.tuning.record import SINGLE, Outcome, TrialRecord, TuningJob
 from cloche.services.sagemaker.tuning.strategies import Trial
 

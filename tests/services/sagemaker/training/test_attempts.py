@@ -13,8 +13,8 @@ from training_world import World, statuses
 
 from cloche.core.typed import encode
 from cloche.services.sagemaker.training import attempts
-from cloche.services.sagemaker.training.record import SecondaryStatus as S
-from cloche.services.sagemaker.training.record import TrainingJobStatus
+from cloche.services.sagemaker.training.status import SecondaryStatus as S
+from cloche.services.sagemaker.training.status import TrainingJobStatus
 from cloche.testing.platform import Platform
 
 CHECKPOINTS = {"CheckpointConfig": {"S3Uri": "s3://bucket/check"}}

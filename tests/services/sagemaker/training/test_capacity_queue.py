@@ -11,9 +11,10 @@ import pytest
 from training_world import World, channel, statuses
 
 from cloche.records.store import Resource
-from cloche.services.sagemaker.training import hosts, preparing
+from cloche.services.sagemaker.training import hosts, staging
 from cloche.services.sagemaker.training.capacity_queue import NEAR, Line
-from cloche.services.sagemaker.training.record import SecondaryStatus, TrainingJob
+from cloche.services.sagemaker.training.record import TrainingJob
+from cloche.services.sagemaker.training.status import SecondaryStatus
 from cloche.services.sagemaker.training.submission import stop_training_job
 
 S = SecondaryStatus
@@ -166,7 +167,7 @@ async def test_one_whose_input_takes_long_keeps_nobody_from_the_capacity(
         prepare(job, *more)
 
     monkeypatch.setattr(hosts, "prepare", slow)
-    monkeypatch.setattr(preparing, "SOON_S", 0.01)
+    monkeypatch.setattr(staging, "SOON_S", 0.01)
     world.engine.most = 1
     for name in ("slow", "quick"):
         await world.create(name)

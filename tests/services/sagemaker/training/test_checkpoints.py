@@ -17,7 +17,7 @@ from training_world import World
 
 from cloche.core import beneath
 from cloche.services.sagemaker.training import checkpoints
-from cloche.services.sagemaker.training.record import SecondaryStatus as S
+from cloche.services.sagemaker.training.status import SecondaryStatus as S
 from cloche.testing.platform import Platform
 
 CONFIG = {"CheckpointConfig": {"S3Uri": "s3://bucket/check/"}}

@@ -26,18 +26,20 @@ from cloche.services.sagemaker.training.decide import (
     decide,
 )
 from cloche.services.sagemaker.training.record import (
+    TRAINING_JOB,
+    Progress,
+    TrainingJob,
+    training_job,
+)
+from cloche.services.sagemaker.training.status import (
     ENDED,
     ENDINGS,
     NEXT,
     NEXT_SECONDARY,
     STATUS_OF_ENDING,
-    TRAINING_JOB,
     UNSETTLED,
-    Progress,
     SecondaryStatus,
-    TrainingJob,
     TrainingJobStatus,
-    training_job,
 )
 
 S, T = SecondaryStatus, TrainingJobStatus

@@ -12,8 +12,8 @@ from training_world import World, channel, config_file
 
 from cloche.core.errors import AwsError
 from cloche.services.sagemaker.training.record import InstanceGroup, instance_groups
-from cloche.services.sagemaker.training.record import SecondaryStatus as S
 from cloche.services.sagemaker.training.resources import check_group_names, check_types
+from cloche.services.sagemaker.training.status import SecondaryStatus as S
 
 TWO = {
     "InstanceGroups": [

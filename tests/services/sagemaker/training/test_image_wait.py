@@ -20,7 +20,7 @@ from cloche.environments import added, background
 from cloche.environments.added import add
 from cloche.environments.background import Files
 from cloche.environments.ready import folder_of, ready
-from cloche.services.sagemaker.training.record import SecondaryStatus
+from cloche.services.sagemaker.training.status import SecondaryStatus
 from cloche.testing.wheel import write_wheel
 
 REGISTRY = "123456789012.dkr.ecr.us-east-1.amazonaws.com"

@@ -24,8 +24,8 @@ from training_world import (
 
 from cloche.engine import GangSpec
 from cloche.records.store import Conflict
-from cloche.services.sagemaker.training.record import SecondaryStatus as S
-from cloche.services.sagemaker.training.record import TrainingJobStatus
+from cloche.services.sagemaker.training.status import SecondaryStatus as S
+from cloche.services.sagemaker.training.status import TrainingJobStatus
 
 LIFE = [S.STARTING, S.DOWNLOADING, S.TRAINING, S.UPLOADING, S.COMPLETED]
 

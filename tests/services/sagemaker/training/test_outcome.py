@@ -16,8 +16,8 @@ from cloche.engine import GangSpec
 from cloche.records.store import StorageFull
 from cloche.services.sagemaker.training.loop import FULL_FOR_S
 from cloche.services.sagemaker.training.outcome import TRACEBACK, traceback_text
-from cloche.services.sagemaker.training.record import SecondaryStatus as S
-from cloche.services.sagemaker.training.record import TrainingJobStatus
+from cloche.services.sagemaker.training.status import SecondaryStatus as S
+from cloche.services.sagemaker.training.status import TrainingJobStatus
 
 LIFE = [S.STARTING, S.DOWNLOADING, S.TRAINING, S.UPLOADING, S.COMPLETED]
 

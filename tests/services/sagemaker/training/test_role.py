@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from training_world import ROLE, World
 
-from cloche.services.sagemaker.training.record import SecondaryStatus as S
+from cloche.services.sagemaker.training.status import SecondaryStatus as S
 
 CHANNEL = {
     "ChannelName": "training",

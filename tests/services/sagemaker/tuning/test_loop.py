@@ -12,12 +12,8 @@ from cloche.core.clock import ManualClock
 from cloche.core.typed import encode
 from cloche.records.store import Resource, Store
 from cloche.services.sagemaker.names import arn, desired
-from cloche.services.sagemaker.training.record import (
-    TRAINING_JOB,
-    LastValue,
-    TrainingJobStatus,
-    training_job,
-)
+from cloche.services.sagemaker.training.record import TRAINING_JOB, LastValue, training_job
+from cloche.services.sagemaker.training.status import TrainingJobStatus
 from cloche.services.sagemaker.tuning.loop import TuningJobs
 from cloche.services.sagemaker.tuning.record import TUNING_JOB, SearchProgress, tuning_job
 

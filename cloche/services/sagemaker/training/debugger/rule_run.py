@@ -34,9 +34,10 @@ from cloche.services.sagemaker.training.debugger.rules import (
     supported,
     unsupported_rule,
 )
-from cloche.services.sagemaker.training.harvest import BATCH
 from cloche.services.sagemaker.training.hosts import share
-from cloche.services.sagemaker.training.record import ENDED, Rule, TrainingJob
+from cloche.services.sagemaker.training.log_metrics import BATCH
+from cloche.services.sagemaker.training.record import Rule, TrainingJob
+from cloche.services.sagemaker.training.status import ENDED
 from cloche.services.sagemaker.training.watch import NAMESPACE, Found, find_metrics, searches
 
 if TYPE_CHECKING:

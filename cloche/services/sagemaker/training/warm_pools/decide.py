@@ -15,12 +15,8 @@ from cloche.core.clock import to_ms
 from cloche.core.errors import AwsError
 from cloche.services.sagemaker.names import Request
 from cloche.services.sagemaker.training.attempts import INTERNAL
-from cloche.services.sagemaker.training.record import (
-    SecondaryStatus,
-    TrainingJob,
-    WarmPool,
-    WarmPoolStatus,
-)
+from cloche.services.sagemaker.training.record import TrainingJob, WarmPool, WarmPoolStatus
+from cloche.services.sagemaker.training.status import SecondaryStatus
 
 KEEP_ALIVE = "KeepAlivePeriodInSeconds"
 CACHE = "/opt/ml/sagemaker/warmpoolcache"  # the persistent cache, as the job sees it

@@ -16,7 +16,7 @@ from cloche.core.errors import AwsError
 from cloche.operation import Call
 from cloche.records.store import Conflict
 from cloche.services.sagemaker.training.record import TRAINING_JOB, WARM_POOL
-from cloche.services.sagemaker.training.record import SecondaryStatus as S
+from cloche.services.sagemaker.training.status import SecondaryStatus as S
 from cloche.services.sagemaker.training.update_operation import update_training_job
 from cloche.services.sagemaker.training.warm_pools import decide as warm_pools
 from cloche.services.sagemaker.training.warm_pools import loop as warm_pool

@@ -9,7 +9,8 @@ from cloche.records.errors import StorageFull, storage_full
 from cloche.services.sagemaker.failure_log import failed
 from cloche.services.sagemaker.s3_objects import DownloadError, printed
 from cloche.services.sagemaker.software.images import NotBuilt
-from cloche.services.sagemaker.training.record import Progress, TrainingJob, TrainingJobStatus
+from cloche.services.sagemaker.training.record import Progress, TrainingJob
+from cloche.services.sagemaker.training.status import TrainingJobStatus
 
 FULL = "Waiting for disk space: the disk that holds Cloche's home folder is full"
 AGAIN = "Retrying after an internal error: "

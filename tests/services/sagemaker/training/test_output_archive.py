@@ -13,7 +13,7 @@ import pytest
 
 from cloche.core import beneath
 from cloche.core.errors import AwsError
-from cloche.services.sagemaker.training import pack
+from cloche.services.sagemaker.training import output_archive
 
 NAMES = ["new\nline", "\udcff\udcfe", "-rf", " ", "…", "a" * 255]
 
@@ -21,7 +21,7 @@ NAMES = ["new\nline", "\udcff\udcfe", "-rf", " ", "…", "a" * 255]
 def packed(*mls: Path, target: Path | None = None) -> dict[str, bytes | str | None]:
     """Archive the models of hosts; return name and content, or where a link leads."""
     target = target or mls[0].parent / "model.tar.gz"
-    if not pack.archive(mls, "model", target, threading.Event()):
+    if not output_archive.archive(mls, "model", target, threading.Event()):
         assert not target.exists()
         return {}
     with tarfile.open(target) as tar:
@@ -96,13 +96,13 @@ def test_too_many_files_and_too_long_names_are_refused(
 ) -> None:
     for number in range(30):
         (ml / f"model/{number:050d}").touch()
-    monkeypatch.setattr(pack, "BOUNDS", beneath.WalkBounds(29, 10_000))
+    monkeypatch.setattr(output_archive, "BOUNDS", beneath.WalkBounds(29, 10_000))
     with pytest.raises(AwsError, match="there are too many files: at most 29 files are taken"):
         packed(ml)
-    monkeypatch.setattr(pack, "BOUNDS", beneath.WalkBounds(30, 1000))
+    monkeypatch.setattr(output_archive, "BOUNDS", beneath.WalkBounds(30, 1000))
     with pytest.raises(AwsError, match="the names are too long altogether"):
         packed(ml)
-    monkeypatch.setattr(pack, "BOUNDS", beneath.WalkBounds(30, 1500))
+    monkeypatch.setattr(output_archive, "BOUNDS", beneath.WalkBounds(30, 1500))
     assert len(packed(ml)) == 30
 
 
@@ -115,7 +115,7 @@ def test_holes_are_bounded(ml: Path, files: int) -> None:
     with pytest.raises(AwsError, match="Insufficient disk space"):
         packed(ml)
     with pytest.raises(AwsError, match="Insufficient disk space"):
-        os.close(pack.open_sent(ml, "model/0"))
+        os.close(output_archive.open_sent(ml, "model/0"))
     assert files > 1 or time.process_time() - start < 5
 
 
@@ -129,9 +129,9 @@ def test_whoever_stops_it_does_not_wait(ml: Path) -> None:
 
     for number in range(3):
         (ml / f"model/{number}").write_bytes(bytes(3 << 20))
-    with pytest.raises(pack.Stopped), pack.trees([ml], "model") as roots:
-        tar = pack.Tar(io.BufferedWriter(Stopping()), stop)  # type: ignore[arg-type]
-        for number, entry in pack.entries(roots):
+    with pytest.raises(output_archive.Stopped), output_archive.trees([ml], "model") as roots:
+        tar = output_archive.Tar(io.BufferedWriter(Stopping()), stop)  # type: ignore[arg-type]
+        for number, entry in output_archive.entries(roots):
             tar.add(number, entry)
 
 
@@ -150,9 +150,9 @@ def test_single_objects_have_keys(ml: Path) -> None:
     (ml / "model/a").mkdir()
     (ml / "model/a/b\nc").touch()
     (ml / "model/link").symlink_to("/etc/passwd")
-    assert pack.regular([ml], "model", "p/") == [("a/b\nc", ml)]
+    assert output_archive.regular([ml], "model", "p/") == [("a/b\nc", ml)]
     with pytest.raises(AwsError, match=r"Your key is too long: p{80}…"):
-        pack.regular([ml], "model", "p" * 1020)
+        output_archive.regular([ml], "model", "p" * 1020)
     (ml / "model/\udcff").touch()
     with pytest.raises(AwsError, match=r"a file's name is not UTF-8, so no object can have it"):
-        pack.regular([ml], "model", "p/")
+        output_archive.regular([ml], "model", "p/")

@@ -16,7 +16,7 @@ from training_world import METRIC, World, algorithm, channel, stop, trainer
 from cloche.engine import DiskFull, GangSpec
 from cloche.records.store import Conflict, StorageFull
 from cloche.services.sagemaker.training import hosts, inputs, loop
-from cloche.services.sagemaker.training.record import SecondaryStatus as S
+from cloche.services.sagemaker.training.status import SecondaryStatus as S
 
 FULL = "Waiting for disk space: the disk that holds Cloche's home folder is full"
 
