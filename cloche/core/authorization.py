@@ -38,37 +38,46 @@ TIME_KEYS = ("aws:currenttime", "aws:epochtime")
 class Context(Mapping[str, Values]):
     """The condition keys of one question, in lower case, and their values.
 
-    later: what gives values, by the key or by the folder of keys (`aws:resourcetag/`): asked once,
-    and only when a policy asks for such a key.
+    later: what gives values, by the key or by the folder of keys (`aws:resourcetag/`): asked only
+    when a policy asks for such a key.
     """
 
-    __slots__ = ("known", "later")
+    __slots__ = ("known", "later", "under")
 
     def __init__(
         self, known: Mapping[str, Values] = {}, later: Mapping[str, Later] | None = None
     ) -> None:
         self.known, self.later = dict(known), dict(later or {})
+        self.under: Callable[[], Context] | None = None
 
     def __getitem__(self, key: str) -> Values:
         if key not in self.known and self.later:
-            find = self.later.pop(key, None) or self.later.pop(f"{key.partition('/')[0]}/", None)
-            if find is not None:
-                self.known.update(find())
-        return self.known[key]
+            for name in (key, f"{key.partition('/')[0]}/"):
+                if (find := self.later.get(name)) is not None:
+                    # Known before it is no longer looked up: other threads may read, too.
+                    self.known.update(find())
+                    self.later.pop(name, None)
+                    break
+        if key in self.known or self.under is None:
+            return self.known[key]
+        return self.under()[key]
 
     def __iter__(self) -> Iterator[str]:
-        while self.later:
-            self.known.update(self.later.popitem()[1]())
-        return iter(self.known)
+        for name, find in tuple(self.later.items()):
+            self.known.update(find())
+            self.later.pop(name, None)
+        yield from tuple(self.known)
+        if self.under is not None:
+            yield from (key for key in self.under() if key not in self.known)
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
-    def over(self, other: "Context") -> "Context":
-        """Return these keys, and those of another that are not among them."""
-        made = Context.__new__(Context)
-        made.known = {**other.known, **self.known}
-        made.later = {**other.later, **self.later}
+    def over(self, under: "Callable[[], Context]") -> "Context":
+        """Return these keys, and those of another, made when it is asked, not among them."""
+        made, mine = Context.__new__(Context), self.under
+        made.known, made.later = self.known, self.later
+        made.under = under if mine is None else lambda: mine().over(under)
         return made
 
 
@@ -133,18 +142,18 @@ class Refused(AwsError):
 class Actor:
     """Who asks, whom, and what is true of all that it asks."""
 
-    __slots__ = ("authorizer", "general", "now", "principal")
+    __slots__ = ("authorizer", "keys", "made", "now", "principal")
 
     def __init__(
         self,
         principal: Principal,
         authorizer: Authorizer,
         now: Callable[[], datetime],
-        keys: Mapping[str, Values] = {},
+        keys: Later = dict,
     ) -> None:
-        self.principal, self.authorizer, self.now = principal, authorizer, now
-        known = {**principal_keys(principal), **keys}
-        self.general = Context(known, dict.fromkeys(TIME_KEYS, self._time))
+        """keys: gives what else is true; asked when a policy asks for the first such key."""
+        self.principal, self.authorizer, self.now, self.keys = principal, authorizer, now, keys
+        self.made: Context | None = None
 
     def decide(self, action: str, resource: str, context: Context = NOTHING) -> Decision:
         """Return whether it may do this, and what decided that."""
@@ -161,6 +170,13 @@ class Actor:
     def question(self, action: str, resource: str, context: Context = NOTHING) -> Question:
         """Return the question, with what is true of all that it asks."""
         return Question(self.principal, action, resource, context.over(self.general))
+
+    def general(self) -> Context:
+        """Return the condition keys of all that it asks."""
+        if self.made is None:
+            known = {**principal_keys(self.principal), **self.keys()}
+            self.made = Context(known, dict.fromkeys(TIME_KEYS, self._time))
+        return self.made
 
     def _time(self) -> Mapping[str, Values]:
         now = self.now()

@@ -6,6 +6,7 @@ import inspect
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ParamSpec, TypeVar
 from urllib.parse import unquote, unquote_to_bytes
 
@@ -260,7 +261,7 @@ class Exchange:
     ) -> Call[Any]:
         """Return the call for the handler."""
         request, principal, now = self.request, signer.credential.principal, self.parts.clock.now()
-        keys = request_keys(name, request, signer, target.family, now)
+        keys = partial(request_keys, name, request, signer, target.family, now)
         return Call(
             operation=name,
             account=principal.account,

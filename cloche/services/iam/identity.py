@@ -45,6 +45,8 @@ KEEP_EXPIRED, SWEEP_EVERY = timedelta(days=1), timedelta(hours=1)
 KEYS = ("session", "access-key")
 KEY_NAMES = tuple(f"{kind}/" for kind in KEYS)
 CACHED = 10_000  # credentials held in memory
+# Of what the platform asks for a role.
+PLATFORM_KEYS = {"aws:securetransport": "true", "aws:viaawsservice": "false"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,8 +192,7 @@ class Identity:
         """
         role = self.role_by_arn(role_arn)
         principal = role.session(session_name) if role is not None else gone(role_arn, session_name)
-        keys = {"aws:securetransport": "true", "aws:viaawsservice": "false"}
-        return Actor(principal, self.authorizer, self.clock.now, keys)
+        return Actor(principal, self.authorizer, self.clock.now, lambda: PLATFORM_KEYS)
 
     async def issue(
         self, principal: Principal, owner: str, duration_s: int, now: datetime

@@ -129,7 +129,7 @@ class ActingS3:
         if general is None:
             later = dict.fromkeys(OWNER_KEYS, partial(self._owner, bucket))
             general = self.general[bucket] = Context(SIGNED, later)
-        context = context.over(general) if context is not None else general
+        context = context.over(lambda: general) if context is not None else general
         self.actor.authorize(action, f"arn:aws:s3:::{bucket}{tail}", context)
 
     def _owner(self, bucket: str) -> Mapping[str, Values]:
