@@ -24,7 +24,7 @@ from cloche.testing.engine_lab import Lab, outcomes, wait_until
 from cloche.testing.local_engine import local_lab
 
 SANDBOXED = probe()
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 OTHER_USER = 12345
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 
