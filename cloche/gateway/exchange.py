@@ -28,7 +28,14 @@ from cloche.gateway.body import (
 )
 from cloche.gateway.chunked import ChunkedBody
 from cloche.gateway.identify import Signer
-from cloche.gateway.limits import BODY_BYTES, FORM_BYTES, LONG_BYTES, UNSIGNED_BYTES, XML_BYTES
+from cloche.gateway.limits import (
+    BODY_BYTES,
+    FORM_BYTES,
+    HASHED_BYTES,
+    LONG_BYTES,
+    UNSIGNED_BYTES,
+    XML_BYTES,
+)
 from cloche.gateway.message import Request, Response
 from cloche.gateway.passing import READS, Passing
 from cloche.gateway.protocol import Answer, Protocol
@@ -234,7 +241,7 @@ class Exchange:
         action, operation = target.api.action(name), target.service.operations.get(name)
         if action is None or operation is None:
             raise unsupported_action(name, target)
-        length = len(self.request.body)
+        length = len(self.request.body) if action.parses_body else 0
         parameters = await apart(length, target.protocol.parse, action, self.request, labels)
         check_supported(action, operation, parameters)
         if action.input is not None and not s3:
@@ -290,7 +297,8 @@ class Exchange:
         if not self.raw.finished:
             body = await read_unproven(self.raw, most, family.too_large)
         self.request.body = body
-        payload = await apart(len(body), identify.payload_hash, self.request, signer)
+        length = 0 if len(body) <= HASHED_BYTES else len(body)
+        payload = await apart(length, identify.payload_hash, self.request, signer)
         identify.prove(self.request, target.meaning.path, signer, payload, family)
         if self.request.headers.get("content-encoding", "").lower() == "gzip":
             body = await executors.MESSAGES.run(unzip, body, most, family.too_large)

@@ -144,6 +144,13 @@ class Action:
             return False
         return bool(self.input.by_name[self.input.payload].shape.traits.get("streaming"))
 
+    @property
+    def parses_body(self) -> bool:
+        """True when the request's body is a document, not a value as it is."""
+        if self.input is None or self.input.payload is None:
+            return True
+        return self.input.by_name[self.input.payload].shape.kind not in ("blob", "string")
+
 
 class Api:
     """One service's model; `more` are traits by type that it lacks."""
