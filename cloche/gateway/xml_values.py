@@ -133,7 +133,9 @@ def read_entries(shape: Shape, nodes: Sequence[Element]) -> dict[str, Any]:
 def write(shape: Shape, value: Any, name: str, form: str = "iso8601") -> str:
     """Return a value as an element called `name`; `form` is how timestamps are written."""
     if shape.kind == "structure":
-        attributes = namespace(shape) + write_attributes(shape, value)
+        attributes = namespace(shape)
+        if attributes_of(shape):
+            attributes += write_attributes(shape, value)
         return f"<{name}{attributes}>{write_members(shape, value, form)}</{name}>"
     if shape.kind == "list":
         assert shape.item is not None
@@ -215,6 +217,7 @@ def write_entries(shape: Shape, value: Mapping[str, Any], name: str, form: str) 
     )
 
 
+@cache
 def namespace(shape: Shape) -> str:
     """Return the xmlns attribute that the model asks for."""
     asked = shape.traits.get("xmlNamespace")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Mapping
 from functools import partial
 from urllib.parse import quote
@@ -23,6 +24,7 @@ from cloche.services.s3.storage import S3
 MOST = 1000  # entries of one page
 ALL = (1 << 31) - 1  # a key may have several uploads: they are read together
 SAFE = "/-_.~*()!'"
+PLAIN = re.compile(rf"[A-Za-z0-9{re.escape(SAFE)}]*")  # what quote leaves as it is
 
 
 def checked_limit(name: str, value: int | None) -> int:
@@ -37,7 +39,12 @@ def encoder(encoding: str | None) -> partial[str]:
     """Return the function that writes keys: URL-encoded where the client asks for it."""
     if encoding not in (None, "url"):
         raise invalid_argument("Invalid Encoding Method specified in Request", "encoding-type", "")
-    return partial(quote, safe=SAFE) if encoding else partial(str)
+    return partial(url_encoded) if encoding else partial(str)
+
+
+def url_encoded(text: str) -> str:
+    """Return text as EncodingType `url` has it; most keys have nothing to encode."""
+    return text if PLAIN.fullmatch(text) else quote(text, safe=SAFE)
 
 
 def entry(row: ObjectRow, write: partial[str], owner: Owner | None) -> dict[str, object]:

@@ -28,6 +28,8 @@ from cloche.replicas.health import Pace, Pings
 from cloche.replicas.replacement import ABSENT, Sight
 from cloche.services.sagemaker import failure_log, no_effect
 from cloche.services.sagemaker.serving.decide import (
+    CALM_PAUSE_S,
+    CAPACITY_PAUSE_S,
     SOON_S,
     EndpointPlan,
     Observation,
@@ -49,6 +51,7 @@ from cloche.services.sagemaker.serving.record import (
 from cloche.services.sagemaker.serving.replica_gang import (
     HOST,
     Folders,
+    claim,
     gang_spec,
     last_line,
     prepare,
@@ -79,7 +82,7 @@ class Memory:
     """What the loop knows of endpoints beside their records; lost at a restart, and found again."""
 
     woken: dict[str, float] = field(default_factory=dict)  # endpoint ARN -> event loop time
-    refused: dict[str, str] = field(default_factory=dict)  # endpoint ARN -> want of capacity
+    refused: dict[str, str] = field(default_factory=dict)  # endpoint ARN -> want; who waits longest
     broken: dict[str, str] = field(default_factory=dict)  # replica id -> why it did not launch
     addresses: dict[str, Address] = field(default_factory=dict)  # by replica id, once it runs
     clean: dict[str, frozenset[str]] = field(default_factory=dict)  # ARN -> deployments on disk
@@ -98,6 +101,7 @@ class EndpointLoop(Loop):
         self.metrics = EndpointMetrics(sagemaker)
         self.memory = Memory()
         self.pings = Pings(PING, PACE)
+        sagemaker.gangs.freed.append(self.freed)
         sagemaker.router.noted = self.wake
 
     def wake(self, arn: str) -> None:
@@ -108,6 +112,19 @@ class EndpointLoop(Loop):
             return  # it will be
         at = self.memory.woken[arn] = max(now, last + WAKE_PAUSE_S)
         events.call_at(at, super().wake, arn)
+
+    def freed(self) -> None:
+        """Have the endpoint that waits longest try again: there may be memory."""
+        if self.memory.refused:
+            self.wake(next(iter(self.memory.refused)))
+
+    def _note(self, arn: str, refusal: str | None) -> None:
+        """Note what an endpoint waits for; when the first waits no more, the next one tries."""
+        if refusal is not None:
+            self.memory.refused[arn] = refusal
+        elif arn in self.memory.refused:
+            del self.memory.refused[arn]
+            self.freed()
 
     def load(self) -> Sequence[Resource]:
         """Return every endpoint: one that is in service is watched too."""
@@ -138,7 +155,10 @@ class EndpointLoop(Loop):
             return 0.0
         if plan.pause_s is None:
             return None
-        return min(plan.pause_s, self.metrics.pause_s(found))
+        pause_s = plan.pause_s
+        if pause_s == CAPACITY_PAUSE_S and next(iter(self.memory.refused), None) != resource.arn:
+            pause_s = CALM_PAUSE_S  # it is woken when it comes first
+        return min(pause_s, self.metrics.pause_s(found))
 
     def _tell(self, found: Endpoint, plan: EndpointPlan, look: Observation) -> None:
         """Say in the server's log what failed, and which replicas died in service."""
@@ -266,14 +286,15 @@ class EndpointLoop(Loop):
     async def _launch(self, found: Endpoint, plan: EndpointPlan, folders: Folders) -> EndpointPlan:
         """Launch; return the plan with the times of those that were placed."""
         placed: dict[str, str | None] = {}  # replica id -> the layer it has
-        self.memory.refused.pop(found.resource.arn, None)
+        lacking: str | None = None
         for replica in plan.launch:
             refusal = await self._launch_one(found, replica, plan.state, folders)
             if refusal is None:
                 layer = self.software.layer(replica)
                 placed[replica.id] = None if layer is None else layer.name
             else:
-                self.memory.refused[found.resource.arn] = refusal
+                lacking = refusal
+        self._note(found.resource.arn, lacking)
         now_ms = to_ms(self.sagemaker.store.clock.now())
 
         def mark(deployment: Deployment | None) -> Deployment | None:
@@ -297,6 +318,10 @@ class EndpointLoop(Loop):
         variant, layer = self._variant(state, replica), self.software.layer(replica)
         stream = f"{variant.name}/{replica.id}"
         try:
+            # Asked before anything is made for it: it may be asked many times.
+            refused = await executors.ENGINE.run(sagemaker.engine.room, claim(replica, variant))
+            if refused is not None:
+                return await self._lacking(replica, variant, refused)
             model = folders.model(replica.deployment, variant.name)
             software = await executors.BUILDS.run(
                 self.software.prepared, replica.deployment, variant, model, layer
@@ -325,9 +350,15 @@ class EndpointLoop(Loop):
             self.memory.broken[replica.id] = str(error)
             return None
         if isinstance(outcome, InsufficientCapacity):
-            held = await executors.RECORDS.run(self._held, outcome)
-            return f"{variant.instance_type} {outcome.lacking(replica.gang)}{held}"
+            return await self._lacking(replica, variant, outcome)
         return None
+
+    async def _lacking(
+        self, replica: Replica, variant: Variant, refused: InsufficientCapacity
+    ) -> str:
+        """Return what a replica waits for, in a line."""
+        held = await executors.RECORDS.run(self._held, refused)
+        return f"{variant.instance_type} {refused.lacking(replica.gang)}{held}"
 
     def _held(self, refused: InsufficientCapacity) -> str:
         """Return who has what a replica lacks, by the names that users gave."""
@@ -366,7 +397,7 @@ class EndpointLoop(Loop):
         await self.metrics.report(found, last=True)
         await executors.FILES.run(remove_tree, folders.root)
         self.memory.clean.pop(found.resource.arn, None)
-        self.memory.refused.pop(found.resource.arn, None)
+        self._note(found.resource.arn, None)
         self.memory.woken.pop(found.resource.arn, None)
         await self.sagemaker.store.delete(found.resource)
         return None

@@ -118,6 +118,13 @@ def gang_spec(
     )
 
 
+def claim(replica: Replica, variant: Variant) -> GangSpec:
+    """Return what of a replica's gang the engine needs to tell whether there is room for it."""
+    kind = INSTANCE_TYPES[variant.instance_type]
+    process = ProcessSpec(name=HOST, argv=(), cpus=kind.vcpu, memory_mib=kind.memory_mib)
+    return GangSpec(name=replica.gang, processes=(process,), background=True)
+
+
 def prepare(replica: Replica, folders: Folders) -> None:
     """Make the folders that the replica's mounts need.
 

@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -62,6 +62,32 @@ def test_endpoint_waits_for_capacity(serving: Serving, monkeypatch: pytest.Monke
     assert next(calls) == 5
     assert serving.invoke("patient", 1) == ["patient", 1]
     serving.delete("patient")
+
+
+def test_only_the_first_that_waits_tries_again_and_all_come_in_turn(
+    serving: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = serving.platform.app.engine
+    real, tried, full = engine.room, list[str](), [True]
+
+    def room(gang: GangSpec, beside: Sequence[GangSpec] = ()) -> InsufficientCapacity | None:
+        tried.append(gang.name)
+        return InsufficientCapacity(f"{gang.name} all taken") if full else real(gang, beside)
+
+    monkeypatch.setattr(engine, "room", room)
+    names = ["one", "two", "three"]
+    gangs: list[str] = []
+    for name in names:
+        config = serving.config(serving.model(name))
+        serving.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=config)
+        gangs.extend(serving.until(lambda: set(tried).difference(gangs), bool))
+    serving.until(lambda: tried.count(gangs[0]), lambda count: count >= 8)  # once a second
+    assert all(tried.count(gang) <= 2 for gang in gangs[1:])
+    full.clear()
+    for name in names:
+        assert serving.settled(name)["EndpointStatus"] == "InService"
+    for name in names:
+        serving.delete(name)
 
 
 def test_want_of_capacity_is_told_and_ends(
