@@ -28,7 +28,6 @@ from cloche.replicas.health import Pace, Pings
 from cloche.replicas.replacement import ABSENT, Sight
 from cloche.services.sagemaker import failure_log, no_effect
 from cloche.services.sagemaker.serving.decide import (
-    CALM_PAUSE_S,
     CAPACITY_PAUSE_S,
     SOON_S,
     EndpointPlan,
@@ -67,6 +66,7 @@ if TYPE_CHECKING:
 # A container must answer a ping within 2 s (hosting, "Your own code").
 PING = request_head("GET", "/ping", 0, ()), b""
 PACE = Pace(timeout_s=2.0, pause_s=2.0, calm_pause_s=12.0)
+QUEUED_PAUSE_S = 60.0  # between two looks at an endpoint that others wait for memory before
 WAKE_PAUSE_S = 0.1  # between looks that something told asks for
 NAMED = 3  # names in a message
 logger = logging.getLogger("cloche.sagemaker.endpoint")
@@ -157,7 +157,7 @@ class EndpointLoop(Loop):
             return None
         pause_s = plan.pause_s
         if pause_s == CAPACITY_PAUSE_S and next(iter(self.memory.refused), None) != resource.arn:
-            pause_s = CALM_PAUSE_S  # it is woken when it comes first
+            pause_s = QUEUED_PAUSE_S  # it is woken when it comes first
         return min(pause_s, self.metrics.pause_s(found))
 
     def _tell(self, found: Endpoint, plan: EndpointPlan, look: Observation) -> None:
