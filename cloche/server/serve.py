@@ -34,6 +34,9 @@ from cloche.terminal import Stop, err
 
 logger = logging.getLogger("cloche.server")
 FILES = 65_536
+SWITCH_S = (
+    0.0005  # that a thread of an executor may have the interpreter while the event loop waits
+)
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # mallopt(3)
 KEPT_FREE_BYTES, HEAP_BYTES = 64 << 20, 32 << 20
 # Where the real S3's names are reached: a VPC endpoint, a mirror, a stand-in for tests.

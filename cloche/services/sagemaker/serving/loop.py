@@ -155,8 +155,9 @@ class EndpointLoop(Loop):
             return 0.0
         if plan.pause_s is None:
             return None
-        pause_s = plan.pause_s
-        if pause_s == CAPACITY_PAUSE_S and next(iter(self.memory.refused), None) != resource.arn:
+        pause_s, waiting = plan.pause_s, self.memory.refused
+        behind = resource.arn in waiting and next(iter(waiting)) != resource.arn
+        if behind and pause_s == CAPACITY_PAUSE_S:
             pause_s = QUEUED_PAUSE_S  # it is woken when it comes first
         return min(pause_s, self.metrics.pause_s(found))
 
