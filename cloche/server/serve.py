@@ -34,9 +34,7 @@ from cloche.terminal import Stop, err
 
 logger = logging.getLogger("cloche.server")
 FILES = 65_536
-SWITCH_S = (
-    0.0005  # that a thread of an executor may have the interpreter while the event loop waits
-)
+SWITCH_S = 0.0005  # that a thread may keep the interpreter while the event loop waits for it
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # mallopt(3)
 KEPT_FREE_BYTES, HEAP_BYTES = 64 << 20, 32 << 20
 # Where the real S3's names are reached: a VPC endpoint, a mirror, a stand-in for tests.
@@ -60,6 +58,7 @@ def serve(settings: dict[str, Any]) -> None:
     logging.getLogger("optuna").setLevel(logging.WARNING)  # it tells of every study it makes
     open_many_files()
     keep_freed_memory()
+    sys.setswitchinterval(SWITCH_S)
     mounts.own()
     home = Home(Path(settings["home"]))
     given = {name: settings[name] for name in homes.KEPT if name in settings}
@@ -117,6 +116,7 @@ async def serve_until_stopped(platform: App, logged: str | None) -> None:
     for number in ASKING:
         loop.add_signal_handler(number, stop.set)
     await platform.start(logged)
+    gc.freeze()  # what was loaded stays, too: a look at all of it held the loop up for 50 ms
     try:
         client = Client.of(platform.config.home)
         if not await executors.MESSAGES.run(answers, client):
