@@ -29,8 +29,10 @@ PRINCIPAL_TYPES = {
     "user": "User",
     "assumed-role": "AssumedRole",
     "service": "Service",
+    "anonymous": "Anonymous",
 }
-
+# Services whose refusals name no resource where the action has none ("*").
+WITHOUT_STAR = ("cloudwatch", "ec2", "s3", "sagemaker")
 
 TIME_KEYS = ("aws:currenttime", "aws:epochtime")
 
@@ -187,10 +189,10 @@ class Actor:
 
 def principal_keys(principal: Principal) -> dict[str, Values]:
     """Return what the global condition keys say of a principal."""
-    keys: dict[str, Values] = {
-        "aws:principaltype": PRINCIPAL_TYPES[principal.kind],
-        "aws:principalaccount": principal.account,
-    }
+    keys: dict[str, Values] = {"aws:principaltype": PRINCIPAL_TYPES[principal.kind]}
+    if principal.kind == "anonymous":
+        return {**keys, "aws:userid": principal.user_id}
+    keys["aws:principalaccount"] = principal.account
     if principal.kind == "service":
         return {**keys, "aws:principalservicename": principal.arn}
     keys["aws:principalarn"] = principal.role_arn or principal.arn
@@ -206,9 +208,10 @@ def refusal(question: Question, decision: Decision) -> str:
     https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html
     """
     action, resource = question.action, question.resource
-    where = f" on resource: {resource}"
-    if action.startswith("s3:"):
-        where = f' on resource: "{resource}"' if resource != "*" else ""
+    service = action.partition(":")[0]
+    where = f' on resource: "{resource}"' if service == "s3" else f" on resource: {resource}"
+    if resource == "*" and service in WITHOUT_STAR:
+        where = ""
     text = f"User: {question.principal.arn} is not authorized to perform: {action}{where}"
     if decision.verdict == "implicitDeny":
         return f"{text} because no {decision.lacking} allows the {action} action"

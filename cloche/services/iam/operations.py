@@ -8,14 +8,14 @@ from urllib.parse import quote
 from msgspec import UNSET
 
 from cloche.core import executors
-from cloche.core.authorization import Context, Question
-from cloche.core.errors import AwsError, unsupported
+from cloche.core.authorization import Context, Question, Values
+from cloche.core.errors import AwsError
 from cloche.core.numbers import integer
 from cloche.operation import Call, operation
 from cloche.permissions import Permission, arns_at
 from cloche.records.errors import AlreadyExists, Conflict
 from cloche.services.iam import policies, trust_policies
-from cloche.services.iam.evaluate import CompiledStatement, compiled, evaluate
+from cloche.services.iam.evaluation import Statements, compiled, evaluate, together
 from cloche.services.iam.identity import Identity, Role
 from cloche.services.iam.permissions import (
     CREATE_ROLE,
@@ -176,11 +176,10 @@ def simulate_principal_policy(
     if role is None or role.record.account != call.account:
         name = PolicySourceArn.rsplit("/", 1)[-1]
         raise AwsError("NoSuchEntity", f"The role with name {name} cannot be found.", 404)
-    attached = [
-        statement
-        for arn in role.policies
-        for statement in compiled(policies.name_of(arn), policies.document(arn))
-    ]
+    attached = together(
+        "identity-based policy",
+        [compiled(policies.name_of(arn), policies.document(arn)) for arn in role.policies],
+    )
     who = role.session(SIMULATED)
     context = Context(dict(context_entry(entry) for entry in ContextEntries))
     resources = len(ResourceArns)
@@ -221,18 +220,17 @@ class Numbered(Sequence[str]):
         return self.numbers.index(integer(value))
 
 
-def context_entry(entry: dict[str, Any]) -> tuple[str, str]:
-    """Return a condition key, in lower case, and its value; a list of several is refused."""
+def context_entry(entry: dict[str, Any]) -> tuple[str, Values]:
+    """Return a condition key, in lower case, and its value, or values where it may have several."""
     name = entry.get("ContextKeyName")
     if name is None:
         raise AwsError("InvalidInput", "Invalid Context Entry: ContextKeyName is missing")
     values: list[str] = entry.get("ContextKeyValues") or [""]
-    if len(values) > 1:
-        raise unsupported(f"several values of the context key {name}")
-    return name.lower(), values[0]
+    several = len(values) > 1 or entry.get("ContextKeyType", "").endswith("List")
+    return name.lower(), tuple(values) if several else values[0]
 
 
-def simulated(asked: Question, attached: Sequence[CompiledStatement]) -> dict[str, Any]:
+def simulated(asked: Question, attached: Statements) -> dict[str, Any]:
     """Return one result of a simulation, as the API shows it."""
     if not ACTION.fullmatch(asked.action):
         raise AwsError("InvalidInput", f"Invalid Action Name: {asked.action}")

@@ -4,20 +4,10 @@ import json
 
 from cloche.core.authorization import Question
 from cloche.core.errors import AwsError, unsupported
-from cloche.services.iam.evaluate import compiled, evaluate, listed
+from cloche.services.iam.evaluation import compiled, evaluate, known_operator, listed
 
 VERSIONS = ("2012-10-17", "2008-10-17")
 PRINCIPAL_KINDS = ("AWS", "Service", "Federated", "CanonicalUser")
-# The condition operators that are evaluated; a policy with another one is refused.
-OPERATORS = (
-    "StringEquals",
-    "StringNotEquals",
-    "StringEqualsIgnoreCase",
-    "StringLike",
-    "StringNotLike",
-    "ArnEquals",
-    "ArnLike",
-)
 
 
 def malformed(message: str) -> AwsError:
@@ -48,12 +38,12 @@ def check_statement(statement: object) -> None:
     for name in ("Resource", "NotResource"):
         if name in statement:
             raise malformed("Has prohibited field Resource")
-    for name in ("NotPrincipal", "NotAction"):
-        if name in statement:
-            raise unsupported(f"{name} in a trust policy")
-    if set(statement) - {"Sid", "Effect", "Principal", "Action", "Condition"}:
+    if "NotAction" in statement:
+        raise unsupported("NotAction in a trust policy")
+    whom = "NotPrincipal" if "NotPrincipal" in statement else "Principal"
+    if set(statement) - {"Sid", "Effect", whom, "Action", "Condition"}:
         raise malformed("Syntax errors in policy.")
-    for name in ("Effect", "Principal", "Action"):
+    for name in ("Effect", whom, "Action"):
         if name not in statement:
             raise malformed(f"Missing required field {name}")
     if statement["Effect"] not in ("Allow", "Deny"):
@@ -63,7 +53,7 @@ def check_statement(statement: object) -> None:
         raise malformed("Syntax errors in policy.")
     if not all(action.lower().startswith("sts:") for action in actions):
         raise malformed("AssumeRole policy may only specify STS AssumeRole actions.")
-    check_principal(statement["Principal"])
+    check_principal(statement[whom])
     check_condition(statement.get("Condition", {}))
 
 
@@ -94,13 +84,11 @@ def plausible(kind: str, name: str) -> bool:
 
 
 def check_condition(condition: object) -> None:
-    """Refuse a condition that would not be evaluated as it says."""
+    """Raise MalformedPolicyDocument unless it is keys by operators that there are."""
     if not isinstance(condition, dict):
         raise malformed("Syntax errors in policy.")
     for operator, keys in condition.items():
-        if operator not in OPERATORS:
-            raise unsupported(f"the condition operator {operator} in a trust policy")
-        if not isinstance(keys, dict):
+        if not known_operator(operator) or not isinstance(keys, dict):
             raise malformed("Syntax errors in policy.")
 
 

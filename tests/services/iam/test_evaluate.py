@@ -9,7 +9,7 @@ from cloche.core.authorization import Context, Decision, Question, Values
 from cloche.core.errors import AwsError
 from cloche.core.identity import Principal
 from cloche.services.iam import policies
-from cloche.services.iam.evaluate import compiled, evaluate, like
+from cloche.services.iam.evaluation import compiled, evaluate, like
 
 ACCOUNT = "123456789012"
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/r"
