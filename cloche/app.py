@@ -23,6 +23,7 @@ from cloche.core.typed import encode
 from cloche.engine import Capacity
 from cloche.engine.local.engine import LocalEngine
 from cloche.environments import background
+from cloche.events import Journal
 from cloche.gateway import Gateway, LocalRequest, Response
 from cloche.gateway.authority import Authority
 from cloche.gateway.doors import CREDENTIALS_PATH, Doorkeeper
@@ -137,6 +138,9 @@ class App:
         self.store = Store.open(config.home.database, self.clock)
         closing.callback(self.store.close)
         closing.push_async_callback(executors.close)
+        self.events = Journal(config.home.events)
+        self.events.start()
+        closing.push_async_callback(executors.FILES.run, self.events.close)
         self.authority = Authority.open(config.home.authority, self.clock, self.store.secrets)
         self._build()
         await self._bootstrap()
@@ -194,7 +198,7 @@ class App:
         self.closing.callback(self.s3.close)
         self.logs = logs.Logs(store, config.home.logs)
         self.cloudwatch = cloudwatch.CloudWatch(store)
-        self.identity = iam.Identity(store, clock, self.authorizer)
+        self.identity = iam.Identity(store, clock, self.authorizer, self.events)
         self.engine = ENGINES[config.engine](config)
         self.closing.push_async_callback(self._end_trial)
         self.upstream = upstream_of()
@@ -237,6 +241,7 @@ class App:
             config=config,
             authorizer=self.authorizer,
             passing=self.passing,
+            events=self.events,
         )
         self.gateway.local.add(STATUS_PATH, self.status, access="known", method="GET")
         self.gateway.local.add(CREDENTIALS_PATH, self.doors.credentials, access="gang")
