@@ -37,7 +37,7 @@ from cloche.operation import Service
 from cloche.outside import PublicBuckets, RealS3, UpstreamProxy
 from cloche.reconciler import Reconciler
 from cloche.records.store import Store
-from cloche.services import cloudwatch, iam, logs, s3, sagemaker, sagemaker_runtime, sts
+from cloche.services import cloudtrail, cloudwatch, iam, logs, s3, sagemaker, sagemaker_runtime, sts
 
 logger = logging.getLogger("cloche.app")
 # What `cloche up --engine` names.
@@ -228,6 +228,7 @@ class App:
             s3.service(self.s3),
             logs.service(self.logs),
             cloudwatch.service(self.cloudwatch),
+            cloudtrail.service(self.events),
             iam.service(self.identity),
             sts.service(self.identity),
             sagemaker.service(self.sagemaker),
