@@ -28,6 +28,7 @@ from cloche.gateway import Gateway, LocalRequest, Response
 from cloche.gateway.authority import Authority
 from cloche.gateway.doors import CREDENTIALS_PATH, Doorkeeper
 from cloche.gateway.egress import Destination, Fenced, Open, networks, upstream_of
+from cloche.gateway.event_paths import EVENTS_PATH, EventPaths
 from cloche.gateway.listener import Listener
 from cloche.gateway.own_paths import local_json
 from cloche.gateway.owner import END_PATH, SESSION_PATH, STATUS_PATH, OwnerSessions
@@ -245,6 +246,8 @@ class App:
             events=self.events,
         )
         self.gateway.local.add(STATUS_PATH, self.status, access="known", method="GET")
+        events = EventPaths(self.events)
+        self.gateway.local.add(EVENTS_PATH, events.events, access="owner", method="GET")
         self.gateway.local.add(CREDENTIALS_PATH, self.doors.credentials, access="gang")
         loops = [loop for service in services for loop in service.loops]
         self.reconciler = Reconciler(store, loops)

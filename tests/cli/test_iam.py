@@ -1,0 +1,67 @@
+"""`cloche iam who`, in a terminal of its own."""
+
+import contextlib
+import re
+
+from cli_command import Cloche
+
+
+def lines(up: Cloche, *options: str) -> list[list[str]]:
+    """Return the columns of what is shown."""
+    shown = up("iam", "who", *options).stdout.splitlines()
+    return [re.split(r" {2,}", line.strip()) for line in shown if line.strip()]
+
+
+def test_who_shows_calls_the_oldest_first(up: Cloche) -> None:
+    s3 = up.client("s3")
+    s3.create_bucket(Bucket="who")
+    s3.put_object(Bucket="who", Key="a/b", Body=b"1")
+    head, *rows = lines(up, "--action", "s3:")
+    assert head == ["time", "who", "call", "on", "answer"]
+    assert [row[1:] for row in rows[-2:]] == [
+        ["root", "s3:CreateBucket", "arn:aws:s3:::who", "ok"],
+        ["root", "s3:PutObject", "arn:aws:s3:::who/a/b", "ok"],
+    ]
+    assert re.fullmatch(r"2\d{3}-\d\d-\d\d \d\d:\d\d:\d\d", rows[-1][0])
+
+
+def test_how_a_call_failed(up: Cloche) -> None:
+    iam = up.client("iam")
+    with contextlib.suppress(iam.exceptions.NoSuchEntityException):
+        iam.get_role(RoleName="nobody")
+    assert lines(up, "--action", "GetRole")[-1][2:] == [
+        "iam:GetRole",
+        "arn:aws:iam::" + up.client("sts").get_caller_identity()["Account"] + ":role/nobody",
+        "NoSuchEntity",
+    ]
+
+
+def test_a_limit_says_how_to_see_more(up: Cloche) -> None:
+    for _ in range(3):
+        up.client("sts").get_caller_identity()
+    rows = lines(up, "--limit", "2", "--action", "GetCallerIdentity")
+    assert len(rows) == 4
+    assert rows[-1] == ["These are the newest 2; more with: --limit, --since, --principal"]
+
+
+def test_a_file_name_is_no_command_for_the_terminal(up: Cloche) -> None:
+    s3 = up.client("s3")
+    s3.create_bucket(Bucket="names")
+    s3.put_object(Bucket="names", Key="a\x1b[31mred[bold]", Body=b"1")
+    shown = up("iam", "who", "--action", "s3:PutObject").stdout
+    assert "\x1b[31m" not in shown
+    assert "names/a\ufffd[31mred[bold]" in "".join(shown.split("\n"))
+
+
+def test_nothing_of_that_time(up: Cloche) -> None:
+    shown = up("iam", "who", "--principal", "no-such-user").stdout
+    assert shown == "Nothing was asked for in that time that fits.\n"
+
+
+def test_a_span_that_is_none(up: Cloche) -> None:
+    done = up("iam", "who", "--since", "yesterday", code=2)
+    assert "'yesterday' is not a span of time such as 15m, 2h or 7d." in done.stderr
+
+
+def test_no_server(cloche: Cloche) -> None:
+    assert "Cloche is not up" in cloche("iam", "who", code=None).stderr
