@@ -23,7 +23,7 @@ from cloche.core.typed import encode
 from cloche.engine import Capacity
 from cloche.engine.local.engine import LocalEngine
 from cloche.environments import background
-from cloche.events import Journal
+from cloche.events import EventLog
 from cloche.gateway import Gateway, LocalRequest, Response
 from cloche.gateway.authority import Authority
 from cloche.gateway.doors import CREDENTIALS_PATH, Doorkeeper
@@ -139,7 +139,7 @@ class App:
         self.store = Store.open(config.home.database, self.clock)
         closing.callback(self.store.close)
         closing.push_async_callback(executors.close)
-        self.events = Journal(config.home.events)
+        self.events = EventLog(config.home.events)
         self.events.start()
         closing.push_async_callback(executors.FILES.run, self.events.close)
         self.authority = Authority.open(config.home.authority, self.clock, self.store.secrets)
@@ -245,13 +245,16 @@ class App:
             passing=self.passing,
             events=self.events,
         )
-        self.gateway.local.add(STATUS_PATH, self.status, access="known", method="GET")
-        events = EventPaths(self.events)
-        self.gateway.local.add(EVENTS_PATH, events.events, access="owner", method="GET")
-        self.gateway.local.add(CREDENTIALS_PATH, self.doors.credentials, access="gang")
+        self._add_own_paths()
         loops = [loop for service in services for loop in service.loops]
         self.reconciler = Reconciler(store, loops)
         self.gateway.local.failures = self.reconciler.failures
+
+    def _add_own_paths(self) -> None:
+        local, events = self.gateway.local, EventPaths(self.events)
+        local.add(STATUS_PATH, self.status, access="known", method="GET")
+        local.add(EVENTS_PATH, events.events, access="owner", method="GET")
+        local.add(CREDENTIALS_PATH, self.doors.credentials, access="gang")
 
     def _hear_of_endings(self) -> None:
         """Have whom the end of a gang concerns told of it."""

@@ -15,7 +15,7 @@ MOST_KEYS = 64  # condition keys of one question
 ELLIPSIS = "…"
 
 
-class Answered(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class AnsweredQuestion(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One question that IAM was asked, and its answer.
 
     context: the condition keys that were known, of what was refused.
@@ -50,7 +50,7 @@ class Event(Struct, frozen=True, kw_only=True, omit_defaults=True):
     source: str | None = None  # the address it came from; None: the platform itself
     agent: str | None = None
     gang: str | None = None  # the job or replica it came from
-    asked: tuple[Answered, ...] = ()
+    asked: tuple[AnsweredQuestion, ...] = ()
     left_out: int = 0
     code: str | None = None
     message: str | None = None
@@ -61,10 +61,10 @@ class Event(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return any(each.verdict != "allowed" for each in self.asked)
 
 
-def answered(question: Question, decision: Decision) -> Answered:
+def answered(question: Question, decision: Decision) -> AnsweredQuestion:
     """Return a question and its answer as an event holds them."""
     refused = not decision.allowed
-    return Answered(
+    return AnsweredQuestion(
         action=question.action,
         resource=short(question.resource),
         verdict=decision.verdict,

@@ -9,7 +9,7 @@ from cloche.core.authorization import Decision, Question
 from cloche.core.clock import to_ms
 from cloche.core.ids import request_id
 from cloche.events.event import Event, answered
-from cloche.events.journal import Sink
+from cloche.events.event_log import Sink
 
 EACH = 100  # resources of an action that have an event each; of further ones, each folder has one
 FOLDERS = 10_000

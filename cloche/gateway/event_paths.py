@@ -8,7 +8,7 @@ import msgspec
 
 from cloche.core import executors, numbers
 from cloche.core.errors import AwsError
-from cloche.events import Event, Journal, Search
+from cloche.events import Event, EventLog, Search
 from cloche.gateway.message import Response
 from cloche.gateway.own_paths import LocalRequest, local_json
 
@@ -19,10 +19,10 @@ PARAMETERS = ("since_ms", "principal", "action", "refused", "limit", "id")
 
 
 class EventPaths:
-    """Answers what happened, from the journal."""
+    """Answers what happened, from the event log."""
 
-    def __init__(self, journal: Journal) -> None:
-        self.journal = journal
+    def __init__(self, log: EventLog) -> None:
+        self.log = log
 
     async def events(self, request: LocalRequest) -> Response:
         """Answer the newest events that fit: `since_ms`, `principal` and `action` (parts of them),
@@ -40,10 +40,10 @@ class EventPaths:
 
     def _find(self, search: Search, limit: int) -> tuple[list[Event], bool]:
         """Return the events, and whether all of that time were looked through."""
-        self.journal.flush()
+        self.log.flush()
         found: list[Event] = []
         try:
-            for event in self.journal.find(search, WITHIN_S):
+            for event in self.log.find(search, WITHIN_S):
                 found.append(event)
                 if len(found) >= limit:
                     break

@@ -1,4 +1,4 @@
-"""What a call leaves in the journal of events: who asked what, what IAM answered, how it ended."""
+"""What a call leaves in the event log of events: who asked what, what IAM answered, how it ended."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from cloche.core.authorization import Decision, Question
 from cloche.core.clock import to_ms
 from cloche.core.errors import AwsError
-from cloche.events import Answered, Event, Sink, answered
+from cloche.events import AnsweredQuestion, Event, Sink, answered
 from cloche.events.event import short
 from cloche.gateway.identify import Signer
 from cloche.gateway.message import Request
@@ -24,7 +24,7 @@ class Recording:
     def __init__(self, service: str, signer: Signer) -> None:
         self.service, self.signer = service, signer
         self.call: Call[Any] | None = None
-        self.asked: list[Answered] = []
+        self.asked: list[AnsweredQuestion] = []
         self.left_out = 0
 
     def note(self, question: Question, decision: Decision) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from cloche.core import executors
 from cloche.core.clock import to_ms
 from cloche.core.errors import AwsError, unsupported
-from cloche.events import Event, Journal, Search
+from cloche.events import Event, EventLog, Search
 from cloche.operation import Call, operation
 from cloche.permissions import Permission
 from cloche.services.cloudtrail import history
@@ -44,7 +44,7 @@ class Place:
 
 @operation(permissions=[Permission("cloudtrail:LookupEvents")], on=executors.EVENTS)
 def lookup_events(
-    call: Call[Journal],
+    call: Call[EventLog],
     *,
     LookupAttributes: list[dict[str, str]] | None = None,
     StartTime: datetime | None = None,
@@ -83,13 +83,13 @@ def lookup_events(
 
 
 def page(
-    journal: Journal, search: Search, place: Place | None, limit: int
+    log: EventLog, search: Search, place: Place | None, limit: int
 ) -> tuple[list[Event], Place | None]:
     """Return a page's events and where it ended; None: there are no more."""
     found: list[Event] = []
     passed = place is None or place.id is None
     try:
-        for event in journal.find(search, WITHIN_S):
+        for event in log.find(search, WITHIN_S):
             if not passed:
                 passed = place is not None and event.id == place.id
                 continue

@@ -55,7 +55,7 @@ def test_the_newest_first_without_data_events(platform: Platform) -> None:
     assert "PutObject" not in names
 
 
-@pytest.mark.control("the data event is in the journal")
+@pytest.mark.control("the data event is in the event log")
 def test_data_events_are_kept(platform: Platform) -> None:
     found = platform.app.events.find(Search(lambda event: event.operation == "PutObject"))
     assert next(found).service == "s3"

@@ -58,7 +58,7 @@ class Search:
     needle: bytes = b""  # what the line must hold: a cheap first look
 
 
-class Journal:
+class EventLog:
     """Keeps events in a folder. `start` before the first `add`; `close` writes what is left."""
 
     def __init__(
