@@ -1,4 +1,4 @@
-"""What a call leaves in the event log of events: who asked what, what IAM answered, how it ended."""
+"""What a call leaves in the event log: who asked what, what IAM answered, how it ended."""
 
 from __future__ import annotations
 
