@@ -29,6 +29,7 @@ from cloche.gateway.authority import Authority
 from cloche.gateway.doors import CREDENTIALS_PATH, Doorkeeper
 from cloche.gateway.egress import Destination, Fenced, Open, networks, upstream_of
 from cloche.gateway.event_paths import EVENTS_PATH, EventPaths
+from cloche.gateway.iam_paths import SUGGESTION_PATH, IamPaths
 from cloche.gateway.listener import Listener
 from cloche.gateway.own_paths import local_json
 from cloche.gateway.owner import END_PATH, SESSION_PATH, STATUS_PATH, OwnerSessions
@@ -252,8 +253,10 @@ class App:
 
     def _add_own_paths(self) -> None:
         local, events = self.gateway.local, EventPaths(self.events)
+        permissions = IamPaths(self.identity, self.events, self.config.account)
         local.add(STATUS_PATH, self.status, access="known", method="GET")
         local.add(EVENTS_PATH, events.events, access="owner", method="GET")
+        local.add(SUGGESTION_PATH, permissions.suggestion, access="owner", method="GET")
         local.add(CREDENTIALS_PATH, self.doors.credentials, access="gang")
 
     def _hear_of_endings(self) -> None:

@@ -61,6 +61,11 @@ class Client:
         asked = urllib.parse.urlencode(query)
         return self._as_owner(f"/_cloche/events?{asked}", "GET")
 
+    def suggestion(self, role: str, since_ms: int) -> dict[str, Any]:
+        """Return the smallest policy for what a role did since a time, and what it has now."""
+        asked = urllib.parse.urlencode({"role": role, "since_ms": since_ms})
+        return self._as_owner(f"/_cloche/iam/suggestion?{asked}", "GET")
+
     def end_processes(self) -> None:
         """Have every process of user code end; the server is to go down next."""
         self._as_owner("/_cloche/end-processes")

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
 import typer
+from botocore.exceptions import BotoCoreError, ClientError
 from rich.markup import escape
 from rich.table import Table
 
+from cloche.cli.aws_client import AwsClient
 from cloche.cli.grammar import Command, CommandGroup, number
 from cloche.cli.options import HomeOption, home_of
-from cloche.cli.output import Stop, count, out
+from cloche.cli.output import Stop, count, err, out
 from cloche.client import Client
 
 app = typer.Typer(
@@ -21,6 +24,7 @@ app = typer.Typer(
     help="See who did what, and what IAM answered.",
 )
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+SUGGESTED = "cloche-suggested"  # the inline policy's name
 SPAN = re.compile(r"([0-9]{1,6})([smhd])")
 
 
@@ -62,7 +66,7 @@ def who(
     """Show who did what: every call of the AWS APIs, and what the platform did for a role."""
     client = Client.of(home_of(home))
     query: dict[str, str | int] = {
-        "since_ms": int((datetime.now().astimezone() - since).timestamp() * 1000),
+        "since_ms": milliseconds_ago(since),
         "limit": limit,
         "principal": principal,
         "action": action,
@@ -74,6 +78,87 @@ def who(
     except OSError as error:
         raise Stop(f"Cloche at {client.server.address} does not answer: {error}") from None
     show(answer["events"], limit, bool(answer["complete"]))
+
+
+@app.command(cls=Command)
+def suggest(
+    role: Annotated[str, typer.Argument(metavar="ROLE", help="A role's name or ARN.")],
+    since: Annotated[
+        timedelta,
+        typer.Option(parser=span, metavar="SPAN", help="How far back to look: 2h, 30d."),
+    ] = "30d",  # type: ignore[assignment]
+    apply: Annotated[
+        bool,
+        typer.Option("--apply", help="Give the role this policy, and detach what it has now."),
+    ] = False,
+    home: HomeOption = None,
+) -> None:
+    """Write the smallest policy that covers what a role really did."""
+    client = AwsClient.of(home_of(home))
+    try:
+        found = client.suggestion(role, milliseconds_ago(since))
+    except OSError as error:
+        raise Stop(said(error)) from None
+    if not found["policy"]["Statement"]:
+        raise Stop(
+            f"{found['name']} did nothing in that time that was allowed: there is nothing to "
+            "suggest. Let it do its work first, or look further back: --since 90d"
+        )
+    print(json.dumps(found["policy"], indent=2))
+    actions = sum(len(listed(each["Action"])) for each in found["policy"]["Statement"])
+    err.print(
+        f"{count(actions, 'action')}, from {count(found['events'], 'event')} of {found['name']}.",
+    )
+    for arn in found["attached"]:
+        err.print(f"- {arn.rpartition('/')[2]} (attached)", markup=False)
+    err.print(f"+ {SUGGESTED} (inline, as above)", markup=False)
+    for each in found["refused"]["Statement"]:
+        err.print(f"Refused meanwhile, and not in it: {', '.join(listed(each['Action']))}")
+    if not found["complete"]:
+        err.print("There are more events of that time than could be looked through: --since")
+    if apply:
+        apply_suggestion(client, found)
+    else:
+        err.print(f"Nothing was changed. To have it so: cloche iam suggest {found['name']} --apply")
+
+
+def apply_suggestion(client: AwsClient, found: dict[str, Any]) -> None:
+    """Give a role the policy that was suggested, and detach the managed ones that it had."""
+    iam, name = client.aws("iam"), found["name"]
+    try:
+        iam.put_role_policy(
+            RoleName=name, PolicyName=SUGGESTED, PolicyDocument=json.dumps(found["policy"])
+        )
+        for arn in found["attached"]:
+            iam.detach_role_policy(RoleName=name, PolicyArn=arn)
+    except (BotoCoreError, ClientError) as error:
+        raise Stop(f"The policy could not be applied: {error}") from None
+    err.print(f"{name} now has {SUGGESTED} and no attached policy. To go back:")
+    for arn in found["attached"]:
+        err.print(
+            f"  cloche run --as root -- aws iam attach-role-policy --role-name {name} "
+            f"--policy-arn {arn}",
+            markup=False,
+            soft_wrap=True,
+        )
+
+
+def milliseconds_ago(since: timedelta) -> int:
+    """Return a time so long ago, in milliseconds since 1970."""
+    return int((datetime.now().astimezone() - since).timestamp() * 1000)
+
+
+def listed(value: str | list[str]) -> list[str]:
+    """Return what may be one or several as a list."""
+    return [value] if isinstance(value, str) else value
+
+
+def said(error: OSError) -> str:
+    """Return the server's own message in an answer that is no success."""
+    try:
+        return str(json.loads(str(error).partition(": ")[2])["message"])
+    except (ValueError, KeyError, TypeError):
+        return f"Cloche does not answer: {error}"
 
 
 def show(events: list[dict[str, Any]], limit: int, complete: bool) -> None:

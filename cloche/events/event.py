@@ -13,12 +13,14 @@ from cloche.core.authorization import Decision, PolicyKind, Question, Statement,
 MOST_TEXT = 1024  # characters of what a client sent: an agent, a value of a condition key
 MOST_KEYS = 64  # condition keys of one question
 ELLIPSIS = "…"
+PASS_ROLE, PASSED_TO = "iam:PassRole", "iam:passedtoservice"
 
 
 class AnsweredQuestion(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One question that IAM was asked, and its answer.
 
-    context: the condition keys that were known, of what was refused.
+    context: the condition keys that were known, of what was refused; of a role that was passed,
+    whom to.
     """
 
     action: str
@@ -71,8 +73,14 @@ def answered(question: Question, decision: Decision) -> AnsweredQuestion:
         by=decision.by[:10],
         missing=decision.missing[:10] if refused else (),
         lacking=decision.lacking,
-        context=known(question.context) if refused else {},
+        context=known(question.context) if refused else passed_to(question),
     )
+
+
+def passed_to(question: Question) -> dict[str, str | tuple[str, ...]]:
+    """Return the service that a role was passed to."""
+    value = question.context.get(PASSED_TO) if question.action == PASS_ROLE else None
+    return {} if value is None else {PASSED_TO: value}
 
 
 def known(context: Mapping[str, Any]) -> dict[str, str | tuple[str, ...]]:
