@@ -1,9 +1,16 @@
-"""`cloche iam who`, in a terminal of its own."""
+"""`cloche iam`, in a terminal of its own."""
 
 import contextlib
+import json
 import re
+from typing import Any
 
+import boto3
 from cli_command import Cloche
+
+from cloche.cli.aws_client import AwsClient
+from cloche.core import home as homes
+from cloche.core.config import Home
 
 
 def lines(up: Cloche, *options: str) -> list[list[str]]:
@@ -65,3 +72,73 @@ def test_a_span_that_is_none(up: Cloche) -> None:
 
 def test_no_server(cloche: Cloche) -> None:
     assert "Cloche is not up" in cloche("iam", "who", code=None).stderr
+
+
+# ---------------------------------------------------------------------- suggest
+
+
+def as_role(up: Cloche, service: str) -> Any:
+    """Return a boto3 client with a session of the execution role."""
+    home = Home(up.home)
+    server = homes.read_server(home)
+    assert server is not None
+    keys = AwsClient(home, server).session()
+    return boto3.client(
+        service,
+        endpoint_url=server.address,
+        region_name="us-east-1",
+        aws_access_key_id=keys["AccessKeyId"],
+        aws_secret_access_key=keys["SecretAccessKey"],
+        aws_session_token=keys["Token"],
+    )
+
+
+def role_name(up: Cloche) -> str:
+    roles = up.client("iam").list_roles()["Roles"]
+    return next(r["RoleName"] for r in roles if r["RoleName"].startswith("AmazonSageMaker-Exec"))
+
+
+def test_suggest_writes_what_a_role_did(up: Cloche) -> None:
+    up.client("s3").create_bucket(Bucket="suggest")
+    s3 = as_role(up, "s3")
+    for key in ("in/a", "in/b", "one"):
+        s3.put_object(Bucket="suggest", Key=key, Body=b"1")
+    s3.get_object(Bucket="suggest", Key="one")
+    name = role_name(up)
+    done = up("iam", "suggest", name, "--since", "5m")
+    assert json.loads(done.stdout) == {
+        "Version": "2012-10-17",
+        "Statement": [
+            {
+                "Effect": "Allow",
+                "Action": "s3:GetObject",
+                "Resource": "arn:aws:s3:::suggest/one",
+            },
+            {
+                "Effect": "Allow",
+                "Action": "s3:PutObject",
+                "Resource": ["arn:aws:s3:::suggest/in/*", "arn:aws:s3:::suggest/one"],
+            },
+        ],
+    }
+    assert done.stderr.splitlines() == [
+        f"2 actions, from 4 events of {name}.",
+        "- AmazonSageMakerFullAccess (attached)",
+        "+ cloche-suggested (inline, as above)",
+        f"Nothing was changed. To have it so: cloche iam suggest {name} --apply",
+    ]
+
+
+def test_suggest_for_a_role_that_is_not_there(up: Cloche) -> None:
+    done = up("iam", "suggest", "nobody", code=1)
+    assert done.stderr == f"There is no role nobody. There are: {role_name(up)}\n"
+
+
+def test_suggest_for_a_role_that_did_nothing(up: Cloche) -> None:
+    trust = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"AWS": "*"}}
+    document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
+    iam = up.client("iam")
+    iam.create_role(RoleName="lazy", AssumeRolePolicyDocument=document)
+    done = up("iam", "suggest", "lazy", code=1)
+    iam.delete_role(RoleName="lazy")
+    assert done.stderr.startswith("lazy did nothing in that time that was allowed: there is noth")

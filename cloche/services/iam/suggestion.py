@@ -53,7 +53,8 @@ def policy(used: Used) -> dict[str, Any]:
         resources = tuple(general(used.resources[action]))
         groups.setdefault((service, resources), []).append(action)
     statements = [
-        statement(actions, resources) for (_, resources), actions in sorted(groups.items())
+        statement(actions, resources)
+        for (_, resources), actions in sorted(groups.items(), key=lambda group: group[1])
     ]
     return {"Version": VERSION, "Statement": [*statements, *passing(used)]}
 

@@ -77,12 +77,12 @@ def test_actions_with_the_same_resources_share_a_statement() -> None:
         ("logs:CreateLogStream", "*"),
     ) == [
         {"Effect": "Allow", "Action": "logs:CreateLogStream", "Resource": "*"},
-        {"Effect": "Allow", "Action": "sagemaker:ListEndpoints", "Resource": "*"},
         {
             "Effect": "Allow",
             "Action": ["sagemaker:DescribeEndpoint", "sagemaker:InvokeEndpoint"],
             "Resource": f"{A}:endpoint/dog",
         },
+        {"Effect": "Allow", "Action": "sagemaker:ListEndpoints", "Resource": "*"},
     ]
 
 
