@@ -99,11 +99,6 @@ def test_what_sagemaker_full_access_says(action: str, resource: str, verdict: st
     assert evaluate(compiled("full", document), asked(action, resource)).verdict == verdict
 
 
-def test_a_policy_without_a_document_is_refused_by_name() -> None:
-    with pytest.raises(AwsError, match="ReadOnlyAccess"):
-        policies.document(f"{policies.PREFIX}ReadOnlyAccess")
-
-
 def test_wildcards_take_no_longer_with_every_star() -> None:
     begin = time.process_time()
     assert not like("*a" * 400 + "*b", "a" * 2000)
