@@ -67,6 +67,7 @@ FILES = Executor("files", 16)  # as long as files are: inputs, archives, checkpo
 BUILDS = Executor("builds", 4)  # what packages need: environments, layers
 SEARCH = Executor("search", 2)  # the next trials of a tuning job
 LOG_SEARCH = Executor("log-search", 2)  # FilterLogEvents: up to 200,000 records a page
+SIMULATIONS = Executor("simulations", 2)  # of IAM: every policy asked for each result of a page
 PATTERNS = Executor("patterns", 2)  # users' regular expressions
 OUTSIDE = Executor("outside", 16)  # the real S3: as many as there may be requests to it
 
@@ -85,6 +86,7 @@ EXECUTORS = (
     BUILDS,
     SEARCH,
     LOG_SEARCH,
+    SIMULATIONS,
     PATTERNS,
     OUTSIDE,
 )

@@ -1,17 +1,45 @@
-"""What IAM's operations share: entities found, or refused as IAM words it."""
+"""What IAM's operations share: policies checked, entities found, or refused as IAM words it."""
 
 import re
+from collections.abc import Callable
 from typing import Any
 
+from cloche.core import executors
 from cloche.core.errors import AwsError
 from cloche.operation import Call
 from cloche.records.store import Change
-from cloche.services.iam import policies
+from cloche.services.iam import policies, policy_grammar, policy_limits, trust_policies
 from cloche.services.iam.customer_policies import CustomerPolicy
 from cloche.services.iam.identity import Identity, Role
 
 POLICY_ARN = re.compile(r"arn:aws:iam::([0-9]{12}|aws):policy/.+", re.DOTALL)
+LARGE = 16_384  # characters of a policy whose check takes longer than a hop to a thread
 ATTEMPTS = 5  # of a write that others' writes come in between of
+
+
+async def checked(check: Callable[[str], object], text: str) -> None:
+    """Check a policy, a large one on threads: its grammar, its size."""
+    if len(text) <= LARGE:
+        check(text)
+    else:
+        await executors.MESSAGES.run(check, text)
+
+
+def check_managed(text: str) -> None:
+    """Raise MalformedPolicyDocument, LimitExceeded unless a text may be a managed policy."""
+    policy_grammar.check(text, policy_grammar.MANAGED)
+    policy_limits.check_managed(text)
+
+
+def check_inline(text: str) -> None:
+    """Raise MalformedPolicyDocument unless a text may be an inline policy."""
+    policy_grammar.check(text, policy_grammar.IDENTITY)
+
+
+def check_trust(text: str) -> None:
+    """Raise MalformedPolicyDocument, LimitExceeded unless a text may be a trust policy."""
+    trust_policies.check(text)
+    policy_limits.check_trust(text)
 
 
 def find_role(call: Call[Identity], name: str) -> Role:

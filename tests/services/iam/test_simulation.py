@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from iam_client import FULL_ACCESS, client, made, policy, refused, statement, trust
 
+from cloche.records.store import Resource, insert_in
 from cloche.testing.platform import ACCOUNT, Platform
 
 TRUST = trust(Service="lambda.amazonaws.com")
@@ -217,3 +218,69 @@ def test_context_keys(platform: Platform) -> None:
     more = policy(statement(Condition={"Bool": {"aws:ViaAWSService": "true"}}))
     found = iam.get_context_keys_for_principal_policy(PolicySourceArn=arn, PolicyInputList=[more])
     assert "aws:ViaAWSService" in found["ContextKeyNames"]
+
+
+def test_pages_of_large_policies_are_shorter_than_asked_for(platform: Platform) -> None:
+    iam = client(platform, "iam")
+    large = [policy(statement(resource=["arn:aws:s3:::" + "x" * 120_000]))] * 8
+    asked = {"PolicyInputList": large, "ActionNames": [GET, PUT, "s3:ListBucket"]}
+    pages = iam.get_paginator("simulate_custom_policy").paginate(
+        **asked, ResourceArns=["arn:aws:s3:::b", "arn:aws:s3:::c"]
+    )
+    found = [len(page["EvaluationResults"]) for page in pages]
+    assert found == [4, 2]
+
+
+def recorded(platform: Platform, kind: str, name: str, **document: Any) -> str:
+    now = platform.app.store.clock.now()
+    record = Resource(
+        account=ACCOUNT,
+        region="",
+        kind=kind,
+        name=name.lower(),
+        arn=f"arn:aws:iam::{ACCOUNT}:{kind}/{name}",
+        created=now,
+        modified=now,
+        document=document,
+    )
+    platform.app.store.write_now(lambda connection: insert_in(connection, record))
+    return record.arn
+
+
+def test_users_and_groups_are_simulated(platform: Platform) -> None:
+    iam = client(platform, "iam")
+    own = statement(GET, "arn:aws:s3:::home/${aws:username}/*")
+    group = recorded(platform, "group", "Readers", Inline={"all": policy(own)}, GroupName="Readers")
+    user = recorded(
+        platform,
+        "user",
+        "ann",
+        UserName="ann",
+        UserId="AIDA1",
+        Groups=["Readers"],
+        Inline={"own": policy(statement(PUT))},
+    )
+    answer = iam.simulate_principal_policy(
+        PolicySourceArn=user,
+        ActionNames=[GET, PUT],
+        ResourceArns=["arn:aws:s3:::home/ann/k", "arn:aws:s3:::home/bob/k"],
+    )
+    found = [
+        (each["EvalDecision"], [one["SourcePolicyId"] for one in each["MatchedStatements"]])
+        for each in answer["EvaluationResults"]
+    ]
+    assert found == [
+        ("allowed", ["group_Readers_all"]),
+        ("implicitDeny", []),
+        ("allowed", ["user_ann_own"]),
+        ("allowed", ["user_ann_own"]),
+    ]
+    keys = iam.get_context_keys_for_principal_policy(PolicySourceArn=group)["ContextKeyNames"]
+    assert keys == ["aws:username"]
+    nobody = f"arn:aws:iam::{ACCOUNT}:user/nobody"
+    asked = {"PolicySourceArn": nobody, "ActionNames": [GET]}
+    assert refused(iam.simulate_principal_policy, **asked) == (
+        404,
+        "NoSuchEntity",
+        "The user with name nobody cannot be found.",
+    )

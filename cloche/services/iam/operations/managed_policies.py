@@ -10,11 +10,13 @@ from cloche.core.clock import from_ms
 from cloche.operation import Call, operation
 from cloche.permissions import REQUEST_TAGS, Permission
 from cloche.records.errors import AlreadyExists, Conflict
-from cloche.services.iam import policies, policy_grammar, policy_limits, tags
+from cloche.services.iam import policies, tags
 from cloche.services.iam.attachments import Usage
 from cloche.services.iam.customer_policies import CustomerPolicy
 from cloche.services.iam.entities import (
     already_exists,
+    check_managed,
+    checked,
     delete_conflict,
     find_policy,
     modified_meanwhile,
@@ -42,8 +44,7 @@ async def create_policy(
     Tags: list[dict[str, str]] | None = None,
 ) -> dict[str, Any]:
     """Make a managed policy whose first version is the default."""
-    policy_grammar.check(PolicyDocument, policy_grammar.MANAGED)
-    policy_limits.check_managed(PolicyDocument)
+    await checked(check_managed, PolicyDocument)
     tags.check(Tags or [], tags.EXACTLY)
     try:
         policy = await call.service.policies.customer.create(

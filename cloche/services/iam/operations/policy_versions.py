@@ -6,9 +6,15 @@ from urllib.parse import quote
 from cloche.core.clock import from_ms
 from cloche.core.errors import AwsError, unsupported
 from cloche.operation import Call, operation
-from cloche.services.iam import policies, policy_grammar, policy_limits
+from cloche.services.iam import policies, policy_limits
 from cloche.services.iam.customer_policies import CustomerPolicy
-from cloche.services.iam.entities import delete_conflict, find_policy, no_such
+from cloche.services.iam.entities import (
+    check_managed,
+    checked,
+    delete_conflict,
+    find_policy,
+    no_such,
+)
 from cloche.services.iam.identity import Identity
 from cloche.services.iam.operations.managed_policies import saved
 from cloche.services.iam.paging import PAGE, paged
@@ -22,9 +28,9 @@ async def create_policy_version(
     call: Call[Identity], *, PolicyArn: str, PolicyDocument: str, SetAsDefault: bool = False
 ) -> dict[str, Any]:
     """Add a version to a policy; it is in force when it is set as the default."""
+    find_policy(call, PolicyArn, not_attachable(PolicyArn))
+    await checked(check_managed, PolicyDocument)
     policy = find_policy(call, PolicyArn, not_attachable(PolicyArn))
-    policy_grammar.check(PolicyDocument, policy_grammar.MANAGED)
-    policy_limits.check_managed(PolicyDocument)
     if len(policy.document.versions) >= policy_limits.VERSIONS:
         message = (
             f"A managed policy can have up to {policy_limits.VERSIONS} versions. Before you create "

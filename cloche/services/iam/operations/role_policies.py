@@ -5,10 +5,12 @@ from urllib.parse import quote
 
 from cloche.operation import Call, operation
 from cloche.records.errors import Conflict
-from cloche.services.iam import policies, policy_grammar, policy_limits
+from cloche.services.iam import policies, policy_limits
 from cloche.services.iam.entities import (
     ATTEMPTS,
+    check_inline,
     check_policy_arn,
+    checked,
     find_role,
     modified_meanwhile,
     no_such,
@@ -71,8 +73,9 @@ async def put_role_policy(
     call: Call[Identity], *, RoleName: str, PolicyName: str, PolicyDocument: str
 ) -> None:
     """Write an inline policy of a role, over one of the same name."""
+    find_role(call, RoleName)
+    await checked(check_inline, PolicyDocument)
     role = find_role(call, RoleName)
-    policy_grammar.check(PolicyDocument, policy_grammar.IDENTITY)
     inline = {**role.document.inline, PolicyName: PolicyDocument}
     policy_limits.check_inline("role", role.name, inline.values())
     await changed(call, role, role.document.replace(inline=inline))

@@ -11,10 +11,12 @@ from cloche.operation import Call, operation
 from cloche.permissions import REQUEST_TAGS, Permission
 from cloche.records.errors import AlreadyExists, Conflict
 from cloche.records.store import Change
-from cloche.services.iam import policy_limits, tags, trust_policies
+from cloche.services.iam import tags
 from cloche.services.iam.entities import (
     already_exists,
     boundary_shown,
+    check_trust,
+    checked,
     delete_conflict,
     find_role,
     modified_meanwhile,
@@ -48,7 +50,7 @@ async def create_role(
     Tags: list[dict[str, str]] | None = None,
 ) -> dict[str, Any]:
     """Make a role that its trust policy's principals may assume."""
-    check_trust(AssumeRolePolicyDocument)
+    await checked(check_trust, AssumeRolePolicyDocument)
     tags.check(Tags or [])
     bounding = () if PermissionsBoundary is None else used_policy(call, PermissionsBoundary, True)
     try:
@@ -146,8 +148,9 @@ async def update_assume_role_policy(
     call: Call[Identity], *, RoleName: str, PolicyDocument: str
 ) -> None:
     """Change who may assume a role; sessions that are there go on."""
+    find_role(call, RoleName)
+    await checked(check_trust, PolicyDocument)
     role = find_role(call, RoleName)
-    check_trust(PolicyDocument)
     await changed(call, role, role.document.replace(assume_role_policy_document=PolicyDocument))
 
 
@@ -211,12 +214,6 @@ async def changed(call: Call[Identity], role: Role, document: RoleDocument, *als
         return await call.service.change_role(role, document, *also)
     except Conflict as error:
         raise modified_meanwhile() from error
-
-
-def check_trust(text: str) -> None:
-    """Raise MalformedPolicyDocument, LimitExceeded unless a text may be a trust policy."""
-    trust_policies.check(text)
-    policy_limits.check_trust(text)
 
 
 def described(role: Role) -> dict[str, Any]:

@@ -32,12 +32,14 @@ ACTION = re.compile(r"[A-Za-z0-9-]+:[A-Za-z0-9]+")
 SIMULATED = "simulated"  # the session that a simulated request of a role is said to come from
 KINDS = ("role", "user", "group")
 POLICY_TYPE = "IAM Policy"  # of every matched statement, whatever the enumeration says
+# Characters of policies that are gone through for one page: of large ones a page has fewer results.
+PAGE_COST = 4_000_000
 LISTS = "List"  # what the types of context keys with several values end in
 
 
 @operation(
     permissions=[Permission("iam:SimulatePrincipalPolicy", arns_at("PolicySourceArn"))],
-    on=executors.RECORDS,
+    on=executors.SIMULATIONS,
 )
 def simulate_principal_policy(
     call: Call[Identity],
@@ -68,7 +70,7 @@ def simulate_principal_policy(
     return simulation.page(ActionNames, ResourceArns, Marker, MaxItems)
 
 
-@operation(permissions=[Permission("iam:SimulateCustomPolicy")], on=executors.RECORDS)
+@operation(permissions=[Permission("iam:SimulateCustomPolicy")], on=executors.SIMULATIONS)
 def simulate_custom_policy(
     call: Call[Identity],
     *,
@@ -89,7 +91,7 @@ def simulate_custom_policy(
 
 @operation(
     permissions=[Permission("iam:GetContextKeysForCustomPolicy")],
-    on=executors.RECORDS,
+    on=executors.SIMULATIONS,
 )
 def get_context_keys_for_custom_policy(
     call: Call[Identity], *, PolicyInputList: Sequence[str]
@@ -100,7 +102,7 @@ def get_context_keys_for_custom_policy(
 
 @operation(
     permissions=[Permission("iam:GetContextKeysForPrincipalPolicy", arns_at("PolicySourceArn"))],
-    on=executors.RECORDS,
+    on=executors.SIMULATIONS,
 )
 def get_context_keys_for_principal_policy(
     call: Call[Identity], *, PolicySourceArn: str, PolicyInputList: Sequence[str] = ()
@@ -144,13 +146,17 @@ class Simulation:
     def page(
         self, actions: Sequence[str], resources: Sequence[str], marker: str | None, limit: int
     ) -> dict[str, Any]:
-        """Return one page of the results: each action on each resource."""
+        """Return one page of the results: each action on each resource.
+
+        It may be shorter than asked for, as IAM's pages may be.
+        """
         for action in actions:
             if not ACTION.fullmatch(action):
                 raise AwsError("InvalidInput", f"Invalid Action Name: {action}")
         count = len(resources)
         pairs = range(len(actions) * count)  # by number: there may be millions
-        page = paged(pairs, Numbered(pairs), marker, limit)
+        most = PAGE_COST // max(1, sum(map(len, self.texts.values())))
+        page = paged(pairs, Numbered(pairs), marker, max(1, min(limit, most)))
         results = [
             self.result(actions[number // count], resources[number % count])
             for number in page.pop("items")
