@@ -4,7 +4,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from cloche.services.iam.policy_grammar import elements, listed
+from cloche.services.iam.evaluation import listed
+from cloche.services.iam.policy_grammar import elements
 
 VARIABLE = re.compile(r"\$\{([^{}]*)\}")
 LITERALS = {"*", "?", "$"}

@@ -21,6 +21,7 @@ from cloche.core.clock import Clock, from_ms, to_ms
 from cloche.core.identity import Credential, Principal
 from cloche.core.ids import secret_access_key, session_token, unique_id
 from cloche.core.typed import decode, encode, readable
+from cloche.events import Nowhere, RoleWork, Sink
 from cloche.records.resource import Resource
 from cloche.records.store import Change, Store
 from cloche.services.iam import policies
@@ -120,9 +121,11 @@ class Bootstrap:
 class Identity:
     """Knows every key that the platform issued (implements core.identity.Credentials)."""
 
-    def __init__(self, store: Store, clock: Clock, authorizer: Authorizer) -> None:
+    def __init__(
+        self, store: Store, clock: Clock, authorizer: Authorizer, events: Sink | None = None
+    ) -> None:
         self.store, self.clock = store, clock
-        self.authorizer = authorizer
+        self.authorizer, self.events = authorizer, events or Nowhere()
         self.policies, self.attachments = Policies(store), Attachments(store)
         self.known: dict[str, Credential] = {}
         self.swept: datetime | None = None
@@ -195,7 +198,8 @@ class Identity:
         """
         role = self.role_by_arn(role_arn)
         principal = role.session(session_name) if role is not None else gone(role_arn, session_name)
-        return Actor(principal, self.authorizer, self.clock.now, lambda: PLATFORM_KEYS)
+        note = RoleWork(self.events, self.clock.now).note
+        return Actor(principal, self.authorizer, self.clock.now, lambda: PLATFORM_KEYS, note)
 
     async def issue(
         self, principal: Principal, owner: str, duration_s: int, now: datetime

@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from cloche.core.errors import AwsError
+from cloche.services.iam.evaluation import known_operator, listed
 from cloche.services.iam.policy_parts import (
     action_fault,
     is_date,
     legacy_arn,
-    plain_operator,
     plausible_principal,
     resource_fault,
     unprintable,
@@ -238,7 +238,7 @@ def check_condition(condition: object, rules: Rules) -> None:
     for operator, keys in condition.items():
         if not isinstance(keys, dict):
             raise rules.fault("syntax")
-        if keys and plain_operator(operator) is None:
+        if keys and not known_operator(operator):
             raise rules.fault("syntax")
         for values in keys.values():
             if not all(isinstance(value, str | bool | int | float) for value in listed(values)):
@@ -268,7 +268,7 @@ def check_legacy(statements: Iterable[dict[str, Any]], rules: Rules) -> str | No
 def dates(statement: dict[str, Any]) -> Iterator[bool]:
     """Yield of each date that a statement compares with whether it is one."""
     for operator, keys in statement.get("Condition", {}).items():
-        if (plain_operator(operator) or "").startswith("Date"):
+        if operator.rpartition(":")[2].startswith("Date"):
             for values in keys.values():
                 yield from (is_date(value) for value in listed(values))
 
@@ -332,8 +332,3 @@ def check_principal(principal: object, rules: Rules) -> None:
 def elements(statement: Mapping[str, Any], *names: str) -> list[str]:
     """Return what is in the first of these elements that a statement has, as a list."""
     return next((listed(statement[name]) for name in names if name in statement), [])
-
-
-def listed(value: Any) -> list[Any]:
-    """Return what may be one or a list as a list."""
-    return value if isinstance(value, list) else [value]

@@ -15,40 +15,6 @@ PARTITIONS = frozenset(
         "*",
     }
 )
-# https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition_operators.html
-OPERATORS = frozenset(
-    {
-        "StringEquals",
-        "StringNotEquals",
-        "StringEqualsIgnoreCase",
-        "StringNotEqualsIgnoreCase",
-        "StringLike",
-        "StringNotLike",
-        "NumericEquals",
-        "NumericNotEquals",
-        "NumericLessThan",
-        "NumericLessThanEquals",
-        "NumericGreaterThan",
-        "NumericGreaterThanEquals",
-        "DateEquals",
-        "DateNotEquals",
-        "DateLessThan",
-        "DateLessThanEquals",
-        "DateGreaterThan",
-        "DateGreaterThanEquals",
-        "Bool",
-        "BinaryEquals",
-        "IpAddress",
-        "NotIpAddress",
-        "ArnEquals",
-        "ArnLike",
-        "ArnNotEquals",
-        "ArnNotLike",
-        "Null",
-    }
-)
-SETS = ("ForAnyValue:", "ForAllValues:")
-IF_EXISTS = "IfExists"
 VENDOR = re.compile(r"[A-Za-z0-9.-]+")
 # What neither XML nor UTF-8 can carry: an error that repeats it could not be sent.
 UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
@@ -141,16 +107,6 @@ def legacy_arn(resource: str) -> bool:
     if resource == "*":
         return True
     return (resource.count(":") >= 5 or "::" not in resource) and resource.split(":")[2] != ""
-
-
-def plain_operator(name: str) -> str | None:
-    """Return a condition operator without its set and IfExists; None when there is none such."""
-    for prefix in SETS:
-        if name.startswith(prefix):
-            name = name.removeprefix(prefix)
-            break
-    name = name.removesuffix(IF_EXISTS)
-    return name if name in OPERATORS else None
 
 
 def is_date(value: object) -> bool:

@@ -161,6 +161,7 @@ def condition(operator: str, value: Any) -> str:
         (condition("StringEquals", [["a"]]), SYNTAX),
         (condition("x", "1"), SYNTAX),
         (condition("ForAnyValue::StringEqualsIfExists", "asf"), SYNTAX),
+        (condition("NullIfExists", "true"), SYNTAX),
         (
             policy(statement(Resource="arn:aws:iam:us-east-1::example_bucket")),
             "IAM resource arn:aws:iam:us-east-1::example_bucket cannot contain region information.",
@@ -279,6 +280,8 @@ def trust(**more: Any) -> str:
         (trust(Condition={"StringIs": {"a": "b"}}), SYNTAX),
         (trust(), None),
         (trust(Principal="*", Sid="with a space"), None),
+        (trust(Principal=WITHOUT, NotPrincipal={"AWS": "123456789012"}), None),
+        (trust(NotPrincipal={"AWS": "123456789012"}), SYNTAX),
         (trust(Action=["sts:AssumeRole", "sts:TagSession"]), None),
         (trust(Condition={"IpAddress": {"aws:SourceIp": "10.0.0.0/8"}}), None),
     ],

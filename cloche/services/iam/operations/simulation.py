@@ -2,13 +2,13 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from cloche.core import executors
 from cloche.core.authorization import (
     Context,
-    Decision,
+    PolicyKind,
     Question,
     Statement,
     Values,
@@ -23,7 +23,14 @@ from cloche.services.iam import policies, policy_grammar
 from cloche.services.iam.attached import PolicyText
 from cloche.services.iam.context_keys import context_keys
 from cloche.services.iam.entities import no_such
-from cloche.services.iam.evaluate import CompiledStatement, compiled, evaluate
+from cloche.services.iam.evaluation import (
+    Applying,
+    Statements,
+    compiled,
+    decide,
+    evaluate,
+    together,
+)
 from cloche.services.iam.identity import Identity, Role
 from cloche.services.iam.paging import PAGE, Numbered, paged
 from cloche.services.iam.statement_places import places
@@ -85,7 +92,9 @@ def simulate_custom_policy(
     """Return what the policies that are given say of each action on each resource."""
     boundary = given(PermissionsBoundaryPolicyInputList, "PermissionsBoundaryPolicyInputList")
     context = Context(context_of(ContextEntries))
-    simulation = Simulation.of(call.principal, context, given(PolicyInputList), boundary)
+    # Whoever asks: of root, policies would have nothing to say.
+    who = replace(call.principal, kind="user")
+    simulation = Simulation.of(who, context, given(PolicyInputList), boundary)
     return simulation.page(ActionNames, ResourceArns, Marker, MaxItems)
 
 
@@ -123,8 +132,7 @@ class Simulation:
     who: Principal
     context: Context
     texts: dict[str, str]  # of the policies, by what decisions call them
-    identity: tuple[CompiledStatement, ...]
-    boundary: tuple[CompiledStatement, ...] | None
+    applying: Applying
 
     @classmethod
     def of(
@@ -139,8 +147,10 @@ class Simulation:
             who,
             context,
             {each.name: each.text for each in (*identity, *boundary)},
-            statements(identity),
-            statements(boundary) if boundary else None,
+            Applying(
+                statements("identity-based policy", identity),
+                statements("permissions boundary", boundary) if boundary else None,
+            ),
         )
 
     def page(
@@ -166,20 +176,19 @@ class Simulation:
     def result(self, action: str, resource: str) -> dict[str, Any]:
         """Return one result as the API shows it."""
         asked = Question(self.who, action, resource, self.context)
-        found = evaluate(self.identity, asked)
-        shown: dict[str, Any] = {"EvalActionName": action, "EvalResourceName": resource}
-        if self.boundary is not None:
-            bound = evaluate(self.boundary, asked)
-            shown["PermissionsBoundaryDecisionDetail"] = {
-                "AllowedByPermissionsBoundary": bound.allowed
-            }
-            found = bounded(found, bound)
-        return {
-            **shown,
+        found = decide(self.applying, asked)
+        shown: dict[str, Any] = {
+            "EvalActionName": action,
+            "EvalResourceName": resource,
             "EvalDecision": found.verdict,
             "MatchedStatements": [self.matched(each) for each in found.by],
             "MissingContextValues": list(found.missing),
         }
+        if self.applying.boundary is not None:
+            allows = evaluate(self.applying.boundary, asked).allowed
+            detail = {"AllowedByPermissionsBoundary": allows}
+            shown["PermissionsBoundaryDecisionDetail"] = detail
+        return shown
 
     def matched(self, statement: Statement) -> dict[str, Any]:
         """Return a statement that decided, and where it stands."""
@@ -188,20 +197,9 @@ class Simulation:
         return {"SourcePolicyId": name, "SourcePolicyType": POLICY_TYPE, **found}
 
 
-def bounded(found: Decision, bound: Decision) -> Decision:
-    """Return what policies and a boundary say together: both must allow, either may deny."""
-    missing = tuple(dict.fromkeys((*found.missing, *bound.missing)))
-    denied = [each for each in (found, bound) if each.verdict == "explicitDeny"]
-    if denied:
-        return Decision("explicitDeny", tuple(by for each in denied for by in each.by), missing)
-    if found.allowed and not bound.allowed:
-        return Decision("implicitDeny", (), missing)
-    return Decision(found.verdict, found.by, missing)
-
-
-def statements(texts: Iterable[PolicyText]) -> tuple[CompiledStatement, ...]:
-    """Return the statements of policies, ready to be asked."""
-    return tuple(each for text in texts for each in compiled(text.name, text.policy))
+def statements(kind: PolicyKind, texts: Iterable[PolicyText]) -> Statements:
+    """Return the statements of policies of one kind, ready to be asked."""
+    return together(kind, [compiled(text.name, text.policy, kind) for text in texts])
 
 
 def given(texts: Sequence[str], name: str = "PolicyInputList") -> list[PolicyText]:
