@@ -46,7 +46,7 @@ class Attached:
     used: frozenset[str]
 
 
-class Policies:
+class EntityPolicies:
     """Finds the policies of roles, users and groups by what is recorded."""
 
     def __init__(self, store: Store) -> None:

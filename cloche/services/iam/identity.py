@@ -25,7 +25,7 @@ from cloche.events import Nowhere, RoleWork, Sink
 from cloche.records.resource import Resource
 from cloche.records.store import Change, Store
 from cloche.services.iam import policies
-from cloche.services.iam.attached import Policies
+from cloche.services.iam.attached import EntityPolicies
 from cloche.services.iam.attachments import Attachments
 from cloche.services.iam.record import KeyDocument, RoleDocument
 from cloche.services.iam.trust_policies import trusts
@@ -126,7 +126,7 @@ class Identity:
     ) -> None:
         self.store, self.clock = store, clock
         self.authorizer, self.events = authorizer, events or Nowhere()
-        self.policies, self.attachments = Policies(store), Attachments(store)
+        self.policies, self.attachments = EntityPolicies(store), Attachments(store)
         self.known: dict[str, Credential] = {}
         self.swept: datetime | None = None
 
