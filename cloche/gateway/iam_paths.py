@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 from cloche.core import executors
 from cloche.core.errors import AwsError
 from cloche.events import EventLog
@@ -26,7 +28,8 @@ class IamPaths:
         asked = request.query.get("role", "")
         role = self.identity.role_by_arn(asked) or self.identity.role(self.account, asked)
         if role is None or role.record.account != self.account:
-            names = ", ".join(each.name for each in self.identity.roles(self.account)[:20])
+            some = islice(self.identity.roles_after(self.account, None), 20)
+            names = ", ".join(each.name for each in some)
             raise AwsError("NoSuchEntity", f"There is no role {asked}. There are: {names}", 404)
         since_ms = number(request.query, "since_ms", 0)
         found = await executors.EVENTS.run(usage, self.log, role.arn, since_ms)
