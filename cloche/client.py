@@ -66,6 +66,11 @@ class Client:
         asked = urllib.parse.urlencode({"role": role, "since_ms": since_ms})
         return self._as_owner(f"/_cloche/iam/suggestion?{asked}", "GET")
 
+    def explanation(self, request_id: str) -> dict[str, Any]:
+        """Return why IAM answered a request as it did; `last`: the last that was refused."""
+        asked = urllib.parse.urlencode({"id": request_id})
+        return self._as_owner(f"/_cloche/iam/explanation?{asked}", "GET")
+
     def end_processes(self) -> None:
         """Have every process of user code end; the server is to go down next."""
         self._as_owner("/_cloche/end-processes")

@@ -12,6 +12,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from rich.markup import escape
 from rich.table import Table
 
+from cloche.cli import explanation
 from cloche.cli.aws_client import AwsClient
 from cloche.cli.grammar import Command, CommandGroup, number
 from cloche.cli.options import HomeOption, home_of
@@ -122,6 +123,84 @@ def suggest(
         err.print(f"Nothing was changed. To have it so: cloche iam suggest {found['name']} --apply")
 
 
+@app.command(cls=Command)
+def explain(
+    request_id: Annotated[
+        str,
+        typer.Argument(
+            metavar="REQUEST_ID|last",
+            help="A request's id, as errors and the header x-cloche-explain have it; the last "
+            "that was refused.",
+        ),
+    ] = "last",
+    apply: Annotated[
+        str | None,
+        typer.Option(
+            "--apply",
+            metavar="ROLE",
+            help="Give this role what is missing, as an inline policy.",
+            show_default=False,
+        ),
+    ] = None,
+    home: HomeOption = None,
+) -> None:
+    """Say why IAM answered a request as it did, and which statement would allow it."""
+    client = AwsClient.of(home_of(home))
+    try:
+        found = client.explanation(request_id)
+    except OSError as error:
+        raise Stop(said(error)) from None
+    explanation.show(found)
+    missing = [
+        each
+        for each in found["questions"]
+        if each["statement"] is not None and each["now"] != "allowed"
+    ]
+    if apply is not None:
+        apply_explanation(client, missing, apply)
+    elif any(each["lacking"] == "identity-based policy" for each in missing):
+        role = (found["event"].get("role") or "").rpartition("/")[2]
+        err.print("Either give it that statement, or act as somebody who may:", markup=False)
+        err.print(
+            f"  cloche iam explain {found['event']['id']} --apply {role or 'ROLE'}", markup=False
+        )
+        err.print("  cloche run --as admin -- …    cloche env --as admin", markup=False)
+
+
+def apply_explanation(client: AwsClient, missing: list[dict[str, Any]], role: str) -> None:
+    """Put an inline policy for what an identity lacks."""
+    wanted = [each for each in missing if each["lacking"] == "identity-based policy"]
+    if not wanted:
+        raise Stop("Nothing was changed: no statement in a policy of the role would help here.")
+    iam, name = client.aws("iam"), role.rpartition("/")[2]
+    for each in wanted:
+        policy = explanation.INLINE.format(each["action"].replace(":", "-"))
+        try:
+            statements = inline_statements(iam, name, policy)
+            if each["statement"] not in statements:
+                statements.append(each["statement"])
+            document = json.dumps({"Version": "2012-10-17", "Statement": statements})
+            iam.put_role_policy(RoleName=name, PolicyName=policy, PolicyDocument=document)
+        except (BotoCoreError, ClientError) as error:
+            raise Stop(f"The policy could not be put: {error}") from None
+        err.print(f"{name} has the inline policy {policy} now. To take it back:", markup=False)
+        err.print(
+            f"  cloche run --as root -- aws iam delete-role-policy --role-name {name} "
+            f"--policy-name {policy}",
+            markup=False,
+            soft_wrap=True,
+        )
+
+
+def inline_statements(iam: Any, role: str, policy: str) -> list[Any]:
+    """Return the statements of a role's inline policy; none where there is no such policy."""
+    try:
+        found = iam.get_role_policy(RoleName=role, PolicyName=policy)["PolicyDocument"]
+    except iam.exceptions.NoSuchEntityException:
+        return []
+    return listed(found["Statement"])
+
+
 def apply_suggestion(client: AwsClient, found: dict[str, Any]) -> None:
     """Give a role the policy that was suggested, and detach the managed ones that it had."""
     iam, name = client.aws("iam"), found["name"]
@@ -148,9 +227,9 @@ def milliseconds_ago(since: timedelta) -> int:
     return int((datetime.now().astimezone() - since).timestamp() * 1000)
 
 
-def listed(value: str | list[str]) -> list[str]:
+def listed(value: Any) -> list[Any]:
     """Return what may be one or several as a list."""
-    return [value] if isinstance(value, str) else value
+    return value if isinstance(value, list) else [value]
 
 
 def said(error: OSError) -> str:
