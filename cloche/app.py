@@ -10,6 +10,7 @@ import os
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib.metadata import version
 
 from cloche.core import executors, ids
@@ -65,9 +66,12 @@ class App:
         authorizer: Authorizer | None = None,
         handed: Handed | None = None,
     ) -> None:
-        """handed: what its parent holds for it; without, it takes the home folder and its ports."""
+        """handed: what its parent holds for it; without, it takes the home folder and its ports.
+
+        authorizer: asked in place of the policies (tests that record what is asked).
+        """
         self.config, self.root, self.handed = config, root or RootKeys(), handed
-        self.authorizer: Authorizer = authorizer or iam.IssuedKeys()
+        self.given = authorizer
         self.clock: Clock = clock or SystemClock()
         self.lag = Lag()
         self.came_up = asyncio.Event()  # the address answers before
@@ -194,7 +198,8 @@ class App:
         self.closing.callback(self.s3.close)
         self.logs = logs.Logs(store, config.home.logs)
         self.cloudwatch = cloudwatch.CloudWatch(store)
-        self.identity = iam.Identity(store, clock, self.authorizer)
+        authorizer: Authorizer = self.given or iam.Policies(store)
+        self.identity = iam.Identity(store, clock, authorizer)
         self.engine = ENGINES[config.engine](config)
         self.closing.push_async_callback(self._end_trial)
         self.upstream = upstream_of()
@@ -235,7 +240,7 @@ class App:
             store=store,
             clock=clock,
             config=config,
-            authorizer=self.authorizer,
+            authorizer=authorizer,
             passing=self.passing,
         )
         self.gateway.local.add(STATUS_PATH, self.status, access="known", method="GET")
@@ -285,7 +290,9 @@ class App:
         )
         # One for all servers of an `up`: who read it waits while the next of them is started.
         token = self.handed.token if self.handed else ids.secret_access_key()
-        self.owner = OwnerSessions(self.identity, self.clock, made.role_arn)
+        self.owner = OwnerSessions(
+            partial(iam.session_as, self.identity, config.account), self.clock
+        )
         local = self.gateway.local
         local.token = token
         local.add(SESSION_PATH, self.owner.session, access="owner", method="POST")

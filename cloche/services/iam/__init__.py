@@ -2,10 +2,20 @@
 
 from cloche.operation import Service, collect, service_model
 from cloche.services.iam import operations
-from cloche.services.iam.authorizer import IssuedKeys
+from cloche.services.iam.authorizer import Policies, ResourcePolicies, ResourcePolicy
 from cloche.services.iam.identity import Bootstrap, Identity, Role
+from cloche.services.iam.owner import session_as
 
-__all__ = ["Bootstrap", "Identity", "IssuedKeys", "Role", "service"]
+__all__ = [
+    "Bootstrap",
+    "Identity",
+    "Policies",
+    "ResourcePolicies",
+    "ResourcePolicy",
+    "Role",
+    "service",
+    "session_as",
+]
 
 
 def service(identity: Identity) -> Service:

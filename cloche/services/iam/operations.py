@@ -1,4 +1,4 @@
-"""The operations on roles and on root. Policies are recorded; what they say is not yet enforced."""
+"""The operations on roles and on root."""
 
 import re
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The AWS managed policies that may be attached to a role. They are recorded, not yet enforced.
+"""The AWS managed policies that may be attached to a role.
 
 `managed/NAME.json` is what AWS publishes as the default version of a policy.
 """
@@ -13,6 +13,8 @@ from cloche.core.errors import AwsError, unsupported
 PREFIX = "arn:aws:iam::aws:policy/"
 DOCUMENTS = Path(__file__).parent / "managed"
 SAGEMAKER_FULL_ACCESS = f"{PREFIX}AmazonSageMakerFullAccess"
+S3_FULL_ACCESS = f"{PREFIX}AmazonS3FullAccess"
+ADMINISTRATOR_ACCESS = f"{PREFIX}AdministratorAccess"
 # Names with their paths, as AWS publishes them (AWS Managed Policy Reference Guide).
 MANAGED = frozenset(
     PREFIX + name
