@@ -54,6 +54,11 @@ class Platform:
         """The home folder."""
         return self.app.config.home
 
+    @property
+    def role_arn(self) -> str:
+        """The execution role."""
+        return self._client().credentials().role_arn
+
     def client(self, service: str, *, as_: str = "role", region: str | None = None) -> Any:
         """Return a boto3 client with a session of the execution role, or of whom `as_` names."""
         return self.session(as_, region).client(
@@ -75,10 +80,7 @@ class Platform:
 
     def environment(self, as_: str = "role") -> dict[str, str]:
         """Return what `cloche env` exports."""
-        server = homes.read_server(self.home)
-        if server is None:
-            raise RuntimeError("the platform was stopped")
-        return dict(environment(AwsClient(self.home, server), as_, {}).exports)
+        return dict(environment(self._client(), as_, {}).exports)
 
     def call(self, coroutine: Any, timeout_s: float = 30.0) -> Any:
         """Run a coroutine on the platform's loop and return its result."""
@@ -97,6 +99,12 @@ class Platform:
             for gang in self.app.engine.adopt():
                 self.app.engine.stop(gang)
             background.stop(self.home)
+
+    def _client(self) -> AwsClient:
+        server = homes.read_server(self.home)
+        if server is None:
+            raise RuntimeError("the platform was stopped")
+        return AwsClient(self.home, server)
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)
