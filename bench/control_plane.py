@@ -17,10 +17,6 @@ SECONDS = 2.0  # a round
 IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch-inference:1.8-cpu-py36"
 AIM_CPU_MS = 0.5
 CREATED_WITHIN_S = 60.0
-TRUST = (
-    '{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole", '
-    '"Principal": {"Service": "sagemaker.amazonaws.com"}}]}'
-)
 
 
 def main() -> None:
@@ -43,12 +39,11 @@ def main() -> None:
 def make_endpoint(server: Server) -> None:
     """Make the endpoint that is described; what it answers doesn't matter here."""
     sagemaker, s3 = server.client("sagemaker"), server.client("s3")
-    role = server.client("iam").create_role(RoleName="bench", AssumeRolePolicyDocument=TRUST)
     s3.create_bucket(Bucket="bench-models")
     s3.put_object(Bucket="bench-models", Key="model.tar.gz", Body=model_archive())
     container = {"Image": IMAGE, "ModelDataUrl": "s3://bench-models/model.tar.gz"}
     sagemaker.create_model(
-        ModelName="bench", ExecutionRoleArn=role["Role"]["Arn"], PrimaryContainer=container
+        ModelName="bench", ExecutionRoleArn=server.role(), PrimaryContainer=container
     )
     variant = {
         "VariantName": "AllTraffic",

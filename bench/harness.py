@@ -95,6 +95,11 @@ def title(text: str) -> None:
 
 # ---------------------------------------------------------------------- servers
 
+TRUST = (
+    '{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole", '
+    '"Principal": {"Service": "sagemaker.amazonaws.com"}}]}'
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Server:
@@ -121,6 +126,15 @@ class Server:
             aws_secret_access_key=self.secret_access_key,
             config=Config(proxies={}, retries={"total_max_attempts": 1}, **config),
         )
+
+    def role(self) -> str:
+        """Return the ARN of a role for jobs: the execution role, where the server has one."""
+        iam = self.client("iam")
+        for role in iam.list_roles()["Roles"]:
+            if "AmazonSageMaker-ExecutionRole-" in role["RoleName"]:
+                return str(role["Arn"])
+        made = iam.create_role(RoleName="bench", AssumeRolePolicyDocument=TRUST)
+        return str(made["Role"]["Arn"])
 
 
 @contextlib.contextmanager

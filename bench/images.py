@@ -25,10 +25,6 @@ ENDS_WITHIN_S = 600.0
 EXAMPLE = Path(__file__).parents[1] / "examples" / "dog_breeds"
 IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch-training:2.6.0-cpu-py312"
 BUCKET = "bench-images"
-TRUST = (
-    '{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole", '
-    '"Principal": {"Service": "sagemaker.amazonaws.com"}}]}'
-)
 ARGUMENTS = {
     "epochs": str(EPOCHS),
     "batch_size": "32",
@@ -95,8 +91,7 @@ def prepare(server: Server, folder: ImageFolder) -> str:
         for path in sorted(EXAMPLE.glob("*.py")):
             tar.add(path, path.name)
     s3.put_object(Bucket=BUCKET, Key="code/sourcedir.tar.gz", Body=buffer.getvalue())
-    role = server.client("iam").create_role(RoleName="bench", AssumeRolePolicyDocument=TRUST)
-    return str(role["Role"]["Arn"])
+    return server.role()
 
 
 def job(server: Server, role: str, number: int, hosts: int = 1) -> dict[str, Any]:

@@ -25,10 +25,6 @@ CODE = b"""
 def model_fn(folder): return folder
 def transform_fn(model, body, content_type, accept): return str(len(body))
 """
-TRUST = (
-    '{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole", '
-    '"Principal": {"Service": "sagemaker.amazonaws.com"}}]}'
-)
 
 
 def main() -> None:
@@ -95,7 +91,6 @@ class Direct(Wire):
 def deploy(server: Server) -> None:
     """Bring an endpoint into service."""
     sagemaker, s3 = server.client("sagemaker"), server.client("s3")
-    role = server.client("iam").create_role(RoleName="serve", AssumeRolePolicyDocument=TRUST)
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w:gz") as members:
         info = tarfile.TarInfo("code/inference.py")
@@ -105,7 +100,7 @@ def deploy(server: Server) -> None:
     s3.put_object(Bucket="bench-models", Key="model.tar.gz", Body=archive.getvalue())
     container = {"Image": IMAGE, "ModelDataUrl": "s3://bench-models/model.tar.gz"}
     sagemaker.create_model(
-        ModelName="bench", ExecutionRoleArn=role["Role"]["Arn"], PrimaryContainer=container
+        ModelName="bench", ExecutionRoleArn=server.role(), PrimaryContainer=container
     )
     variant: dict[str, Any] = {
         "VariantName": "AllTraffic",

@@ -28,10 +28,6 @@ ENDS_WITHIN_S = 120.0
 AIM, CHANNEL_AIM = "first line under 0.5 s", "under 0.5 s"
 IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch-training:1.8-cpu-py36"
 BUCKET, GROUP = "bench-training", "/aws/sagemaker/TrainingJobs"
-TRUST = (
-    '{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole", '
-    '"Principal": {"Service": "sagemaker.amazonaws.com"}}]}'
-)
 SCRIPTS = {
     "without torch": "import time; print('STARTED', time.time())",
     "with torch": "import time, torch; print('STARTED', time.time())",
@@ -117,8 +113,7 @@ def prepare(server: Server) -> str:
     s3 = server.client("s3")
     s3.create_bucket(Bucket=BUCKET)
     s3.put_object(Bucket=BUCKET, Key="data/a", Body=b"a")
-    role = server.client("iam").create_role(RoleName="bench", AssumeRolePolicyDocument=TRUST)
-    return str(role["Role"]["Arn"])
+    return server.role()
 
 
 def archive(script: str) -> bytes:

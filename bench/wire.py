@@ -29,7 +29,7 @@ from cloche.gateway.shapes import api
 from cloche.operation import Handler, Operation, Service
 from cloche.permissions import Permission
 from cloche.records.store import Store
-from cloche.services.iam import IssuedKeys
+from cloche.services.iam import Policies
 
 ROUNDS = 5
 ACCOUNT = "111122223333"
@@ -139,13 +139,14 @@ def make_gateway(folder: Path) -> Gateway:
             needed = (Permission(f"{name}:{operation}"),)
             operations[operation] = Operation(handler, needed, frozenset(names))
         services[name] = Service(name, operations, None)
+    store = Store.open(folder / "cloche.db")
     return Gateway(
         services,
         Keys(),
-        store=Store.open(folder / "cloche.db"),
+        store=store,
         clock=SystemClock(),
         config=Config(home=Home(folder), account=ACCOUNT),
-        authorizer=IssuedKeys(),
+        authorizer=Policies(store),
     )
 
 

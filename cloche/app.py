@@ -10,6 +10,7 @@ import os
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from importlib.metadata import version
 
 from cloche.core import executors, ids
@@ -68,9 +69,12 @@ class App:
         authorizer: Authorizer | None = None,
         handed: Handed | None = None,
     ) -> None:
-        """handed: what its parent holds for it; without, it takes the home folder and its ports."""
+        """handed: what its parent holds for it; without, it takes the home folder and its ports.
+
+        authorizer: asked in place of the policies (tests that record what is asked).
+        """
         self.config, self.root, self.handed = config, root or RootKeys(), handed
-        self.authorizer: Authorizer = authorizer or iam.IssuedKeys()
+        self.given = authorizer
         self.clock: Clock = clock or SystemClock()
         self.lag = Lag()
         self.came_up = asyncio.Event()  # the address answers before
@@ -200,7 +204,9 @@ class App:
         self.closing.callback(self.s3.close)
         self.logs = logs.Logs(store, config.home.logs)
         self.cloudwatch = cloudwatch.CloudWatch(store)
-        self.identity = iam.Identity(store, clock, self.authorizer, self.events)
+        self.policies = iam.Policies(store)
+        authorizer: Authorizer = self.given or self.policies
+        self.identity = iam.Identity(store, clock, authorizer, self.events)
         self.engine = ENGINES[config.engine](config)
         self.closing.push_async_callback(self._end_trial)
         self.upstream = upstream_of()
@@ -242,7 +248,7 @@ class App:
             store=store,
             clock=clock,
             config=config,
-            authorizer=self.authorizer,
+            authorizer=authorizer,
             passing=self.passing,
             events=self.events,
         )
@@ -253,7 +259,7 @@ class App:
 
     def _add_own_paths(self) -> None:
         local, events = self.gateway.local, EventPaths(self.events)
-        permissions = IamPaths(self.identity, self.events, self.config.account)
+        permissions = IamPaths(self.identity, self.events, self.config.account, self.policies)
         local.add(STATUS_PATH, self.status, access="known", method="GET")
         local.add(EVENTS_PATH, events.events, access="owner", method="GET")
         local.add(SUGGESTION_PATH, permissions.suggestion, access="owner", method="GET")
@@ -300,7 +306,9 @@ class App:
         )
         # One for all servers of an `up`: who read it waits while the next of them is started.
         token = self.handed.token if self.handed else ids.secret_access_key()
-        self.owner = OwnerSessions(self.identity, self.clock, made.role_arn)
+        self.owner = OwnerSessions(
+            partial(iam.session_as, self.identity, config.account), self.clock
+        )
         local = self.gateway.local
         local.token = token
         local.add(SESSION_PATH, self.owner.session, access="owner", method="POST")

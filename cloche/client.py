@@ -6,6 +6,7 @@ import urllib.parse
 import urllib.request
 from dataclasses import dataclass
 from typing import Any, Self
+from urllib.parse import quote
 
 from cloche.core import home as homes
 from cloche.core.config import Home
@@ -13,6 +14,15 @@ from cloche.core.typed import decode
 from cloche.terminal import NOT_UP, Stop
 
 ANSWER_WITHIN_S = 30.0
+NOT_FOUND = 404
+
+
+class Answered(OSError):
+    """The server answered with an error."""
+
+    def __init__(self, error: urllib.error.HTTPError) -> None:
+        self.status, self.said = error.code, error.read().decode(errors="replace")
+        super().__init__(f"{error.code} {error.reason}: {self.said}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +60,17 @@ class Client:
         """Return how the platform is; OSError when it does not answer."""
         return self._as_owner("/_cloche/status", "GET")
 
-    def session(self) -> dict[str, Any]:
-        """Return the keys of a new session of the execution role, as containers on AWS get them:
-        AccessKeyId, SecretAccessKey, Token, Expiration.
+    def session(self, name: str = "role") -> dict[str, Any]:
+        """Return new temporary keys of a role or user (`role`: the execution role), as containers
+        on AWS get them: AccessKeyId, SecretAccessKey, Token, Expiration. LookupError says whom
+        there is, when there is none of that name.
         """
-        return self._as_owner("/_cloche/session")
+        try:
+            return self._as_owner(f"/_cloche/session?as={quote(name, safe='')}")
+        except Answered as error:
+            if error.status != NOT_FOUND:
+                raise
+            raise LookupError(json.loads(error.said)["message"]) from None
 
     def events(self, **query: str | int) -> dict[str, Any]:
         """Return `events`, the newest first, and whether they are `complete`."""
@@ -88,8 +104,7 @@ class Client:
             with opener.open(request, timeout=timeout_s) as answer:
                 content: dict[str, Any] = json.loads(answer.read())
         except urllib.error.HTTPError as error:
-            said = error.read().decode(errors="replace")
-            raise OSError(f"{error.code} {error.reason}: {said}") from None
+            raise Answered(error) from None
         return content
 
 

@@ -15,6 +15,7 @@ from botocore.loaders import Loader
 from botocore.model import ServiceModel, StructureShape
 
 from cloche.core.authorization import NOTHING, Actor, Context, Decision
+from cloche.core.errors import AwsError
 from cloche.core.executors import Executor
 from cloche.core.identity import Principal
 from cloche.loop import Loop
@@ -171,14 +172,23 @@ def operation(
     return mark
 
 
+def refuse(_call: Call[Any], _parameters: Mapping[str, Any], refused: AwsError) -> AwsError:
+    """Return a refusal as it is: whether there is what was asked for is not told."""
+    return refused
+
+
 @dataclass(frozen=True, slots=True)
 class Service:
-    """One AWS service: its botocore name, its operations, its loops, its object for handlers."""
+    """One AWS service: its botocore name, its operations, its loops, its object for handlers.
+
+    refuse: returns what a caller hears who may not do what it asked for.
+    """
 
     name: str
     operations: Mapping[str, Operation]
     api: Any
     loops: tuple[Loop, ...] = ()
+    refuse: Callable[[Call[Any], Mapping[str, Any], AwsError], AwsError] = refuse
 
 
 LOADER = Loader()  # keeps what it has read: SageMaker's model alone takes 0.1 s

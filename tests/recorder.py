@@ -31,3 +31,10 @@ class Recorder:
     def take(self, of: Callable[[Question], bool] = lambda _: True) -> list[tuple[str, str]]:
         """Return the actions and resources that were asked about since the last time."""
         return [(question.action, question.resource) for question in self.questions(of)]
+
+
+class Anything:
+    """Allows everything, and keeps nothing: for tests of what lies below or beside policies."""
+
+    def decide(self, question: Question) -> Decision:
+        return Decision("allowed")

@@ -17,7 +17,6 @@ from cloche.cli import up as ups
 from cloche.cli.grammar import PORT, Command, CommandGroup, choice, number
 from cloche.cli.options import HomeOption, home_of
 from cloche.cli.output import Stop, err
-from cloche.cli.variables import Identity
 from cloche.core import home as homes
 
 app = typer.Typer(
@@ -41,12 +40,13 @@ app.add_typer(data.app, name="data")
 app.add_typer(iam.app, name="iam")
 
 As = Annotated[
-    Identity,
+    str,
     typer.Option(
         "--as",
-        parser=choice("role", "root"),
-        metavar="role|root",
-        help="Whose keys: a session of SageMaker's execution role, or the root user's.",
+        metavar="admin|root|USER|ROLE",
+        help="Whose keys: the administrator role's, the root user's, or those of an IAM user or "
+        "role by name. [default: SageMaker's execution role's]",
+        show_default=False,
     ),
 ]
 
@@ -244,7 +244,7 @@ def fsck(home: HomeOption = None) -> None:
 @app.command(cls=Command)
 def env(
     home: HomeOption = None,
-    identity: As = "role",
+    name: As = "role",
     unset: Annotated[
         bool,
         typer.Option("--unset", help="Print what restores the shell's earlier variables."),
@@ -258,7 +258,7 @@ def env(
     if unset:
         runs.unset()
     else:
-        runs.env(home_of(home), identity)
+        runs.env(home_of(home), name)
 
 
 # What follows the command's name is the command's: `cloche run aws s3 ls --help`.
@@ -268,14 +268,14 @@ def env(
 def run(
     command: Annotated[list[str], typer.Argument(metavar="COMMAND", show_default=False)],
     home: HomeOption = None,
-    identity: As = "role",
+    name: As = "role",
 ) -> None:
     """Run a command against the platform: cloche run -- python train.py
 
     The command sees Cloche instead of AWS, through environment variables only: it is the `python`
     or `aws` of your shell. Its exit code is returned.
     """
-    runs.run(home_of(home), identity, command)
+    runs.run(home_of(home), name, command)
 
 
 @app.command(cls=Command)

@@ -6,17 +6,17 @@ from collections.abc import Sequence
 
 from cloche.cli.aws_client import AwsClient
 from cloche.cli.output import Stop, err
-from cloche.cli.variables import Identity, ShellVariables, closed, environment, given_back
+from cloche.cli.variables import ShellVariables, closed, environment, given_back
 from cloche.core.config import Home
 
 # As shells have it.
 NOT_EXECUTABLE, NOT_FOUND = 126, 127
 
 
-def env(home: Home, identity: Identity) -> None:
+def env(home: Home, name: str) -> None:
     """Print the environment for a shell to evaluate; one that leads nowhere when there is none."""
     try:
-        lines = asked(home, identity).shell(os.environ)
+        lines = asked(home, name).shell(os.environ)
     except BaseException:
         keep_away(home)
         raise
@@ -48,9 +48,9 @@ def say(lines: Sequence[str]) -> None:
     sys.stdout.buffer.flush()
 
 
-def run(home: Home, identity: Identity, command: Sequence[str]) -> None:
+def run(home: Home, name: str, command: Sequence[str]) -> None:
     """Become the command, in the environment."""
-    variables = asked(home, identity).applied(os.environ)
+    variables = asked(home, name).applied(os.environ)
     try:
         os.execvpe(command[0], list(command), variables)
     except FileNotFoundError:
@@ -59,10 +59,12 @@ def run(home: Home, identity: Identity, command: Sequence[str]) -> None:
         raise Stop(f"{command[0]!r} can't be run: {error.strerror}", code=NOT_EXECUTABLE) from None
 
 
-def asked(home: Home, identity: Identity) -> ShellVariables:
-    """Return the environment; Stop when the server does not give it."""
+def asked(home: Home, name: str) -> ShellVariables:
+    """Return the environment of a role or user; Stop when the server does not give it."""
     client = AwsClient.of(home)
     try:
-        return environment(client, identity)
+        return environment(client, name)
+    except LookupError as error:
+        raise Stop(f"--as {name}: {error.args[0]}") from None
     except (OSError, ValueError) as error:
-        raise Stop(f"Cloche at {client.server.address}returned no credentials: {error}") from None
+        raise Stop(f"Cloche at {client.server.address} returned no credentials: {error}") from None

@@ -9,14 +9,12 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 from cloche.cli.aws_client import AwsClient
 from cloche.core import atomic, trust
 from cloche.core import home as homes
 from cloche.core.config import Config, Home
 
-Identity = Literal["role", "root"]
 SDK_CONFIG_NAME = "sagemaker-sdk.yaml"
 # The SDK sends telemetry to AWS, without a time-out: this opts out.
 SDK_CONFIG = """\
@@ -101,9 +99,10 @@ def setting(exports: Mapping[str, str], unset: Sequence[str]) -> list[str]:
 
 
 def environment(
-    client: AwsClient, identity: Identity, current: Mapping[str, str] | None = None
+    client: AwsClient, name: str, current: Mapping[str, str] | None = None
 ) -> ShellVariables:
-    """Return the environment of the execution role (a new session of 12 hours) or of root.
+    """Return the environment of a new session of 12 hours, of a role or user by its name (`role`:
+    the execution role, `admin`: the administrator); or of root. LookupError: there is none.
 
     `current` is the shell's own, whose exceptions from proxies are kept.
     """
@@ -114,7 +113,7 @@ def environment(
         address=client.server.address,
         proxy=client.server.proxy,
         region=keys.region,
-        keys=session_keys(client) if identity == "role" else root_keys(client),
+        keys=root_keys(client) if name == "root" else session_keys(client, name),
         shell=os.environ if current is None else current,
     )
 
@@ -205,9 +204,9 @@ def read_file(name: str) -> bytes | None:
         return None
 
 
-def session_keys(client: AwsClient) -> dict[str, str]:
-    """Return the keys of a new session of the execution role, as `get_execution_role()` needs."""
-    keys = client.session()
+def session_keys(client: AwsClient, name: str) -> dict[str, str]:
+    """Return the keys of a new session: for a role's, `get_execution_role()` finds the role."""
+    keys = client.session(name)
     return {
         "AWS_ACCESS_KEY_ID": keys["AccessKeyId"],
         "AWS_SECRET_ACCESS_KEY": keys["SecretAccessKey"],

@@ -228,6 +228,8 @@ def refusal(question: Question, decision: Decision) -> str:
         where = ""
     text = f"User: {question.principal.arn} is not authorized to perform: {action}{where}"
     if decision.verdict == "implicitDeny":
+        if action == "sts:AssumeRole":
+            return text  # whether there is such a role, and whom it trusts, is not told
         return f"{text} because no {decision.lacking} allows the {action} action"
     denying = decision.by[0]
     article = {"identity-based policy": "an", "role trust policy": "the"}.get(denying.kind, "a")

@@ -226,6 +226,9 @@ class Exchange:
     async def read_elsewhere(self, target: Target, name: str, error: AwsError) -> Response:
         """Return the real S3's answer to a read of a public bucket; else `error`."""
         passing, path = self.parts.passing, target.meaning.path
+        if isinstance(error.__cause__, Refused):
+            # Nothing is passed on that its caller may not read: of a public bucket, not even that.
+            raise error.__cause__ if passing and passing.offers(self.request, path) else error
         missing = target.family is S3 and error.code == "NoSuchBucket" and name in READS
         made = None
         if missing and passing is not None:
@@ -269,7 +272,11 @@ class Exchange:
             await apart(length, validate.check, action.input, parameters, code)
         self.recording = Recording(target.meaning.service, signer)
         call = self.describe(target, signer, request_id, name, body, self.recording)
-        operation.authorize(call, parameters)
+        try:
+            operation.authorize(call, parameters)
+        except Refused as refused:
+            answer = target.service.refuse(call, parameters, refused)
+            raise answer from None if answer is refused else refused
 
         def respond(result: Any) -> Response:
             if not isinstance(result, Reply):
@@ -411,7 +418,7 @@ def check_uri(request: Request) -> None:
 def worded(error: AwsError, target: Target) -> AwsError:
     """Return an error as the service words it: its own code for parameters, S3's resource."""
     if isinstance(error, Refused):
-        error = target.family.refuse_denied(error)
+        error = target.family.refuse_denied(target.api, error)
     code, status, fields = error.code, error.status, error.fields
     if code == "ValidationException":
         code = validation_code(target.api, target.meaning.protocol)

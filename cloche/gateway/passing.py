@@ -128,7 +128,7 @@ class Passing:
         None: it is not for it. The signature stays here.
         """
         bucket = self.lacking(request, path)
-        if bucket is None or not self.buckets.has(bucket):
+        if bucket is None or not self.offers(request, path):
             return None
         self.note(bucket, gang, "without the signature")
         query = "&".join(
@@ -142,6 +142,11 @@ class Passing:
             return self.real.get(request.method, path, query, headers)
 
         return await self.passed(ask, bucket, raw, gang)
+
+    def offers(self, request: Request, path: str) -> bool:
+        """Tell whether a read is of a public bucket that is not here."""
+        bucket = self.lacking(request, path)
+        return bucket is not None and self.buckets.has(bucket)
 
     def explained(self, name: str, error: AwsError) -> AwsError:
         """Return the refusal of a copy, with what to do where its source is a public bucket."""

@@ -83,9 +83,10 @@ class Family:
             fields=fields if self is S3 else {},
         )
 
-    def refuse_denied(self, refused: Refused) -> AwsError:
+    def refuse_denied(self, api: Api, refused: Refused) -> AwsError:
         """Return the refusal of what the caller may not do."""
-        return AwsError(self.denied, self.denied_text.format(refused.message), self.denied_status)
+        code, status = DENIED.get(api.name, (self.denied, self.denied_status))
+        return AwsError(code, self.denied_text.format(refused.message), status)
 
     def refuse_incomplete(self, text: str) -> AwsError:
         """Return the refusal of authentication that lacks a part."""
@@ -189,6 +190,10 @@ VALIDATION: Mapping[str, str] = {
     "logs": "InvalidParameterException",
     "sagemaker-runtime": "ValidationError",
     "cloudwatch": "ValidationError",
+}
+# Where a service that speaks several protocols refuses as it did in its first.
+DENIED: Mapping[str, tuple[str, int]] = {
+    "cloudwatch": ("AccessDenied", 403),
 }
 
 

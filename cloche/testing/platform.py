@@ -16,7 +16,7 @@ from botocore.config import Config as BotoConfig
 from cloche.app import App as App
 from cloche.app import RootKeys
 from cloche.cli.aws_client import AwsClient
-from cloche.cli.variables import Identity, environment
+from cloche.cli.variables import environment
 from cloche.core import home as homes
 from cloche.core.authorization import Authorizer
 from cloche.core.clock import Clock
@@ -54,8 +54,13 @@ class Platform:
         """The home folder."""
         return self.app.config.home
 
-    def client(self, service: str, *, as_: Identity = "role", region: str | None = None) -> Any:
-        """Return a boto3 client with a session of the execution role, or root's keys."""
+    @property
+    def role_arn(self) -> str:
+        """The execution role."""
+        return self._client().credentials().role_arn
+
+    def client(self, service: str, *, as_: str = "role", region: str | None = None) -> Any:
+        """Return a boto3 client with a session of the execution role, or of whom `as_` names."""
         return self.session(as_, region).client(
             service,
             endpoint_url=self.address,
@@ -63,7 +68,7 @@ class Platform:
             config=BotoConfig(proxies={}, retries={"total_max_attempts": 1}),
         )
 
-    def session(self, as_: Identity = "role", region: str | None = None) -> "boto3.Session":
+    def session(self, as_: str = "role", region: str | None = None) -> "boto3.Session":
         """Return a boto3 session with these keys; its clients need `endpoint_url`."""
         exports = self.environment(as_)
         return boto3.Session(
@@ -73,12 +78,9 @@ class Platform:
             region_name=region or exports["AWS_REGION"],
         )
 
-    def environment(self, as_: Identity = "role") -> dict[str, str]:
+    def environment(self, as_: str = "role") -> dict[str, str]:
         """Return what `cloche env` exports."""
-        server = homes.read_server(self.home)
-        if server is None:
-            raise RuntimeError("the platform was stopped")
-        return dict(environment(AwsClient(self.home, server), as_, {}).exports)
+        return dict(environment(self._client(), as_, {}).exports)
 
     def call(self, coroutine: Any, timeout_s: float = 30.0) -> Any:
         """Run a coroutine on the platform's loop and return its result."""
@@ -97,6 +99,12 @@ class Platform:
             for gang in self.app.engine.adopt():
                 self.app.engine.stop(gang)
             background.stop(self.home)
+
+    def _client(self) -> AwsClient:
+        server = homes.read_server(self.home)
+        if server is None:
+            raise RuntimeError("the platform was stopped")
+        return AwsClient(self.home, server)
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)

@@ -59,7 +59,7 @@ def serving() -> Iterator[int]:
 
 def test_a_job_is_its_role_and_reaches_what_is_allowed(tmp_path: Path) -> None:
     with serving() as port, start(tmp_path, allow_egress=("127.0.0.2/32",)) as platform:
-        role = platform.app.owner.role_arn
+        role = platform.role_arn
         script = SCRIPT.replace("PORT", str(port))
         sagemaker, logs = platform.client("sagemaker"), platform.client("logs")
         small_job.start(platform.client("s3"), sagemaker, role, script)

@@ -14,6 +14,7 @@ from typing import Any
 import boto3
 import uvicorn
 from botocore.config import Config as BotoConfig
+from recorder import Anything
 
 from cloche.core.clock import Clock, SystemClock
 from cloche.core.config import Config, Home
@@ -23,7 +24,6 @@ from cloche.gateway.shapes import api
 from cloche.operation import Handler, Operation, Service
 from cloche.permissions import Permission
 from cloche.records.store import Store
-from cloche.services.iam import IssuedKeys
 
 ACCOUNT = "111122223333"
 ROOT = Principal(kind="root", account=ACCOUNT, arn=f"arn:aws:iam::{ACCOUNT}:root", user_id=ACCOUNT)
@@ -113,7 +113,7 @@ def serving(
         store=store,
         clock=clock,
         config=Config(home=Home(folder), port=port, account=ACCOUNT),
-        **{"authorizer": IssuedKeys(), **options},
+        **{"authorizer": Anything(), **options},
     )
     server = uvicorn.Server(
         uvicorn.Config(

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from recorder import Anything
 
 from cloche.core.clock import ManualClock
 from cloche.core.config import Config, Home
@@ -20,7 +21,6 @@ from cloche.gateway.doors import CREDENTIALS_PATH, Doorkeeper
 from cloche.gateway.egress import Fenced, Upstream
 from cloche.gateway.own_paths import LocalRequest
 from cloche.records.secrets import Secrets
-from cloche.services.iam import IssuedKeys
 
 ROLE = "arn:aws:iam::123456789012:role/service-role/Mine"
 WHERE = {"account": "123456789012", "region": "us-east-1", "role_arn": ROLE}
@@ -91,7 +91,7 @@ class Setting:
             store=None,  # type: ignore[arg-type]
             clock=self.clock,
             config=config,
-            authorizer=IssuedKeys(),
+            authorizer=Anything(),
         )
         self.doors = Doorkeeper(
             engine=self.engine,  # type: ignore[arg-type]

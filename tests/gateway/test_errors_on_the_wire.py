@@ -529,6 +529,9 @@ async def test_gang_is_in_the_call(served: Served) -> None:
         ("sagemaker-runtime", "InvokeEndpoint", {"EndpointName": "x", "Body": b""}, DENIED, 403),
         ("sts", "GetCallerIdentity", {}, "AccessDenied", 403),
         ("s3", "GetObject", {"Bucket": "b", "Key": "k"}, "AccessDenied", 403),
+        ("cloudwatch", "ListMetrics", {}, "AccessDenied", 403),
+        ("logs", "DescribeLogGroups", {}, DENIED, 400),
+        ("iam", "ListRoles", {}, "AccessDenied", 403),
         ("ec2", "DescribeVpcs", {}, "UnauthorizedOperation", 403),
     ],
 )

@@ -19,7 +19,7 @@ from cloche.records import database, migrate
 from cloche.records.errors import NewerDatabase, NotADatabase
 from cloche.records.secrets import Secrets
 from cloche.records.store import Store
-from cloche.services.iam import Identity, IssuedKeys
+from cloche.services.iam import Identity, Policies
 
 SECRET, TOKEN = "s3cret" * 6, "t0ken" * 50
 PRINCIPAL = {
@@ -75,7 +75,7 @@ async def test_an_older_homes_secrets_are_moved_and_nothing_of_them_stays(tmp_pa
     store = Store.open(tmp_path / "cloche.db", ManualClock())
     try:
         assert found(tmp_path, "secrets.db") == set()  # pages, free pages and the log
-        identity = Identity(store, ManualClock(), IssuedKeys())
+        identity = Identity(store, ManualClock(), Policies(store))
         root, session = identity.find("AKIA1"), identity.find("ASIA1")
         assert root is not None and root.secret_access_key == SECRET
         assert session is not None and session.session_token == TOKEN

@@ -1,11 +1,21 @@
 """IAM: who there is. `Identity` is what the gateway and other services ask."""
 
 from cloche.operation import Service, collect, service_model
-from cloche.services.iam.authorizer import IssuedKeys
+from cloche.services.iam.authorizer import Policies, ResourcePolicies, ResourcePolicy
 from cloche.services.iam.identity import Bootstrap, Identity, Role
 from cloche.services.iam.operations import MODULES
+from cloche.services.iam.owner import session_as
 
-__all__ = ["Bootstrap", "Identity", "IssuedKeys", "Role", "service"]
+__all__ = [
+    "Bootstrap",
+    "Identity",
+    "Policies",
+    "ResourcePolicies",
+    "ResourcePolicy",
+    "Role",
+    "service",
+    "session_as",
+]
 
 
 def service(identity: Identity) -> Service:

@@ -33,6 +33,7 @@ from cloche.services.iam.trust_policies import trusts
 REGION = ""
 ROOT = "<root>"  # no IAM user can be called that
 EXECUTION_ROLE = "AmazonSageMaker-ExecutionRole-"
+ADMINISTRATOR = "Cloche-Administrator"
 SAGEMAKER_TRUST = {
     "Version": "2012-10-17",
     "Statement": [
@@ -161,7 +162,7 @@ class Identity:
         root_secret_access_key: str | None,
         now: datetime,
     ) -> Bootstrap:
-        """Make what an account starts with, as far as it is not there: root's keys, a role.
+        """Make what an account starts with, as far as it is not there: root's keys, two roles.
 
         A key pair that is given (None: draw one) replaces the one that root has. `region` is where
         SageMaker runs; IAM itself is global. Sessions that expired long ago are removed.
@@ -177,7 +178,16 @@ class Identity:
                 json.dumps(SAGEMAKER_TRUST),
                 path="/service-role/",
                 description=f"SageMaker execution role created with the account, for {region}.",
-                attached=(policies.SAGEMAKER_FULL_ACCESS,),
+                attached=(policies.SAGEMAKER_FULL_ACCESS, policies.S3_FULL_ACCESS),
+                now=now,
+            )
+        if self.role(account, ADMINISTRATOR) is None:
+            await self.create_role(
+                account,
+                ADMINISTRATOR,
+                json.dumps(trusting(root.principal.arn)),
+                description="The administrator of the account: `cloche run --as admin`.",
+                attached=(policies.ADMINISTRATOR_ACCESS,),
                 now=now,
             )
         return Bootstrap(root, role.arn)
@@ -383,6 +393,16 @@ def gone(role_arn: str, session_name: str) -> Principal:
         user_id=f":{session_name}",
         role_arn=role_arn,
     )
+
+
+def trusting(account_arn: str) -> dict[str, object]:
+    """Return a trust policy that lets in whom the account's policies let."""
+    return {
+        "Version": "2012-10-17",
+        "Statement": [
+            {"Effect": "Allow", "Principal": {"AWS": account_arn}, "Action": "sts:AssumeRole"}
+        ],
+    }
 
 
 def key_arn(kind: str, access_key_id: str) -> str:

@@ -18,6 +18,7 @@ PREFIX = "arn:aws:iam::aws:policy/"
 FOLDER = Path(__file__).parent / "managed"
 SAGEMAKER_FULL_ACCESS = f"{PREFIX}AmazonSageMakerFullAccess"
 S3_FULL_ACCESS = f"{PREFIX}AmazonS3FullAccess"
+ADMINISTRATOR_ACCESS = f"{PREFIX}AdministratorAccess"
 
 
 @dataclass(frozen=True, slots=True)

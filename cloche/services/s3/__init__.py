@@ -1,7 +1,12 @@
 """S3: buckets and objects, immutable blobs on the disk and an index in the records."""
 
-from cloche.operation import Service, collect, service_model
+from collections.abc import Mapping
+from typing import Any
+
+from cloche.core.errors import AwsError
+from cloche.operation import Call, Service, collect, service_model
 from cloche.services.s3.acting import ActingS3, ForRoles
+from cloche.services.s3.errors import no_such_bucket
 from cloche.services.s3.inputs import Inputs, PublicObject, Sources
 from cloche.services.s3.operations import (
     bucket,
@@ -33,4 +38,12 @@ def service(s3: S3) -> Service:
     operations = collect(
         model, bucket, configuration, object, copying, listing, multipart, tagging, versions
     )
-    return Service(name="s3", operations=operations, api=s3)
+    return Service(name="s3", operations=operations, api=s3, refuse=refuse)
+
+
+def refuse(call: Call[S3], parameters: Mapping[str, Any], refused: AwsError) -> AwsError:
+    """Return a refusal; that there is no such bucket, which S3 tells everybody who may sign."""
+    bucket = parameters.get("Bucket")
+    if bucket is None or call.operation == "CreateBucket" or call.service.bucket_exists(bucket):
+        return refused
+    return no_such_bucket(bucket)

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from cloche.cli.variables import Identity
 from cloche.testing.platform import Platform
 
 FULL_ACCESS = "arn:aws:iam::aws:policy/AmazonSageMakerFullAccess"
+S3_FULL_ACCESS = "arn:aws:iam::aws:policy/AmazonS3FullAccess"
 
 
 def statement(action: str = "s3:GetObject", resource: str = "*", **more: Any) -> dict[str, Any]:
@@ -31,9 +33,9 @@ def trust(**principal: Any) -> dict[str, Any]:
 
 
 @cache
-def client(platform: Platform, service: str) -> Any:
+def client(platform: Platform, service: str, as_: Identity = "admin") -> Any:
     """Return a client; making one takes longer than most requests."""
-    return platform.client(service)
+    return platform.client(service, as_=as_)
 
 
 def refused(call: Callable[..., Any], **parameters: Any) -> tuple[int, str, str]:

@@ -11,9 +11,13 @@ import pytest
 from cloche.core.clock import ManualClock, to_ms
 from cloche.core.identity import Credential
 from cloche.records.store import Store
-from cloche.services.iam import Identity, IssuedKeys, policies
+from cloche.services.iam import Identity, Policies, policies
 
 ACCOUNT, REGION = "123456789012", "us-east-1"
+ATTACHED = [
+    "arn:aws:iam::aws:policy/AmazonSageMakerFullAccess",
+    "arn:aws:iam::aws:policy/AmazonS3FullAccess",
+]
 
 
 @dataclass
@@ -23,7 +27,7 @@ class Place:
     store: Store
 
     def identity(self) -> Identity:
-        return Identity(self.store, self.clock, IssuedKeys())
+        return Identity(self.store, self.clock, Policies(self.store))
 
     def restarted(self) -> Identity:
         self.store.close()
@@ -45,7 +49,7 @@ async def bootstrapped(identity: Identity, *keys: str | None) -> tuple[Credentia
     return made.root, made.role_arn
 
 
-async def test_bootstrap_makes_root_and_the_execution_role(place: Place) -> None:
+async def test_bootstrap_makes_root_and_two_roles(place: Place) -> None:
     identity = place.identity()
     root, role_arn = await bootstrapped(identity)
     assert (root.principal.kind, root.principal.arn) == ("root", f"arn:aws:iam::{ACCOUNT}:root")
@@ -55,7 +59,10 @@ async def test_bootstrap_makes_root_and_the_execution_role(place: Place) -> None
     assert role_arn == f"arn:aws:iam::{ACCOUNT}:role/{name}"
     role = identity.role_by_arn(role_arn)
     assert role is not None and "sagemaker.amazonaws.com" in role.trust
-    assert role.policies == ["arn:aws:iam::aws:policy/AmazonSageMakerFullAccess"]
+    assert role.policies == ATTACHED
+    admin = identity.role(ACCOUNT, "Cloche-Administrator")
+    assert admin is not None and f'"AWS": "arn:aws:iam::{ACCOUNT}:root"' in admin.trust
+    assert admin.policies == ["arn:aws:iam::aws:policy/AdministratorAccess"]
 
 
 async def test_bootstrap_again_changes_nothing(place: Place) -> None:
@@ -152,7 +159,7 @@ async def test_documents_are_as_the_first_release_wrote_them(place: Place) -> No
         "Path": "/service-role/",
         "AssumeRolePolicyDocument": role.trust,
         "MaxSessionDuration": 3600,
-        "Policies": ["arn:aws:iam::aws:policy/AmazonSageMakerFullAccess"],
+        "Policies": ATTACHED,
         "Inline": {},
         "Tags": [],
         "Description": f"SageMaker execution role created with the account, for {REGION}.",

@@ -7,13 +7,13 @@ from typing import Any
 import boto3
 import pytest
 from botocore.config import Config
-from iam_client import FULL_ACCESS, client, made, refused, trust
+from iam_client import FULL_ACCESS, S3_FULL_ACCESS, client, made, refused, trust
 
 from cloche.testing.platform import ACCOUNT, Platform
 
 
 def test_get_role_of_the_execution_role(platform: Platform) -> None:
-    iam, sts = client(platform, "iam"), client(platform, "sts")
+    iam, sts = client(platform, "iam"), client(platform, "sts", "role")
     arn = sts.get_caller_identity()["Arn"]
     found = re.fullmatch(rf"arn:aws:sts::{ACCOUNT}:assumed-role/([^/]+)/[^/]+", arn)
     assert found is not None
@@ -23,7 +23,10 @@ def test_get_role_of_the_execution_role(platform: Platform) -> None:
     principal = role["AssumeRolePolicyDocument"]["Statement"][0]["Principal"]
     assert principal == {"Service": "sagemaker.amazonaws.com"}
     attached = iam.list_attached_role_policies(RoleName=found[1])["AttachedPolicies"]
-    assert attached == [{"PolicyName": "AmazonSageMakerFullAccess", "PolicyArn": FULL_ACCESS}]
+    assert [each["PolicyArn"] for each in attached] == [
+        S3_FULL_ACCESS,
+        FULL_ACCESS,
+    ]
 
 
 def test_create_role_keeps_what_was_sent(platform: Platform) -> None:
@@ -272,7 +275,7 @@ def test_assume_role_gives_keys_that_work(platform: Platform) -> None:
 
 
 def test_assume_role_asks_the_trust_policy(platform: Platform) -> None:
-    sts = client(platform, "sts")
+    sts = client(platform, "sts", "role")
     caller = sts.get_caller_identity()["Arn"]
     execution = client(platform, "iam").list_roles(PathPrefix="/service-role/")["Roles"][0]["Arn"]
     other = made(platform, "ForAnother", trust(AWS="arn:aws:iam::999999999999:root"))["Arn"]

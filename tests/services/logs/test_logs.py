@@ -22,7 +22,7 @@ GROUPS = "/aws/sagemaker/TrainingJobs"
 @cache
 def client(platform: Platform, service: str) -> Any:
     """Return a client; making one takes longer than most requests."""
-    return platform.client(service)
+    return platform.client(service, as_="admin")
 
 
 def refused(call: Callable[..., Any], **parameters: Any) -> tuple[str, str]:
@@ -394,7 +394,7 @@ def test_delete(platform: Platform) -> None:
 def aws(platform: Platform, *arguments: str) -> Any:
     environment = {
         **os.environ,
-        **platform.environment(),
+        **platform.environment("admin"),
         "AWS_PAGER": "",
         "AWS_MAX_ATTEMPTS": "1",
     }

@@ -18,6 +18,7 @@ from typing import Any
 import boto3
 import uvloop
 from botocore.config import Config as BotoConfig
+from recorder import Anything
 
 from cloche.core import executors
 from cloche.core.authorization import Authorizer
@@ -27,7 +28,6 @@ from cloche.core.identity import Credential, Principal
 from cloche.gateway import Gateway
 from cloche.gateway.listener import Listener
 from cloche.records.store import Store
-from cloche.services.iam import IssuedKeys
 from cloche.services.s3 import S3, service
 
 ACCOUNT, OTHER = "111122223333", "444455556666"
@@ -125,7 +125,7 @@ def serving(folder: Path, authorizer: Authorizer | None = None) -> Iterator[Serv
     stop: list[asyncio.Event] = []
 
     async def run() -> None:
-        running = Running(folder, port, authorizer or IssuedKeys())
+        running = Running(folder, port, authorizer or Anything())
         await running.listener.listen(listening)
         stop.append(asyncio.Event())
         made.append(Served(folder, port, running, asyncio.get_running_loop()))
@@ -144,7 +144,7 @@ def serving(folder: Path, authorizer: Authorizer | None = None) -> Iterator[Serv
 
 
 async def forever(folder: Path, port: int) -> None:
-    running = Running(folder, port, IssuedKeys())
+    running = Running(folder, port, Anything())
     await running.listener.listen(socket.create_server(("127.0.0.1", port), reuse_port=True))
     print("ready", flush=True)
     await asyncio.Event().wait()

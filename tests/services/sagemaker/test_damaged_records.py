@@ -40,7 +40,7 @@ def damage(database: Path, name: str, column: str, text: str) -> None:
 def create(platform: Platform, name: str) -> None:
     platform.client("sagemaker").create_training_job(
         TrainingJobName=name,
-        RoleArn=platform.app.owner.role_arn,
+        RoleArn=platform.role_arn,
         AlgorithmSpecification={"TrainingImage": IMAGE, "TrainingInputMode": "File"},
         OutputDataConfig={"S3OutputPath": "s3://nobody-made-it/out"},
         ResourceConfig={"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 1},
@@ -110,7 +110,7 @@ def test_roles_and_log_streams_that_are_damaged_stop_no_start(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with start(tmp_path / "home") as platform:
-        iam, logs = platform.client("iam", as_="root"), platform.client("logs")
+        iam, logs = platform.client("iam", as_="root"), platform.client("logs", as_="root")
         for name in ("damaged", "whole"):
             iam.create_role(RoleName=f"{name}-role", AssumeRolePolicyDocument=TRUST)
         logs.create_log_group(logGroupName="g")
@@ -122,7 +122,7 @@ def test_roles_and_log_streams_that_are_damaged_stop_no_start(
     damage(tmp_path / "home/cloche.db", "g:damaged-stream", "document", NOT_JSON)
     caplog.set_level(logging.ERROR)
     with start(tmp_path / "home") as platform:
-        iam, logs = platform.client("iam", as_="root"), platform.client("logs")
+        iam, logs = platform.client("iam", as_="root"), platform.client("logs", as_="root")
         names = [each["RoleName"] for each in iam.list_roles()["Roles"]]
         assert "whole-role" in names and "damaged-role" not in names
         refused(lambda: iam.get_role(RoleName="damaged-role"))

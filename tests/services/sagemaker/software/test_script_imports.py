@@ -90,7 +90,7 @@ def test_an_endpoint_whose_model_needs_one(trainer: Trainer, platform: Platform)
     failed = settled(trainer.sagemaker, "needs")
     assert failed["EndpointStatus"] == "Failed"
     assert "No module named 'sentence_transformers'" in failed["FailureReason"]
-    logs = platform.client("logs")
+    logs = platform.client("logs", as_="admin")
 
     def told() -> bool:
         pages = logs.filter_log_events(logGroupName="/aws/sagemaker/Endpoints/needs")
