@@ -124,6 +124,7 @@ def test_suggest_writes_what_a_role_did(up: Cloche) -> None:
     assert done.stderr.splitlines() == [
         f"2 actions, from 4 events of {name}.",
         "- AmazonSageMakerFullAccess (attached)",
+        "- AmazonS3FullAccess (attached)",
         "+ cloche-suggested (inline, as above)",
         f"Nothing was changed. To have it so: cloche iam suggest {name} --apply",
     ]
@@ -131,7 +132,8 @@ def test_suggest_writes_what_a_role_did(up: Cloche) -> None:
 
 def test_suggest_for_a_role_that_is_not_there(up: Cloche) -> None:
     done = up("iam", "suggest", "nobody", code=1)
-    assert done.stderr == f"There is no role nobody. There are: {role_name(up)}\n"
+    assert done.stderr.startswith("There is no role nobody. There are: ")
+    assert role_name(up) in done.stderr
 
 
 def test_suggest_for_a_role_that_did_nothing(up: Cloche) -> None:

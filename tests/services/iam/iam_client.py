@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from cloche.cli.variables import Identity
 from cloche.testing.platform import Platform
 
 FULL_ACCESS = "arn:aws:iam::aws:policy/AmazonSageMakerFullAccess"
@@ -33,7 +32,7 @@ def trust(**principal: Any) -> dict[str, Any]:
 
 
 @cache
-def client(platform: Platform, service: str, as_: Identity = "admin") -> Any:
+def client(platform: Platform, service: str, as_: str = "admin") -> Any:
     """Return a client; making one takes longer than most requests."""
     return platform.client(service, as_=as_)
 

@@ -8,7 +8,7 @@ import pytest
 
 from cloche.core.clock import ManualClock
 from cloche.records.store import Conflict, Store
-from cloche.services.iam import Identity, IssuedKeys
+from cloche.services.iam import Identity, Policies
 from cloche.services.iam.attachments import Attachments
 from cloche.services.iam.customer_policies import CustomerPolicy
 
@@ -20,7 +20,7 @@ POLICY, BOUNDARY = "arn:aws:iam::aws:policy/A", "arn:aws:iam::aws:policy/B"
 def identity(tmp_path: Path) -> Iterator[Identity]:
     clock = ManualClock()
     store = Store.open(tmp_path / "cloche.db", clock)
-    yield Identity(store, clock, IssuedKeys())
+    yield Identity(store, clock, Policies(store))
     store.close()
 
 

@@ -89,7 +89,7 @@ async def test_a_change_is_in_force_at_the_next_question(place: Place) -> None:
     role = await place.role()
     session = role.session("me")
     assert not place.may(session)
-    await place.identity.set_policies(role, [BUCKETS])
+    await place.change(role.arn, Policies=[BUCKETS])
     assert place.may(session)
     await place.change(role.arn, Policies=[], Inline={"mine": policy("Allow", DELETE)})
     assert place.may(session, DELETE) and not place.may(session)
@@ -112,7 +112,7 @@ async def test_changes_are_in_force_after_a_restart(place: Place) -> None:
     role = await place.role("worker", BUCKETS)
     session = role.session("me")
     assert place.may(session)
-    await place.identity.set_policies(role, [])
+    await place.change(role.arn, Policies=[])
     place.store.close()
     place.open()
     assert not place.may(session)
@@ -137,13 +137,14 @@ async def test_a_role_that_is_gone_may_nothing_nor_does_its_successor_lend_its_n
 async def test_a_customer_policy_is_its_default_version(place: Place) -> None:
     arn = f"arn:aws:iam::{ACCOUNT}:policy/Own"
     versions = [
-        {"VersionId": "v1", "Document": policy("Allow", READ)},
-        {"VersionId": "v2", "Document": policy("Allow", DELETE)},
+        {"VersionId": "v1", "Document": policy("Allow", READ), "CreateDate": 0},
+        {"VersionId": "v2", "Document": policy("Allow", DELETE), "CreateDate": 0},
     ]
     role = await place.role("worker", arn)
     session = role.session("me")
     assert not place.may(session)  # it is not made yet
-    await place.insert("policy", "Own", arn, {"Versions": versions, "DefaultVersionId": "v1"})
+    document = {"PolicyName": "Own", "PolicyId": "ANPA1", "Versions": versions}
+    await place.insert("policy", "Own", arn, document)
     assert place.may(session) and not place.may(session, DELETE)
     await place.change(arn, DefaultVersionId="v2")
     assert place.may(session, DELETE) and not place.may(session)
@@ -227,7 +228,7 @@ async def test_what_changes_while_it_is_read_is_not_kept(
     asking = Thread(target=lambda: first.append(place.may(session)))
     asking.start()
     assert await asyncio.to_thread(read.wait, 30)
-    await place.identity.set_policies(role, [])
+    await place.store.update(role.record, document={**role.record.document, "Policies": []})
     monkeypatch.setattr(place.policies.store, "find", find)
     changed.set()
     await asyncio.to_thread(asking.join, 30)

@@ -11,7 +11,7 @@ import pytest
 from cloche.core.clock import ManualClock, to_ms
 from cloche.core.identity import Credential
 from cloche.records.store import Store
-from cloche.services.iam import Identity, Policies, policies
+from cloche.services.iam import Identity, Policies
 
 ACCOUNT, REGION = "123456789012", "us-east-1"
 ATTACHED = [
@@ -188,7 +188,7 @@ async def test_a_role_of_an_older_release_has_no_inline_policies_and_no_boundary
     old = {name: value for name, value in record.document.items() if name != "Inline"}
     record = await place.store.update(record, document=old)
     attached = identity.policies.attached(record)
-    assert [each.name for each in attached.identity] == [policies.SAGEMAKER_FULL_ACCESS]
+    assert [each.name for each in attached.identity] == ATTACHED
     assert attached.boundary is None
     role = identity.role_by_arn(role_arn)
     assert role is not None and role.document.inline == {}

@@ -159,7 +159,7 @@ def test_what_is_not_there(platform: Platform) -> None:
             f"Policy {NOBODY} was not found.",
         )
     of_another = "arn:aws:iam::999999999999:policy/There"
-    assert refused(iam.get_policy, PolicyArn=of_another)[1] == "NoSuchEntity"
+    assert refused(iam.get_policy, PolicyArn=of_another)[1] == "AccessDenied"
 
 
 def test_tags_of_a_policy(platform: Platform) -> None:

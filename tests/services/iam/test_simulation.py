@@ -20,7 +20,8 @@ def decisions(answer: dict[str, Any]) -> list[tuple[str, str, str]]:
 
 def test_simulate_principal_policy(platform: Platform) -> None:
     iam = client(platform, "iam")
-    role = next(r for r in iam.list_roles()["Roles"] if "ExecutionRole" in r["RoleName"])
+    role = made(platform, "FullAccess", trust(AWS=ACCOUNT))
+    iam.attach_role_policy(RoleName="FullAccess", PolicyArn=FULL_ACCESS)
     asked = ["ecr:GetAuthorizationToken", "s3:PutObject"]
     places = ["arn:aws:s3:::sagemaker-x/*", "arn:aws:s3:::other/*"]
     pages = iam.get_paginator("simulate_principal_policy").paginate(
