@@ -9,8 +9,6 @@ from typing import Annotated, Any
 
 import typer
 from botocore.exceptions import BotoCoreError, ClientError
-from rich.markup import escape
-from rich.table import Table
 
 from cloche.cli import explanation
 from cloche.cli.aws_client import AwsClient
@@ -24,6 +22,7 @@ app = typer.Typer(
     no_args_is_help=True,
     help="See who did what, and what IAM answered.",
 )
+HEAD = ("time", "who", "call", "answer", "on")
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 SUGGESTED = "cloche-suggested"  # the inline policy's name
 SPAN = re.compile(r"([0-9]{1,6})([smhd])")
@@ -241,16 +240,15 @@ def said(error: OSError) -> str:
 
 
 def show(events: list[dict[str, Any]], limit: int, complete: bool) -> None:
-    """Print events, the oldest first, as a terminal's log."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for name in ("time", "who", "call", "on", "answer"):
-        table.add_column(name, no_wrap=name != "on", overflow="fold")
-    for event in reversed(events):
-        table.add_row(*(escape(printable(text)) for text in row(event)))
-    if events:
-        out.print(table, soft_wrap=False)
-    else:
+    """Print events, the oldest first, a line each."""
+    lines = [HEAD, *(tuple(map(printable, row(event))) for event in reversed(events))]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    if not events:
         out.print("Nothing was asked for in that time that fits.")
+        return
+    for line in lines:
+        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        out.print("  ".join(cells).rstrip(), markup=False, highlight=False, soft_wrap=True)
     if len(events) == limit:
         out.print(f"These are the newest {limit}; more with: --limit, --since, --principal")
     if not complete:
@@ -269,8 +267,8 @@ def row(event: dict[str, Any]) -> tuple[str, ...]:
         f"{at:%Y-%m-%d %H:%M:%S}",
         event["principal"].split(":", 5)[-1],
         f"{event['service']}:{event['operation']}",
-        first + more,
         outcome(event),
+        first + more,
     )
 
 

@@ -24,10 +24,10 @@ def test_who_shows_calls_the_oldest_first(up: Cloche) -> None:
     s3.create_bucket(Bucket="who")
     s3.put_object(Bucket="who", Key="a/b", Body=b"1")
     head, *rows = lines(up, "--action", "s3:")
-    assert head == ["time", "who", "call", "on", "answer"]
+    assert head == ["time", "who", "call", "answer", "on"]
     assert [row[1:] for row in rows[-2:]] == [
-        ["root", "s3:CreateBucket", "arn:aws:s3:::who", "ok"],
-        ["root", "s3:PutObject", "arn:aws:s3:::who/a/b", "ok"],
+        ["root", "s3:CreateBucket", "ok", "arn:aws:s3:::who"],
+        ["root", "s3:PutObject", "ok", "arn:aws:s3:::who/a/b"],
     ]
     assert re.fullmatch(r"2\d{3}-\d\d-\d\d \d\d:\d\d:\d\d", rows[-1][0])
 
@@ -38,8 +38,8 @@ def test_how_a_call_failed(up: Cloche) -> None:
         iam.get_role(RoleName="nobody")
     assert lines(up, "--action", "GetRole")[-1][2:] == [
         "iam:GetRole",
-        "arn:aws:iam::" + up.client("sts").get_caller_identity()["Account"] + ":role/nobody",
         "NoSuchEntity",
+        "arn:aws:iam::" + up.client("sts").get_caller_identity()["Account"] + ":role/nobody",
     ]
 
 
