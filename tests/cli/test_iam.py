@@ -6,11 +6,20 @@ import re
 from typing import Any
 
 import boto3
+import pytest
+from botocore.exceptions import ClientError
 from cli_command import Cloche
 
 from cloche.cli.aws_client import AwsClient
 from cloche.core import home as homes
 from cloche.core.config import Home
+
+TRUST = json.dumps(
+    {
+        "Version": "2012-10-17",
+        "Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"AWS": "*"}}],
+    }
+)
 
 
 def lines(up: Cloche, *options: str) -> list[list[str]]:
@@ -137,10 +146,71 @@ def test_suggest_for_a_role_that_is_not_there(up: Cloche) -> None:
 
 
 def test_suggest_for_a_role_that_did_nothing(up: Cloche) -> None:
-    trust = {"Effect": "Allow", "Action": "sts:AssumeRole", "Principal": {"AWS": "*"}}
-    document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
     iam = up.client("iam")
-    iam.create_role(RoleName="lazy", AssumeRolePolicyDocument=document)
+    iam.create_role(RoleName="lazy", AssumeRolePolicyDocument=TRUST)
     done = up("iam", "suggest", "lazy", code=1)
     iam.delete_role(RoleName="lazy")
     assert done.stderr.startswith("lazy did nothing in that time that was allowed: there is noth")
+
+
+# ---------------------------------------------------------------------- explain
+
+
+def refused(up: Cloche) -> str:
+    """Have the execution role refused, and return the id of the request."""
+    iam = as_role(up, "iam")
+    with pytest.raises(ClientError) as error:
+        iam.create_role(RoleName="mine", AssumeRolePolicyDocument=TRUST)
+    assert error.value.response["Error"]["Code"] == "AccessDenied"
+    headers = error.value.response["ResponseMetadata"]["HTTPHeaders"]
+    return str(headers["x-cloche-explain"])
+
+
+@pytest.mark.parametrize("by", ["last", "id"])
+def test_explain_says_why_and_what_would_allow_it(up: Cloche, by: str) -> None:
+    id = refused(up)
+    account = up.client("sts").get_caller_identity()["Account"]
+    done = up("iam", "explain", id if by == "id" else "last")
+    role, arn = role_name(up), f"arn:aws:iam::{account}:role/mine"
+    lines = done.stdout.splitlines()
+    assert lines[0] == (
+        f"arn:aws:sts::{account}:assumed-role/{role}/SageMaker asked for iam:CreateRole:"
+    )
+    assert lines[3] == (
+        f"iam:CreateRole on {arn}: refused, because no identity-based policy allows it"
+    )
+    assert re.fullmatch(
+        r"  Of \d+ statements that apply, none speaks of iam:CreateRole\.", lines[4]
+    )
+    assert json.loads("\n".join(lines[6:])) == {
+        "Effect": "Allow",
+        "Action": "iam:CreateRole",
+        "Resource": arn,
+    }
+    assert done.stderr.splitlines() == [
+        "Either give it that statement, or act as somebody who may:",
+        f"  cloche iam explain {id} --apply {role}",
+        "  cloche run --as admin -- …    cloche env --as admin",
+    ]
+
+
+def test_explain_applies_the_statement(up: Cloche) -> None:
+    id, role, iam = refused(up), role_name(up), up.client("iam")
+    said = up("iam", "explain", id, "--apply", role).stderr.splitlines()
+    policy = "cloche-allow-iam-CreateRole"
+    assert said[0] == f"{role} has the inline policy {policy} now. To take it back:"
+    as_role(up, "iam").create_role(RoleName="mine", AssumeRolePolicyDocument=TRUST)
+    assert "By the policies of now it is allowed." in up("iam", "explain", id).stdout
+    iam.delete_role(RoleName="mine")
+    iam.delete_role_policy(RoleName=role, PolicyName=policy)
+    refused(up)
+
+
+def test_explain_a_request_that_is_not_there(up: Cloche) -> None:
+    done = up("iam", "explain", "00000000-0000", code=1)
+    assert done.stderr == "There is no request 00000000-0000.\n"
+
+
+def test_explain_when_nothing_was_refused(cloche: Cloche) -> None:
+    cloche.up()
+    assert cloche("iam", "explain", code=1).stderr == "Nothing was refused yet.\n"
