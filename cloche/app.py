@@ -24,10 +24,13 @@ from cloche.core.typed import encode
 from cloche.engine import Capacity
 from cloche.engine.local.engine import LocalEngine
 from cloche.environments import background
+from cloche.events import EventLog
 from cloche.gateway import Gateway, LocalRequest, Response
 from cloche.gateway.authority import Authority
 from cloche.gateway.doors import CREDENTIALS_PATH, Doorkeeper
 from cloche.gateway.egress import Destination, Fenced, Open, networks, upstream_of
+from cloche.gateway.event_paths import EVENTS_PATH, EventPaths
+from cloche.gateway.iam_paths import SUGGESTION_PATH, IamPaths
 from cloche.gateway.listener import Listener
 from cloche.gateway.own_paths import local_json
 from cloche.gateway.owner import END_PATH, SESSION_PATH, STATUS_PATH, OwnerSessions
@@ -37,7 +40,7 @@ from cloche.operation import Service
 from cloche.outside import PublicBuckets, RealS3, UpstreamProxy
 from cloche.reconciler import Reconciler
 from cloche.records.store import Store
-from cloche.services import cloudwatch, iam, logs, s3, sagemaker, sagemaker_runtime, sts
+from cloche.services import cloudtrail, cloudwatch, iam, logs, s3, sagemaker, sagemaker_runtime, sts
 
 logger = logging.getLogger("cloche.app")
 # What `cloche up --engine` names.
@@ -141,6 +144,9 @@ class App:
         self.store = Store.open(config.home.database, self.clock)
         closing.callback(self.store.close)
         closing.push_async_callback(executors.close)
+        self.events = EventLog(config.home.events)
+        self.events.start()
+        closing.push_async_callback(executors.FILES.run, self.events.close)
         self.authority = Authority.open(config.home.authority, self.clock, self.store.secrets)
         self._build()
         await self._bootstrap()
@@ -198,8 +204,9 @@ class App:
         self.closing.callback(self.s3.close)
         self.logs = logs.Logs(store, config.home.logs)
         self.cloudwatch = cloudwatch.CloudWatch(store)
-        authorizer: Authorizer = self.given or iam.Policies(store)
-        self.identity = iam.Identity(store, clock, authorizer)
+        self.policies = iam.Policies(store)
+        authorizer: Authorizer = self.given or self.policies
+        self.identity = iam.Identity(store, clock, authorizer, self.events)
         self.engine = ENGINES[config.engine](config)
         self.closing.push_async_callback(self._end_trial)
         self.upstream = upstream_of()
@@ -229,6 +236,7 @@ class App:
             s3.service(self.s3),
             logs.service(self.logs),
             cloudwatch.service(self.cloudwatch),
+            cloudtrail.service(self.events),
             iam.service(self.identity),
             sts.service(self.identity),
             sagemaker.service(self.sagemaker),
@@ -242,12 +250,20 @@ class App:
             config=config,
             authorizer=authorizer,
             passing=self.passing,
+            events=self.events,
         )
-        self.gateway.local.add(STATUS_PATH, self.status, access="known", method="GET")
-        self.gateway.local.add(CREDENTIALS_PATH, self.doors.credentials, access="gang")
+        self._add_own_paths()
         loops = [loop for service in services for loop in service.loops]
         self.reconciler = Reconciler(store, loops)
         self.gateway.local.failures = self.reconciler.failures
+
+    def _add_own_paths(self) -> None:
+        local, events = self.gateway.local, EventPaths(self.events)
+        permissions = IamPaths(self.identity, self.events, self.config.account, self.policies)
+        local.add(STATUS_PATH, self.status, access="known", method="GET")
+        local.add(EVENTS_PATH, events.events, access="owner", method="GET")
+        local.add(SUGGESTION_PATH, permissions.suggestion, access="owner", method="GET")
+        local.add(CREDENTIALS_PATH, self.doors.credentials, access="gang")
 
     def _hear_of_endings(self) -> None:
         """Have whom the end of a gang concerns told of it."""

@@ -2,6 +2,7 @@
 
 import json
 import urllib.error
+import urllib.parse
 import urllib.request
 from dataclasses import dataclass
 from typing import Any, Self
@@ -70,6 +71,21 @@ class Client:
             if error.status != NOT_FOUND:
                 raise
             raise LookupError(json.loads(error.said)["message"]) from None
+
+    def events(self, **query: str | int) -> dict[str, Any]:
+        """Return `events`, the newest first, and whether they are `complete`."""
+        asked = urllib.parse.urlencode(query)
+        return self._as_owner(f"/_cloche/events?{asked}", "GET")
+
+    def suggestion(self, role: str, since_ms: int) -> dict[str, Any]:
+        """Return the smallest policy for what a role did since a time, and what it has now."""
+        asked = urllib.parse.urlencode({"role": role, "since_ms": since_ms})
+        return self._as_owner(f"/_cloche/iam/suggestion?{asked}", "GET")
+
+    def explanation(self, request_id: str) -> dict[str, Any]:
+        """Return why IAM answered a request as it did; `last`: the last that was refused."""
+        asked = urllib.parse.urlencode({"id": request_id})
+        return self._as_owner(f"/_cloche/iam/explanation?{asked}", "GET")
 
     def end_processes(self) -> None:
         """Have every process of user code end; the server is to go down next."""

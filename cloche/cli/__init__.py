@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from cloche import tour as tours
-from cloche.cli import data, image
+from cloche.cli import data, iam, image
 from cloche.cli import down as downs
 from cloche.cli import run as runs
 from cloche.cli import status as statuses
@@ -37,6 +37,7 @@ app = typer.Typer(
 
 app.add_typer(image.app, name="image")
 app.add_typer(data.app, name="data")
+app.add_typer(iam.app, name="iam")
 
 As = Annotated[
     str,

@@ -15,9 +15,10 @@ UNFINISHED = ".new"  # the suffix of a file that a crash left unfinished
 CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def write(path: Path, content: bytes, *, mode: int = PRIVATE) -> None:
+def write(path: Path, content: bytes, *, mode: int = PRIVATE, durable: bool = True) -> None:
     """Put a file in place whole and durably, under `mode` less the umask.
 
+    durable: whether it outlives a loss of power; else it only outlives the writing process.
     An OSError leaves the file as it was. Of several writers at once the last one wins.
     """
     # A name of its own: with a shared one, another writer could rename this one's unfinished file.
@@ -26,14 +27,16 @@ def write(path: Path, content: bytes, *, mode: int = PRIVATE) -> None:
     try:
         with open(descriptor, "wb") as file:
             file.write(content)
-            file.flush()
-            os.fsync(descriptor)
+            if durable:
+                file.flush()
+                os.fsync(descriptor)
         os.replace(new, path)
     except BaseException:
         with suppress(OSError):
             os.unlink(new)
         raise
-    sync_folder(path.parent)
+    if durable:
+        sync_folder(path.parent)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

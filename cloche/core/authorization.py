@@ -29,8 +29,10 @@ PRINCIPAL_TYPES = {
     "user": "User",
     "assumed-role": "AssumedRole",
     "service": "Service",
+    "anonymous": "Anonymous",
 }
-
+# Services whose refusals name no resource where the action has none ("*").
+WITHOUT_STAR = ("cloudwatch", "ec2", "s3", "sagemaker")
 
 TIME_KEYS = ("aws:currenttime", "aws:epochtime")
 
@@ -131,6 +133,9 @@ class Authorizer(Protocol):
         """Return whether it may be done, and what decided that."""
 
 
+Note = Callable[[Question, Decision], None]
+
+
 class Refused(AwsError):
     """A question was answered with no; the gateway gives it the code of the service's family."""
 
@@ -142,7 +147,7 @@ class Refused(AwsError):
 class Actor:
     """Who asks, whom, and what is true of all that it asks."""
 
-    __slots__ = ("authorizer", "keys", "made", "now", "principal")
+    __slots__ = ("authorizer", "keys", "made", "note", "now", "principal")
 
     def __init__(
         self,
@@ -150,19 +155,24 @@ class Actor:
         authorizer: Authorizer,
         now: Callable[[], datetime],
         keys: Later = dict,
+        note: Note | None = None,
     ) -> None:
-        """keys: gives what else is true; asked when a policy asks for the first such key."""
+        """keys: gives what else is true; asked when a policy asks for the first such key.
+
+        note: hears every question and its answer.
+        """
         self.principal, self.authorizer, self.now, self.keys = principal, authorizer, now, keys
+        self.note = note
         self.made: Context | None = None
 
     def decide(self, action: str, resource: str, context: Context = NOTHING) -> Decision:
         """Return whether it may do this, and what decided that."""
-        return self.authorizer.decide(self.question(action, resource, context))
+        return self._answer(self.question(action, resource, context))
 
     def authorize(self, action: str, resource: str, context: Context = NOTHING) -> Decision:
         """Return what allows it to do this; Refused when nothing does."""
         question = self.question(action, resource, context)
-        decision = self.authorizer.decide(question)
+        decision = self._answer(question)
         if not decision.allowed:
             raise Refused(question, decision)
         return decision
@@ -170,6 +180,12 @@ class Actor:
     def question(self, action: str, resource: str, context: Context = NOTHING) -> Question:
         """Return the question, with what is true of all that it asks."""
         return Question(self.principal, action, resource, context.over(self.general))
+
+    def _answer(self, question: Question) -> Decision:
+        decision = self.authorizer.decide(question)
+        if self.note is not None:
+            self.note(question, decision)
+        return decision
 
     def general(self) -> Context:
         """Return the condition keys of all that it asks."""
@@ -187,10 +203,10 @@ class Actor:
 
 def principal_keys(principal: Principal) -> dict[str, Values]:
     """Return what the global condition keys say of a principal."""
-    keys: dict[str, Values] = {
-        "aws:principaltype": PRINCIPAL_TYPES[principal.kind],
-        "aws:principalaccount": principal.account,
-    }
+    keys: dict[str, Values] = {"aws:principaltype": PRINCIPAL_TYPES[principal.kind]}
+    if principal.kind == "anonymous":
+        return {**keys, "aws:userid": principal.user_id}
+    keys["aws:principalaccount"] = principal.account
     if principal.kind == "service":
         return {**keys, "aws:principalservicename": principal.arn}
     keys["aws:principalarn"] = principal.role_arn or principal.arn
@@ -206,9 +222,10 @@ def refusal(question: Question, decision: Decision) -> str:
     https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html
     """
     action, resource = question.action, question.resource
-    where = f" on resource: {resource}"
-    if action.startswith("s3:"):
-        where = f' on resource: "{resource}"' if resource != "*" else ""
+    service = action.partition(":")[0]
+    where = f' on resource: "{resource}"' if service == "s3" else f" on resource: {resource}"
+    if resource == "*" and service in WITHOUT_STAR:
+        where = ""
     text = f"User: {question.principal.arn} is not authorized to perform: {action}{where}"
     if decision.verdict == "implicitDeny":
         if action == "sts:AssumeRole":

@@ -28,6 +28,11 @@ class Home:
         return self.path / "choices.json"
 
     @property
+    def events(self) -> Path:
+        """Who did what: every call, in files of bounded size."""
+        return self.path / "events"
+
+    @property
     def blobs(self) -> Path:
         """S3 object bodies, immutable."""
         return self.path / "blobs"

@@ -66,7 +66,9 @@ ENDINGS = Executor("endings", 4)  # gangs are asked to end, and cleared away
 FILES = Executor("files", 16)  # as long as files are: inputs, archives, checkpoints, removals
 BUILDS = Executor("builds", 4)  # what packages need: environments, layers
 SEARCH = Executor("search", 2)  # the next trials of a tuning job
+EVENTS = Executor("events", 2)  # the log of events is looked through
 LOG_SEARCH = Executor("log-search", 2)  # FilterLogEvents: up to 200,000 records a page
+SIMULATIONS = Executor("simulations", 2)  # of IAM: every policy asked for each result of a page
 PATTERNS = Executor("patterns", 2)  # users' regular expressions
 OUTSIDE = Executor("outside", 16)  # the real S3: as many as there may be requests to it
 
@@ -84,7 +86,9 @@ EXECUTORS = (
     FILES,
     BUILDS,
     SEARCH,
+    EVENTS,
     LOG_SEARCH,
+    SIMULATIONS,
     PATTERNS,
     OUTSIDE,
 )

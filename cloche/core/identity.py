@@ -9,10 +9,11 @@ from typing import Literal, Protocol
 class Principal:
     """The caller. `arn` is what GetCallerIdentity answers, `role_arn` the role behind a session.
 
-    A service that asks for itself has its name as `arn`: `sagemaker.amazonaws.com`.
+    A service that asks for itself has its name as `arn`: `sagemaker.amazonaws.com`. Who signs
+    nothing is anonymous: account "", ARN "*".
     """
 
-    kind: Literal["root", "user", "assumed-role", "service"]
+    kind: Literal["root", "user", "assumed-role", "service", "anonymous"]
     account: str
     arn: str
     user_id: str

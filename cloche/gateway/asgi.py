@@ -12,6 +12,7 @@ from cloche.core.clock import Clock
 from cloche.core.config import Config
 from cloche.core.errors import AwsError
 from cloche.core.identity import CredentialLookup
+from cloche.events import Nowhere, Sink
 from cloche.gateway.body import Disconnected, RawBody, Receive
 from cloche.gateway.browser import check_place, guard
 from cloche.gateway.exchange import Exchange, Parts
@@ -33,7 +34,7 @@ MAX_SKIPPED_BYTES = 8 * 1024 * 1024  # read and dropped, so that a refusal leave
 
 class Gateway:
     """Serves AWS's APIs for `services` (by botocore's names) to whoever `credentials` knows, as far
-    as `authorizer` allows.
+    as `authorizer` allows. Every call that proved who it is from is told to `events`.
 
     `local` answers the platform's own paths, `/_cloche/…`; `mounts` are applications.
     """
@@ -48,12 +49,13 @@ class Gateway:
         config: Config,
         authorizer: Authorizer,
         passing: Passing | None = None,
+        events: Sink = Nowhere(),
     ) -> None:
         self.config = config
         apis = {name: api(name) for name in services}
         directory = Directory(apis)
         self.parts = Parts(
-            services, apis, directory, credentials, store, clock, authorizer, passing
+            services, apis, directory, credentials, store, clock, authorizer, passing, events
         )
         self.local = OwnPaths(config, credentials, clock)
         self.mounts = Mounts()

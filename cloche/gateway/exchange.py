@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
 from urllib.parse import unquote, unquote_to_bytes
@@ -17,6 +17,7 @@ from cloche.core.clock import Clock
 from cloche.core.errors import AwsError
 from cloche.core.identity import CredentialLookup
 from cloche.core.ids import request_id as new_request_id
+from cloche.events import Nowhere, Sink
 from cloche.gateway import cbor, forms, identify, post_form, query, rest_json, rest_xml, validate
 from cloche.gateway.body import (
     Disconnected,
@@ -39,6 +40,7 @@ from cloche.gateway.limits import (
 from cloche.gateway.message import Request, Response
 from cloche.gateway.passing import READS, Passing
 from cloche.gateway.protocol import Answer, Protocol
+from cloche.gateway.recording import Recording
 from cloche.gateway.refusals import S3, Family, family_of, validation_code
 from cloche.gateway.request_keys import request_keys
 from cloche.gateway.routing import CBOR, CBOR_PATH, Directory, Meaning, elsewhere
@@ -51,6 +53,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 logger = logging.getLogger("cloche.gateway")
 FORM = "application/x-www-form-urlencoded"
+EXPLAIN = "x-cloche-explain"  # a header: what `cloche iam explain` takes
 
 PROTOCOLS: Mapping[str, Protocol] = {
     "json": json_protocol.PROTOCOL,
@@ -89,6 +92,7 @@ class Parts:
     clock: Clock
     authorizer: Authorizer
     passing: Passing | None = None  # what goes on to the real S3
+    events: Sink = field(default_factory=Nowhere)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +114,7 @@ class Exchange:
     request: Request
     raw: RawBody
     gang: str | None
+    recording: Recording | None = None
 
     async def answer(self) -> Response:
         """Return the response: the handler's, or a refusal in the protocol's own form."""
@@ -121,18 +126,33 @@ class Exchange:
             target = self.target()
         except AwsError as error:
             return self.stranger().refuse(NO_API, error, request_id)
+        refused: AwsError | None = None
         try:
             check_uri(self.request)
             return await self.call(target, request_id)
         except AwsError as error:
-            return target.protocol.refuse(target.api, worded(error, target), request_id)
+            refused = worded(error, target)
+            if isinstance(error, Refused):
+                refused = self.explained(refused, request_id)
         except Disconnected:
+            refused = AwsError("RequestTimeout", "The client went away", 400)
             raise
         except Exception:
             what = f"{self.request.method} {self.request.path}"
             logger.exception("%s (request %s)", what, request_id)
-            internal = AwsError(target.family.internal, target.family.internal_text, 500)
-            return target.protocol.refuse(target.api, internal, request_id)
+            refused = AwsError(target.family.internal, target.family.internal_text, 500)
+        finally:
+            if self.recording is not None:
+                self.recording.end(self.parts.events, self.request, refused)
+        return target.protocol.refuse(target.api, refused, request_id)
+
+    def explained(self, refused: AwsError, request_id: str) -> AwsError:
+        """Return a refusal with the header that says how to have it explained."""
+        logger.info("%s: cloche iam explain %s", refused.message, request_id)
+        headers = {**refused.headers, EXPLAIN: request_id}
+        return AwsError(
+            refused.code, refused.message, refused.status, fields=refused.fields, headers=headers
+        )
 
     def names_nobody(self) -> bool:
         """Return whether only the form in the body can tell the service.
@@ -250,7 +270,8 @@ class Exchange:
         if action.input is not None and not s3:
             code = validation_code(target.api, target.meaning.protocol)
             await apart(length, validate.check, action.input, parameters, code)
-        call = self.describe(target, signer, request_id, name, body)
+        self.recording = Recording(target.meaning.service, signer)
+        call = self.describe(target, signer, request_id, name, body, self.recording)
         try:
             operation.authorize(call, parameters)
         except Refused as refused:
@@ -271,16 +292,22 @@ class Exchange:
         return respond(result)
 
     def describe(
-        self, target: Target, signer: Signer, request_id: str, name: str, body: Body
+        self,
+        target: Target,
+        signer: Signer,
+        request_id: str,
+        name: str,
+        body: Body,
+        recording: Recording,
     ) -> Call[Any]:
         """Return the call for the handler."""
         request, principal, now = self.request, signer.credential.principal, self.parts.clock.now()
         keys = partial(request_keys, name, request, signer, target.family, now)
-        return Call(
+        recording.call = Call(
             operation=name,
             account=principal.account,
             region=signer.claim.region,
-            actor=Actor(principal, self.parts.authorizer, lambda: now, keys),
+            actor=Actor(principal, self.parts.authorizer, lambda: now, keys, recording.note),
             now=now,
             request_id=request_id,
             service=target.service.api,
@@ -295,6 +322,7 @@ class Exchange:
             ),
             gang=self.gang,
         )
+        return recording.call
 
     async def read(self, target: Target, signer: Signer) -> tuple[str, Mapping[str, str], Body]:
         """Read the body, then prove the signature, which covers it; return operation and labels."""

@@ -255,13 +255,18 @@ def page_query(listing: Listing) -> sa.Select[Any]:
 def page_token(last: Resource, sort_by: SortBy) -> str:
     """Return where a page ended."""
     if sort_by == "name":
-        return json.dumps([last.name])
+        return name_token(last.name)
     value = {
         "created": to_ms(last.created),
         "modified": to_ms(last.modified),
         "status": last.status,
     }[sort_by]
     return json.dumps([value, last.name])
+
+
+def name_token(name: str) -> str:
+    """Return the token of the page that follows a name, in a list ordered by name."""
+    return json.dumps([name])
 
 
 def place_of(token: str, sort_by: SortBy) -> list[int | str]:

@@ -8,7 +8,7 @@ transaction (`synchronous=FULL`): a write that returned is on the disk.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -42,6 +42,7 @@ from cloche.records.resource import (
     change_in,
     delete_in,
     insert_in,
+    name_token,
     page_query,
     page_token,
     resource,
@@ -193,6 +194,21 @@ class Store:
             return Page(page, None)
         return Page(page, page_token(page[-1], listing.sort_by))
 
+    def named_after(
+        self, kind: str, account: str, region: str, name: str | None
+    ) -> Iterator[Resource]:
+        """Yield resources of a kind by name, those after one name; read as they are taken."""
+        while True:
+            after = None if name is None else name_token(name)
+            listing = Listing(
+                kind=kind, account=account, region=region, sort_by="name", after=after
+            )
+            page = self.page(listing)
+            yield from page.resources
+            if page.next_token is None:
+                return
+            name = page.resources[-1].name
+
     async def insert(self, new: Resource) -> Resource:
         """Add a resource; AlreadyExists when the name is taken."""
         await self._write(lambda c: insert_in(c, new), Change(new=new))
@@ -213,14 +229,17 @@ class Store:
         AlreadyExists.
         """
         new = self.newer(old, status=status, desired=desired, document=document)
-        changes = (Change(old=old, new=new), *also)
+        await self.change((Change(old=old, new=new), *also))
+        return new
+
+    async def change(self, changes: Sequence[Change]) -> None:
+        """Make several changes in one transaction, all or none; Conflict, AlreadyExists: none."""
 
         def change_all(connection: Connection) -> None:
             for change in changes:
                 change_in(connection, change)
 
         await self._write(change_all, *changes)
-        return new
 
     def newer(
         self,

@@ -554,7 +554,7 @@ def test_authorization_is_asked(
     error = refused.value.response
     text = (
         f"User: {ROOT.arn} is not authorized to perform: {name}:{action}"
-        f"{'' if name == 's3' else ' on resource: *'}"
+        f"{'' if name in ('s3', 'ec2', 'sagemaker', 'cloudwatch') else ' on resource: *'}"
         f" because no identity-based policy allows the {name}:{action} action"
     )
     if name == "ec2":

@@ -129,6 +129,8 @@ def realistic(parameters: dict[str, Any]) -> dict[str, Any]:
     for name, value in parameters.items():
         if name.endswith(("RoleArn", "PolicySourceArn")):
             parameters[name] = f"arn:aws:iam::{ACCOUNT}:role/a/r"
+        elif name in ("PolicyArn", "PermissionsBoundary"):
+            parameters[name] = f"arn:aws:iam::{ACCOUNT}:policy/a/p"
         elif name == "ResourceArn":
             parameters[name] = f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:endpoint/e"
         for inside in value if isinstance(value, list) else [value]:

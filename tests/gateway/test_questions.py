@@ -428,3 +428,41 @@ def test_logs_and_metrics(aws: Asking) -> None:
     (asked,) = aws.questions(lambda: aws.cloudwatch.put_metric_data(Namespace="N", MetricData=[]))
     assert (asked.action, asked.resource) == ("cloudwatch:PutMetricData", "*")
     assert asked.context["cloudwatch:namespace"] == "N"
+
+
+POLICY = (
+    '{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:GetObject", '
+    '"Resource": "*"}]}'
+)
+
+
+def test_managed_policies_and_boundaries(aws: Asking) -> None:
+    arn = f"arn:aws:iam::{ACCOUNT}:policy/team/p"
+    new = {"PolicyName": "p", "PolicyDocument": POLICY, "Path": "/team/"}
+    made = aws.questions(lambda: aws.iam.create_policy(**new, Tags=TAGS))
+    assert [(each.action, each.resource) for each in made] == [
+        ("iam:CreatePolicy", arn),
+        ("iam:TagPolicy", arn),
+    ]
+    assert {each.context["aws:requesttag/team"] for each in made} == {"vision"}
+    (asked,) = aws.questions(lambda: aws.iam.get_policy_version(PolicyArn=arn, VersionId="v1"))
+    assert (asked.action, asked.resource) == ("iam:GetPolicyVersion", arn)
+    assert asked.context["aws:resourcetag/team"] == "vision"
+    (asked,) = aws.questions(lambda: aws.iam.untag_policy(PolicyArn=arn, TagKeys=["a", "b"]))
+    assert (asked.action, asked.context["aws:tagkeys"]) == ("iam:UntagPolicy", ("a", "b"))
+    assert aws.asked(aws.iam.list_policies) == [("iam:ListPolicies", "*")]
+
+    role = {"RoleName": "bounded", "AssumeRolePolicyDocument": TRUST, "PermissionsBoundary": arn}
+    (asked,) = aws.questions(lambda: aws.iam.create_role(**role))
+    assert asked.context["iam:permissionsboundary"] == arn
+    # What is asked for when it is put, what the role has afterwards.
+    other = "arn:aws:iam::aws:policy/AmazonS3FullAccess"
+    put = {"RoleName": "bounded", "PermissionsBoundary": other}
+    (asked,) = aws.questions(lambda: aws.iam.put_role_permissions_boundary(**put))
+    assert asked.context["iam:permissionsboundary"] == other
+    inline = {"RoleName": "bounded", "PolicyName": "p", "PolicyDocument": POLICY}
+    (asked,) = aws.questions(lambda: aws.iam.put_role_policy(**inline))
+    assert asked.action == "iam:PutRolePolicy"
+    assert asked.context["iam:permissionsboundary"] == other
+    (asked,) = aws.questions(lambda: aws.iam.update_role(RoleName="r"))
+    assert "iam:permissionsboundary" not in asked.context

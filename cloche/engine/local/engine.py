@@ -19,7 +19,7 @@ from urllib.parse import quote, unquote
 
 import psutil
 
-from cloche.core import beneath
+from cloche.core import atomic, beneath
 from cloche.core.clock import from_ms
 from cloche.core.trees import clear_away
 from cloche.engine import (
@@ -370,7 +370,9 @@ class LocalEngine:
             planned = plan_reduced(gang, folder, ports, claim, bounds)
         for process in gang.processes:
             fill_host(gang, process, host_folder(folder, process.name), self.machine)
-        (folder / "plan.json").write_text(json.dumps(planned, indent=1))
+        # Whole, or not there: a server that was killed here reads it when it starts again.
+        content = json.dumps(planned, indent=1).encode()
+        atomic.write(folder / "plan.json", content, mode=0o644, durable=False)
 
     def _bounds(self, gang: GangSpec) -> dict[str, ResourceLimits]:
         """Return what each process may have, and make the groups that hold it to that."""

@@ -2,14 +2,17 @@
 
 import fcntl
 import json
+import logging
 import os
 import stat
 import time
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from cloche.engine import EngineError
 from cloche.engine.local.supervisor.version import VERSION
+
+logger = logging.getLogger("cloche.engine")
 
 START_WITHIN_S = 90.0
 ANSWER_WITHIN_S = 5.0
@@ -63,17 +66,21 @@ def await_end(folder: Path) -> None:
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
-    """Return a record of the run directory; None when it is not written.
+    """Return a record of the run directory; None when it is not written, or not to its end.
 
     EngineError: a newer release wrote it.
     """
     try:
-        record = cast(dict[str, Any], json.loads(path.read_bytes()))
+        record: dict[str, Any] = json.loads(path.read_bytes())
+        version = record.get("version", 1)
     except (FileNotFoundError, NotADirectoryError):
         return None
-    if record.get("version", 1) > VERSION:
+    except (ValueError, AttributeError):  # who wrote it was killed, or the machine lost power
+        logger.warning("%s is not whole: it counts as not written", path)
+        return None
+    if version > VERSION:
         raise EngineError(
-            f"{path} was written by a newer Cloche (version {record['version']} of what runs; this "
+            f"{path} was written by a newer Cloche (version {version} of what runs; this "
             f"one reads up to {VERSION}). Nothing was changed. Update Cloche."
         )
     return record

@@ -1,9 +1,9 @@
 """IAM: who there is. `Identity` is what the gateway and other services ask."""
 
 from cloche.operation import Service, collect, service_model
-from cloche.services.iam import operations
 from cloche.services.iam.authorizer import Policies, ResourcePolicies, ResourcePolicy
 from cloche.services.iam.identity import Bootstrap, Identity, Role
+from cloche.services.iam.operations import MODULES
 from cloche.services.iam.owner import session_as
 
 __all__ = [
@@ -21,4 +21,4 @@ __all__ = [
 def service(identity: Identity) -> Service:
     """Return IAM's operations."""
     model = service_model("iam")
-    return Service(name="iam", operations=collect(model, operations), api=identity)
+    return Service(name="iam", operations=collect(model, *MODULES), api=identity)

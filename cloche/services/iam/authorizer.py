@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from threading import Lock
@@ -17,16 +17,16 @@ from typing import Any
 from cloche.core.arn import parse_arn
 from cloche.core.authorization import Decision, PolicyKind, Question
 from cloche.core.identity import Principal
-from cloche.records.resource import Resource
 from cloche.records.store import Changed, Store
 from cloche.services.iam import policies
-from cloche.services.iam.evaluate import compiled
-from cloche.services.iam.flow import TRUST, Applying, Statements, decide
+from cloche.services.iam.attached import EntityPolicies, PolicyText
+from cloche.services.iam.evaluation import Applying, Statements, compiled, decide, together
 
 REGION = ""
 IDENTITY: PolicyKind = "identity-based policy"
 BOUNDARY: PolicyKind = "permissions boundary"
 SESSION: PolicyKind = "session policy"
+TRUST: PolicyKind = "role trust policy"
 # Of what is kept: characters of the policies' texts. What they are compiled to takes some ten
 # times as much memory.
 MOST_TEXT = 4_000_000
@@ -45,6 +45,9 @@ class ResourcePolicy:
 ResourcePolicies = Callable[[str], ResourcePolicy | None]  # of an ARN; None: nothing is known
 
 
+EMPTY = Statements(IDENTITY, ())
+
+
 @dataclass(slots=True)
 class Compiled:
     """What policies say, and the ARNs of all that they were read from.
@@ -52,7 +55,7 @@ class Compiled:
     unique_id: of the role or user: one that was made again under its name is another.
     """
 
-    identity: Statements = ()
+    identity: Statements = EMPTY
     boundary: Statements | None = None
     unique_id: str | None = None
     used: set[str] = field(default_factory=set)
@@ -64,6 +67,7 @@ class Policies:
 
     def __init__(self, store: Store, resource_policies: ResourcePolicies | None = None) -> None:
         self.store, self.resource_policies = store, resource_policies or nothing_known
+        self.entities = EntityPolicies(store)
         self.lock = Lock()
         self.kept: OrderedDict[object, Compiled] = OrderedDict()
         self.using: dict[str, set[object]] = {}  # by the ARN of what they are made of
@@ -106,14 +110,14 @@ class Policies:
         key = (who.account, session.policies, session.policy_arns)
 
         def read() -> Compiled:
-            found = Compiled()
-            texts = [("", text) for text in session.policies]
-            for arn in session.policy_arns:
-                found.used.add(arn)
-                texts += self._managed(who.account, arn)
-            for name, text in texts:
-                add(found, name, text, SESSION)
-            return found
+            given = [PolicyText.of("", text) for text in session.policies]
+            managed = [self.entities.managed(who.account, arn) for arn in session.policy_arns]
+            said = [*given, *(each for each in managed if each is not None)]
+            return Compiled(
+                identity=together(SESSION, [statements(each, SESSION) for each in said]),
+                used=set(session.policy_arns),
+                text=LEAST_TEXT + sum(len(each.text) for each in said),
+            )
 
         return self._find(key, read).identity
 
@@ -135,59 +139,28 @@ class Policies:
 
     def _read(self, arn: str) -> Compiled:
         """Return the policies of a role or user, compiled."""
-        found = Compiled(used={arn})
         record = self.store.find(arn)
         if record is None or record.kind not in ("role", "user"):
-            return found
-        document = record.document
-        found.unique_id = document.get("RoleId") or document.get("UserId")
-        holders = [record, *self._groups(record, found)]
-        for holder in holders:
-            for name, text in self._own(holder, found):
-                add(found, name, text, IDENTITY)
-        boundary = document.get("PermissionsBoundary")
-        if boundary is not None:
-            found.used.add(boundary)
-            found.boundary = ()  # one that is gone allows nothing
-            for name, text in self._managed(record.account, boundary):
-                found.text += len(text)
-                found.boundary = statements(name, text, BOUNDARY)
+            return Compiled(used={arn})
+        attached = self.entities.attached(record)
+        found = Compiled(
+            identity=together(IDENTITY, [statements(each, IDENTITY) for each in attached.identity]),
+            unique_id=record.document.get("RoleId") or record.document.get("UserId"),
+            used=set(attached.used),
+            text=LEAST_TEXT + sum(len(each.text) for each in attached.identity),
+        )
+        if attached.boundary is not None:
+            found.boundary = statements(attached.boundary, BOUNDARY)
+            found.text += len(attached.boundary.text)
         return found
-
-    def _groups(self, user: Resource, found: Compiled) -> Iterator[Resource]:
-        for name in user.document.get("Groups", ()):
-            group = self.store.get("group", user.account, REGION, name.lower())
-            if group is not None:
-                found.used.add(group.arn)
-                yield group
-
-    def _own(self, holder: Resource, found: Compiled) -> Iterator[tuple[str, str]]:
-        """Yield names and texts of the policies attached to a role, user or group, and inline."""
-        for arn in holder.document.get("Policies", ()):
-            found.used.add(arn)
-            yield from self._managed(holder.account, arn)
-        yield from sorted(holder.document.get("Inline", {}).items())
-
-    def _managed(self, account: str, arn: str) -> list[tuple[str, str]]:
-        """Return a managed policy's name and the text of its default version (not of AWS's own)."""
-        if arn in policies.MANAGED:
-            return [(arn, "")]
-        record = self.store.find(arn)
-        if record is None or record.kind != "policy" or record.account != account:
-            return []
-        document: Mapping[str, Any] = record.document
-        default = document.get("DefaultVersionId", "v1")
-        return [
-            (arn, version["Document"])
-            for version in document.get("Versions", ())
-            if version["VersionId"] == default
-        ]
 
     def _trust(self, arn: str) -> Compiled:
         found = Compiled(used={arn})
         record = self.store.find(arn)
         if record is not None and record.kind == "role":
-            add(found, arn, record.document["AssumeRolePolicyDocument"], TRUST)
+            text = record.document["AssumeRolePolicyDocument"]
+            found.identity = compiled(arn, json.loads(text), TRUST)
+            found.text += len(text)
         return found
 
     # ------------------------------------------------------------------ memory
@@ -244,15 +217,11 @@ def nothing_known(_arn: str) -> None:
     """Say of every resource that it has no policy of its own."""
 
 
-def add(found: Compiled, name: str, text: str, kind: PolicyKind) -> None:
-    """Add a policy to what was found."""
-    found.identity += statements(name, text, kind)
-    found.text += len(text)
-
-
-def statements(name: str, text: str, kind: PolicyKind) -> Statements:
+def statements(given: PolicyText, kind: PolicyKind) -> Statements:
     """Return a policy's statements; those of AWS's own are made once."""
-    return aws(name, kind) if name in policies.MANAGED else compiled(name, json.loads(text), kind)
+    if given.name in policies.MANAGED:
+        return aws(given.name, kind)
+    return compiled(given.name, given.policy, kind)
 
 
 @cache  # there are as many as AWS has policies here

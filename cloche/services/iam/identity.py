@@ -7,7 +7,7 @@ All are resources of the store, in region "" because IAM is global: kind "user" 
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Self
@@ -21,9 +21,12 @@ from cloche.core.clock import Clock, from_ms, to_ms
 from cloche.core.identity import Credential, Principal
 from cloche.core.ids import secret_access_key, session_token, unique_id
 from cloche.core.typed import decode, encode, readable
+from cloche.events import Nowhere, RoleWork, Sink
 from cloche.records.resource import Resource
-from cloche.records.store import Store
+from cloche.records.store import Change, Store
 from cloche.services.iam import policies
+from cloche.services.iam.attached import EntityPolicies
+from cloche.services.iam.attachments import Attachments
 from cloche.services.iam.record import KeyDocument, RoleDocument
 from cloche.services.iam.trust_policies import trusts
 
@@ -119,9 +122,12 @@ class Bootstrap:
 class Identity:
     """Knows every key that the platform issued (implements core.identity.Credentials)."""
 
-    def __init__(self, store: Store, clock: Clock, authorizer: Authorizer) -> None:
+    def __init__(
+        self, store: Store, clock: Clock, authorizer: Authorizer, events: Sink | None = None
+    ) -> None:
         self.store, self.clock = store, clock
-        self.authorizer = authorizer
+        self.authorizer, self.events = authorizer, events or Nowhere()
+        self.policies, self.attachments = EntityPolicies(store), Attachments(store)
         self.known: dict[str, Credential] = {}
         self.swept: datetime | None = None
 
@@ -202,7 +208,8 @@ class Identity:
         """
         role = self.role_by_arn(role_arn)
         principal = role.session(session_name) if role is not None else gone(role_arn, session_name)
-        return Actor(principal, self.authorizer, self.clock.now, lambda: PLATFORM_KEYS)
+        note = RoleWork(self.events, self.clock.now).note
+        return Actor(principal, self.authorizer, self.clock.now, lambda: PLATFORM_KEYS, note)
 
     async def issue(
         self, principal: Principal, owner: str, duration_s: int, now: datetime
@@ -243,10 +250,9 @@ class Identity:
         record = self.store.find(arn)
         return Role.of(record) if record is not None and record.kind == "role" else None
 
-    def roles(self, account: str) -> list[Role]:
-        """Return the account's roles by name."""
-        records = [record for record in self.store.each("role") if record.account == account]
-        return sorted(readable(Role.of, records), key=lambda role: role.name)
+    def roles_after(self, account: str, name: str | None) -> Iterator[Role]:
+        """Yield the account's roles by name in lower case, those after one; read as taken."""
+        yield from readable(Role.of, self.store.named_after("role", account, REGION, name))
 
     def execution_role(self, account: str) -> Role | None:
         """Return the role that the account was made with (the oldest such), or None."""
@@ -268,9 +274,14 @@ class Identity:
         max_session_s: int = 3600,
         tags: list[dict[str, str]] | None = None,
         attached: tuple[str, ...] = (),
+        boundary: str | None = None,
+        also: Sequence[Change] = (),
         now: datetime,
     ) -> Role:
-        """Record a role whose trust policy was checked; AlreadyExists when the name is taken."""
+        """Record a role whose trust policy was checked; AlreadyExists when the name is taken.
+
+        also: what is written with it (of the policies that it uses), or neither is (Conflict).
+        """
         document = RoleDocument(
             role_name=name,
             role_id=unique_id("AROA"),
@@ -278,6 +289,7 @@ class Identity:
             assume_role_policy_document=trust,
             max_session_duration=max_session_s,
             policies=attached,
+            permissions_boundary=UNSET if boundary is None else boundary,
             tags=tuple(tags or ()),
             description=UNSET if description is None else description,
         )
@@ -292,7 +304,7 @@ class Identity:
             modified=now,
             document=encode(document),
         )
-        await self.store.insert(record)
+        await self.store.change((Change(new=record), *also))
         return Role(record, document)
 
     async def delete_role(self, role: Role) -> None:
@@ -301,10 +313,10 @@ class Identity:
         for record in await executors.RECORDS.run(self.store.each, "session", [role.id]):
             await self._drop_key(record)
 
-    async def set_policies(self, role: Role, arns: list[str]) -> None:
-        """Record which managed policies are attached; Conflict when the role just changed."""
-        document = role.document.replace(policies=tuple(arns))
-        await self.store.update(role.record, document=encode(document))
+    async def change_role(self, role: Role, document: RoleDocument, *also: Change) -> Role:
+        """Write a role's document, and what goes with it; Conflict when something just changed."""
+        record = await self.store.update(role.record, document=encode(document), also=also)
+        return Role(record, document)
 
     # ------------------------------------------------------------------ root
 

@@ -1,10 +1,10 @@
-"""What is kept of roles and keys, beside the resources' own columns."""
+"""What is kept of roles, policies and keys, beside the resources' own columns."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, UnsetType, field
 
 from cloche.core.identity import Principal
 from cloche.core.typed import Record
@@ -19,8 +19,40 @@ class RoleDocument(Record, frozen=True, kw_only=True, rename="pascal"):
     assume_role_policy_document: str  # as it was sent
     max_session_duration: int = 3600  # seconds
     policies: tuple[str, ...] = ()
+    inline: Mapping[str, str] = field(default_factory=dict)  # name -> document, as it was sent
+    permissions_boundary: str | UnsetType = UNSET  # the ARN of a managed policy
     tags: tuple[Mapping[str, str], ...] = ()
     description: str | UnsetType = UNSET
+
+
+class PolicyHolder(Record, frozen=True, kw_only=True, rename="pascal"):
+    """What roles, users and groups have in common: policies. `groups` (names) are a user's."""
+
+    policies: tuple[str, ...] = ()
+    inline: Mapping[str, str] = field(default_factory=dict)
+    permissions_boundary: str | UnsetType = UNSET
+    groups: tuple[str, ...] = ()
+
+
+class PolicyVersion(Record, frozen=True, kw_only=True, rename="pascal"):
+    """One version of a customer managed policy."""
+
+    version_id: str  # "v1"
+    document: str  # as it was sent
+    create_date: int  # milliseconds since 1970
+
+
+class PolicyDocument(Record, frozen=True, kw_only=True, rename="pascal"):
+    """The document of a customer managed policy, members as IAM's APIs name them."""
+
+    policy_name: str
+    policy_id: str  # `ANPA…`
+    path: str = "/"
+    description: str | UnsetType = UNSET
+    versions: tuple[PolicyVersion, ...]  # oldest first
+    default_version_id: str = "v1"
+    made: int = 1  # how many versions there ever were: numbers are not used again
+    tags: tuple[Mapping[str, str], ...] = ()
 
 
 class KeyDocument(Record, frozen=True, kw_only=True, rename="pascal"):

@@ -1,8 +1,11 @@
 """What outlives an upgrade: records of older releases are read, those of newer ones refused."""
 
 import json
+import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -71,3 +74,40 @@ def test_a_gang_of_the_first_release_goes_on(lab: Lab) -> None:
     wait_until(lambda: "killed" in heard)
     assert {one.state for one in lab.finished("killed").values()} == {"lost"}
     lab.engine.forget("gang")
+
+
+@pytest.mark.parametrize("content", ["", '{"version": 2, "proc', "[]", "null", '"text"'])
+@pytest.mark.parametrize("name", ["plan.json", "state.json"])
+def test_a_record_that_is_not_whole_is_its_own_gangs_trouble(
+    lab: Lab, name: str, content: str
+) -> None:
+    """A server that was killed while it wrote one, or a loss of power, stops no start."""
+    lab.run(lab.process("h", "true"))
+    run = run_of(lab)
+    (run.parent / "half").mkdir()
+    (run.parent / "half" / "lock").touch()
+    (run.parent / "half" / name).write_text(content)
+    engine = lab.make()
+    assert outcomes(engine.see("gang") or {}) == {"h": (0, None)}
+    assert not outcomes(engine.see("half") or {})
+
+
+def test_a_plan_is_there_whole_or_not_at_all(lab: Lab) -> None:
+    """It is renamed into place: nobody opens its name to write."""
+    opened: list[int] = []
+    renamed: list[str] = []
+    watching = [True]
+
+    def look(event: str, arguments: tuple[Any, ...]) -> None:
+        if not watching:
+            return
+        if event == "open" and str(arguments[0]).endswith("/plan.json"):
+            opened.append(arguments[2] & (os.O_WRONLY | os.O_RDWR))
+        if event == "os.rename":
+            renamed.append(str(arguments[1]))
+
+    sys.addaudithook(look)
+    lab.run(lab.process("h", "true"))
+    watching.clear()
+    assert str(run_of(lab) / "plan.json") in renamed
+    assert not any(opened)

@@ -11,7 +11,7 @@ import pytest
 from cloche.core.clock import ManualClock, to_ms
 from cloche.core.identity import Credential
 from cloche.records.store import Store
-from cloche.services.iam import Identity, Policies
+from cloche.services.iam import Identity, Policies, policies
 
 ACCOUNT, REGION = "123456789012", "us-east-1"
 ATTACHED = [
@@ -160,6 +160,7 @@ async def test_documents_are_as_the_first_release_wrote_them(place: Place) -> No
         "AssumeRolePolicyDocument": role.trust,
         "MaxSessionDuration": 3600,
         "Policies": ATTACHED,
+        "Inline": {},
         "Tags": [],
         "Description": f"SageMaker execution role created with the account, for {REGION}.",
     }
@@ -177,15 +178,32 @@ async def test_documents_are_as_the_first_release_wrote_them(place: Place) -> No
     }
 
 
+async def test_a_role_of_an_older_release_has_no_inline_policies_and_no_boundary(
+    place: Place,
+) -> None:
+    identity = place.identity()
+    _, role_arn = await bootstrapped(identity)
+    record = place.store.find(role_arn)
+    assert record is not None
+    old = {name: value for name, value in record.document.items() if name != "Inline"}
+    record = await place.store.update(record, document=old)
+    attached = identity.policies.attached(record)
+    assert [each.name for each in attached.identity] == [policies.SAGEMAKER_FULL_ACCESS]
+    assert attached.boundary is None
+    role = identity.role_by_arn(role_arn)
+    assert role is not None and role.document.inline == {}
+    await identity.change_role(role, role.document.replace(inline={"p": "{}"}))
+
+
 async def test_what_a_later_release_keeps_with_a_role_stays(place: Place) -> None:
     identity = place.identity()
     _, role_arn = await bootstrapped(identity)
     first = place.store.find(role_arn)
     assert first is not None
-    later = {**first.document, "PermissionsBoundary": {"Arn": "a"}}
+    later = {**first.document, "LastUsed": {"Arn": "a"}}
     await place.store.update(first, document=later)
     role = identity.role_by_arn(role_arn)
     assert role is not None
-    await identity.set_policies(role, [])
+    await identity.change_role(role, role.document.replace(policies=()))
     kept = place.store.find(role_arn)
     assert kept is not None and kept.document == {**later, "Policies": []}
