@@ -76,6 +76,20 @@ def test_the_shell_evaluates_env(up: Cloche) -> None:
     assert json.loads(done.stdout)["Arn"].endswith("/SageMaker")
 
 
+def test_whom_the_owner_may_be(up: Cloche) -> None:
+    who = ("aws", "sts", "get-caller-identity", "--query", "Arn", "--output", "text")
+    admin = up("run", "--as", "admin", "--", *who).stdout
+    assert admin.endswith(":assumed-role/Cloche-Administrator/cloche\n")
+    assert up("run", "--as", "role/cloche-administrator", "--", *who).stdout == admin
+    assert up("run", "--as", "root", "--", *who).stdout.endswith(":root\n")
+    said = up("run", "--as", "ann", "--", *who, code=1).stderr
+    assert "--as ann: There is no role or user ann. There are: role (the execution role), " in said
+    evaluated = up("env", "--as", "ann", code=1)
+    assert evaluated.stdout.endswith("false\n") and "There is no role or user ann." in (
+        evaluated.stderr
+    )
+
+
 def test_exit_codes_are_the_commands(up: Cloche) -> None:
     up("run", "--", "sh", "-c", "exit 7", code=7)
     assert "no-such-command: command not found" in up("run", "no-such-command", code=127).stderr

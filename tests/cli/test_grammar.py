@@ -62,7 +62,10 @@ def test_all_commands_speak_so() -> None:
             "Invalid value for '--epochs': '0' is not a whole number of at least 1.",
         ),
         ("tour --epochs 1.5", "'1.5' is not a whole number of at least 1."),
-        ("run --as me true", "Invalid value for '--as': 'me' is not one of: role, root."),
+        (
+            "up --gpu-instances me",
+            "Invalid value for '--gpu-instances': 'me' is not one of: cpu, refuse.",
+        ),
     ],
 )
 def test_what_is_wrong_is_said_in_full(arguments: str, text: str) -> None:

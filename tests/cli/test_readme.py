@@ -35,11 +35,12 @@ def test_the_blocks_run(cloche: Cloche, tmp_path: Path) -> None:
         )
         assert done.returncode == 0, f"{text}\n{done.stdout}{done.stderr}"
         said.append(done.stdout)
-    up, ran, shell = said
+    up, ran, admin, shell = said
     assert f"Cloche is up at http://127.0.0.1:{cloche.port}" in up
     assert "input: hello.txt" in ran
     assert re.search(r"the model: s3://sagemaker-us-east-1-\d{12}/.*/model.tar.gz", ran)
     assert "/aws/sagemaker/TrainingJobs" in ran
+    assert '"PolicyName": "AdministratorAccess"' in admin
     assert "assumed-role/AmazonSageMaker-ExecutionRole-" in shell and "Cloche is down" in shell
 
 

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import time
 from collections.abc import Iterator
@@ -17,11 +18,14 @@ from typing import Final, Literal
 from urllib.parse import quote
 
 from cloche.core.arn import Arn
+from cloche.core.authorization import Actor
 from cloche.core.typed import Record, decode, encode, readable
 from cloche.records.errors import AlreadyExists, Conflict
 from cloche.records.resource import Document, Listing, Page, Resource
 from cloche.records.store import Store
 from cloche.services.logs.files import LogFile, LogRecord, read_from, read_lines
+
+logger = logging.getLogger("cloche.services.logs")
 
 GROUP, STREAM = "log-group", "log-stream"
 WrittenBy = Literal["client", "platform"]
@@ -87,6 +91,43 @@ class Logs:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
         return path
+
+    async def open_stream_as(
+        self, actor: Actor, region: str, group: str, stream: str, otherwise: Path
+    ) -> Path:
+        """Return the file of a stream that the platform writes for a role (`open_stream`); where
+        the role may not write it, the file `otherwise`, which is in no log group.
+
+        Asked when the first of it is written: a writer keeps the file that it has.
+        """
+        account = actor.principal.account
+        if otherwise.exists():
+            return otherwise
+        found = self.stream(account, region, group, stream)
+        written = found is not None and document_of(found).writer == PLATFORM
+        if not written and not self._may_write(actor, region, group, stream):
+            otherwise.parent.mkdir(parents=True, exist_ok=True)
+            otherwise.touch()
+            return otherwise
+        return await self.open_stream(account, region, group, stream)
+
+    def _may_write(self, actor: Actor, region: str, group: str, stream: str) -> bool:
+        """Tell whether an actor may make the stream, its group if need be, and write to it.
+
+        https://docs.aws.amazon.com/sagemaker/latest/dg/sagemaker-roles.html
+        """
+        account = actor.principal.account
+        place = f"arn:aws:logs:{region}:{account}:log-group:{group}:log-stream:"
+        asked = [("logs:CreateLogStream", place + stream), ("logs:PutLogEvents", place + stream)]
+        if self.group(account, region, group) is None:
+            asked.insert(0, ("logs:CreateLogGroup", place))
+        lacking = [action for action, arn in asked if not actor.decide(action, arn).allowed]
+        if lacking:
+            who = actor.principal.role_arn or actor.principal.arn
+            logger.warning(
+                "%s:%s is not written: %s may not do %s", group, stream, who, ", ".join(lacking)
+            )
+        return not lacking
 
     def read_from(self, path: Path, offset: int) -> tuple[list[LogRecord], int]:
         """Return the complete records from a byte offset on, and the offset to go on from.

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cloche.core.authorization import Context
 from cloche.core.config import Config
 from cloche.core.identity import GangDoors
 from cloche.core.typed import readable
@@ -37,7 +39,8 @@ from cloche.services.sagemaker.tuning import operations as tuning_operations
 from cloche.services.sagemaker.tuning.loop import TuningJobs
 
 if TYPE_CHECKING:
-    from cloche.services.cloudwatch import CloudWatch
+    from cloche.records.resource import Resource
+    from cloche.services.cloudwatch import CloudWatch, Datum
     from cloche.services.iam import Identity
     from cloche.services.logs import Logs
     from cloche.services.s3 import ActingS3, ForRoles, Inputs, Sources
@@ -106,6 +109,24 @@ class SageMaker:
     def sources_as(self, role_arn: str) -> Inputs:
         """Return where input comes from, as a job or replica of this role sees it."""
         return self.sources.acting_as(self.identity.acting_as(role_arn, SESSION_NAME))
+
+    async def open_log(
+        self, resource: Resource, role_arn: str, group: str, stream: str, otherwise: Path
+    ) -> Path:
+        """Return the file that the log of a job or replica of this role goes to: a stream's, or
+        `otherwise`, where the role may not write logs.
+        """
+        actor = self.identity.acting_as(role_arn, SESSION_NAME)
+        return await self.logs.open_stream_as(actor, resource.region, group, stream, otherwise)
+
+    async def put_metrics(
+        self, resource: Resource, role_arn: str, namespace: str, data: Sequence[Datum]
+    ) -> None:
+        """Put the metrics of a job of this role; none, where the role may not put them."""
+        actor = self.identity.acting_as(role_arn, SESSION_NAME)
+        keys = Context({"cloudwatch:namespace": namespace})
+        if actor.decide("cloudwatch:PutMetricData", "*", keys).allowed:
+            await self.cloudwatch.put(resource.account, resource.region, namespace, data)
 
     async def invoke(
         self,

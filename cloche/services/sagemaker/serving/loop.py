@@ -327,9 +327,8 @@ class EndpointLoop(Loop):
             software = await executors.BUILDS.run(
                 self.software.prepared, replica.deployment, variant, model, layer
             )
-            log = await sagemaker.logs.open_stream(
-                resource.account, resource.region, log_group(resource.name), stream
-            )
+            group, otherwise = log_group(resource.name), folders.log(replica)
+            log = await sagemaker.open_log(resource, variant.role_arn, group, stream, otherwise)
             await executors.FILES.run(prepare, replica, folders)
             spec = await executors.FILES.run(
                 gang_spec,

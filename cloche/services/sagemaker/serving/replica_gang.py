@@ -51,6 +51,10 @@ class Folders:
         """Return a replica's folder."""
         return self.root / "replicas" / replica.id
 
+    def log(self, replica: Replica) -> Path:
+        """Return where a replica's log goes when the role may not write logs."""
+        return self.replica(replica) / "log"
+
     def ml(self, replica: Replica) -> Path:
         """Return what is /opt/ml inside."""
         return self.replica(replica) / "ml"

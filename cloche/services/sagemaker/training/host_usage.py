@@ -33,5 +33,5 @@ async def sample(
             for host in g.hosts
         }
         data = usage_data(r.name, before, newest, memory_mib)
-        await sagemaker.cloudwatch.put(r.account, r.region, NAMESPACE, data)
+        await sagemaker.put_metrics(r, job.request["RoleArn"], NAMESPACE, data)
     return newest

@@ -79,6 +79,10 @@ class Ground:
         """Return what a host sees as `/opt/ml`."""
         return self.folder / host / "ml"
 
+    def log(self, host: str) -> Path:
+        """Return where a host's log goes when the role may not write logs."""
+        return self.folder / "logs" / host
+
     def channel(self, name: str, host: str | None) -> Path:
         """Return a channel's links: of one host where they differ, else of all."""
         return self.folder / (host or "all") / "channels" / name

@@ -97,7 +97,7 @@ class Harvest:
             found = await patterns.run(find_metrics, batch, names, self.wanted)
             if found:
                 data = metric_data(r.name, found)
-                await sagemaker.cloudwatch.put(r.account, r.region, NAMESPACE, data)
+                await sagemaker.put_metrics(r, job.request["RoleArn"], NAMESPACE, data)
                 self.found = newest([*self.found, *found], objective_of(job))
 
 

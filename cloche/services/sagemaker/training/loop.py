@@ -423,8 +423,9 @@ class TrainingJobs(Loop):
         for host in job.hosts:
             if host not in kept.logs:
                 stream = f"{r.name}/{host}-{job.progress.stream_s}"
-                kept.logs[host] = await self.sagemaker.logs.open_stream(
-                    r.account, r.region, LOG_GROUP, stream
+                otherwise = h.ground_of(job, self.sagemaker.config).log(host)
+                kept.logs[host] = await self.sagemaker.open_log(
+                    r, job.request["RoleArn"], LOG_GROUP, stream, otherwise
                 )
         return kept.logs
 

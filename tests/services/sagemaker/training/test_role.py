@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from training_world import ROLE, World
+from training_world import ACCOUNT, ROLE, World
 
 from cloche.services.sagemaker.training.status import SecondaryStatus as S
 
@@ -26,6 +26,7 @@ JOB: dict[str, Any] = {
     "CheckpointConfig": {"S3Uri": "s3://bucket/saved", "LocalPath": "/opt/ml/checkpoints"},
 }
 BUCKET = "arn:aws:s3:::bucket"
+LOGS = f"arn:aws:logs:us-east-1:{ACCOUNT}:log-group:/aws/sagemaker/TrainingJobs:log-stream"
 
 
 @pytest.fixture
@@ -40,14 +41,18 @@ async def test_what_a_job_asks_from_its_input_to_its_model(world: World) -> None
     await world.create(**JOB)
     await world.until(S.TRAINING)
     asked = world.authorizer.questions()
+    stream = f"job/algo-1-{world.job().progress.stream_s}"
     assert list(dict.fromkeys((each.action, each.resource) for each in asked)) == [
         ("s3:ListBucket", BUCKET),
         ("s3:GetObject", f"{BUCKET}/data/a"),
         ("s3:GetObject", f"{BUCKET}/data/b"),
         ("s3:GetObject", f"{BUCKET}/code/sourcedir.tar.gz"),
         ("s3:GetObject", f"{BUCKET}/saved/old"),
+        ("logs:CreateLogGroup", f"{LOGS}:"),
+        ("logs:CreateLogStream", f"{LOGS}:{stream}"),
+        ("logs:PutLogEvents", f"{LOGS}:{stream}"),
     ]
-    prefixes = {each.context.get("s3:prefix") for each in asked if "List" in each.action}
+    prefixes = {each.context.get("s3:prefix") for each in asked if each.action == "s3:ListBucket"}
     assert prefixes == {"data/", "saved/"}
     assert {each.principal.role_arn for each in asked} == {ROLE}
     ml = next(iter(world.config.home.instances.glob("*/algo-1/ml")))
