@@ -204,7 +204,9 @@ class App:
         self.closing.callback(self.s3.close)
         self.logs = logs.Logs(store, config.home.logs)
         self.cloudwatch = cloudwatch.CloudWatch(store)
-        self.policies = iam.Policies(store)
+        self.policies = iam.Policies(
+            store, s3.BucketPolicies(self.s3, iam.compiled).resource_policy
+        )
         authorizer: Authorizer = self.given or self.policies
         self.identity = iam.Identity(store, clock, authorizer, self.events)
         self.engine = ENGINES[config.engine](config)

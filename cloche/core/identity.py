@@ -20,6 +20,10 @@ class Principal:
     role_arn: str | None = None
 
 
+# Whoever sent a request that nobody signed.
+ANONYMOUS = Principal(kind="anonymous", account="", arn="*", user_id="anonymous")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credential:
     """A key pair that the platform issued; `session_token` and `expires` only for sessions."""

@@ -1,7 +1,8 @@
 """IAM: who there is. `Identity` is what the gateway and other services ask."""
 
 from cloche.operation import Service, collect, service_model
-from cloche.services.iam.authorizer import Policies, ResourcePolicies, ResourcePolicy
+from cloche.services.iam.authorizer import Policies
+from cloche.services.iam.evaluation import compiled
 from cloche.services.iam.identity import Bootstrap, Identity, Role
 from cloche.services.iam.operations import MODULES
 from cloche.services.iam.owner import session_as
@@ -10,9 +11,8 @@ __all__ = [
     "Bootstrap",
     "Identity",
     "Policies",
-    "ResourcePolicies",
-    "ResourcePolicy",
     "Role",
+    "compiled",
     "service",
     "session_as",
 ]

@@ -15,7 +15,7 @@ from threading import Lock
 from typing import Any
 
 from cloche.core.arn import parse_arn
-from cloche.core.authorization import Decision, PolicyKind, Question
+from cloche.core.authorization import Decision, PolicyKind, Question, ResourcePolicy
 from cloche.core.identity import Principal
 from cloche.records.store import Changed, Store
 from cloche.services.iam import policies
@@ -34,17 +34,8 @@ LEAST_TEXT = 500  # that an entry counts for, whatever it holds
 CHANGING = frozenset(("role", "user", "group", "policy"))  # kinds of resources it is made of
 
 
-@dataclass(frozen=True, slots=True)
-class ResourcePolicy:
-    """Whose a resource is, and its own policy (None: it has none)."""
-
-    account: str
-    statements: Statements | None = None
-
-
-ResourcePolicies = Callable[[str], ResourcePolicy | None]  # of an ARN; None: nothing is known
-
-
+# Of an ARN; None: nothing is known of it.
+ResourcePolicies = Callable[[str], ResourcePolicy[Statements] | None]
 EMPTY = Statements(IDENTITY, ())
 
 
@@ -87,7 +78,7 @@ class Policies:
             identity=entity.identity,
             boundary=entity.boundary,
             session=self._session(who),
-            resource=None if resource is None else resource.statements,
+            resource=None if resource is None else resource.applying(question),
             resource_account=None if resource is None else resource.account,
         )
 
@@ -121,11 +112,11 @@ class Policies:
 
         return self._find(key, read).identity
 
-    def _resource(self, question: Question) -> ResourcePolicy | None:
+    def _resource(self, question: Question) -> ResourcePolicy[Statements] | None:
         """Return whose the resource is, and its policy: of a role, who may assume it."""
         arn, who = question.resource, question.principal
         if (found := self.resource_policies(arn)) is not None:
-            return found
+            return found if found.concerns(question) else None
         account = account_of(arn)
         if account is None or (account == who.account and not asks_for_role(question)):
             return None
@@ -133,7 +124,8 @@ class Policies:
             return ResourcePolicy(account)
         if who.kind == "root":
             return None  # STS refuses it in its own words
-        return ResourcePolicy(account, self._find((TRUST, arn), lambda: self._trust(arn)).identity)
+        trust = self._find((TRUST, arn), lambda: self._trust(arn)).identity
+        return ResourcePolicy(account, trust, trust)
 
     # ------------------------------------------------------------------ read from the store
 

@@ -53,12 +53,46 @@ def document_tag_keys(_call: Call[Any], parameters: Parameters, _arn: str) -> Ma
     return tag_keys({tag["Key"]: tag["Value"] for tag in parameters["Tagging"].get("TagSet", ())})
 
 
+def encryption_keys(call: Call[Any], parameters: Parameters, _arn: str) -> Mapping[str, Values]:
+    """Return how an object is to be encrypted; of a part, as its upload was begun: a policy that
+    demands it holds for all requests of an upload, and only the first says it.
+    """
+    asked = parameters
+    if "UploadId" in parameters:
+        place = (parameters["Bucket"], parameters["Key"], parameters["UploadId"])
+        upload = rows.find_upload(call.store.read(), *place)
+        asked = load(upload.document).encryption if upload is not None else {}
+    found = zip(SEALED, ("ServerSideEncryption", "SSEKMSKeyId"), strict=True)
+    return {key: asked[name] for key, name in found if asked.get(name)}
+
+
+def caller_keys(call: Call[Any], _parameters: Parameters, _arn: str) -> Mapping[str, Values]:
+    """Return the account that all one's buckets belong to: the caller's."""
+    return {"aws:resourceaccount": call.account, "s3:resourceaccount": call.account}
+
+
+SEALED = (
+    "s3:x-amz-server-side-encryption",
+    "s3:x-amz-server-side-encryption-aws-kms-key-id",
+)
 TAG_NAMES = ("s3:RequestObjectTag/<key>", "s3:RequestObjectTagKeys")
+CALLER = ConditionKeys("s3:ResourceAccount", "aws:ResourceAccount", values=caller_keys)
 OWNER = ConditionKeys("s3:ResourceAccount", "aws:ResourceAccount", values=owner_keys)
 EXISTING_TAGS = ConditionKeys("s3:ExistingObjectTag/<key>", values=existing_tag_keys)
 HEADER_TAGS = ConditionKeys(*TAG_NAMES, values=header_tag_keys)
 DOCUMENT_TAGS = ConditionKeys(*TAG_NAMES, values=document_tag_keys)
 VERSION, ACL = key("s3:versionid", "VersionId"), key("s3:x-amz-acl", "ACL")
+GRANT_NAMES = {
+    "GrantFullControl": "s3:x-amz-grant-full-control",
+    "GrantRead": "s3:x-amz-grant-read",
+    "GrantReadACP": "s3:x-amz-grant-read-acp",
+    "GrantWrite": "s3:x-amz-grant-write",
+    "GrantWriteACP": "s3:x-amz-grant-write-acp",
+}
+GRANTS = tuple(key(name, parameter) for parameter, name in GRANT_NAMES.items())
+ACL_KEYS = (ACL, *GRANTS)
+STORAGE_CLASS = key("s3:x-amz-storage-class", "StorageClass")
+ENCRYPTION = ConditionKeys(*SEALED, values=encryption_keys)
 IF_MATCH = key("s3:if-match", "IfMatch")
 LIST_KEYS = (
     key("s3:prefix", "Prefix"),
@@ -67,9 +101,9 @@ LIST_KEYS = (
 )
 HEADER_KEYS = (
     ACL,
-    key("s3:x-amz-storage-class", "StorageClass"),
-    key("s3:x-amz-server-side-encryption", "ServerSideEncryption"),
-    key("s3:x-amz-server-side-encryption-aws-kms-key-id", "SSEKMSKeyId"),
+    *GRANTS,
+    STORAGE_CLASS,
+    ENCRYPTION,
     key("s3:x-amz-website-redirect-location", "WebsiteRedirectLocation"),
     key("s3:x-amz-copy-source", "CopySource"),
     key("s3:x-amz-metadata-directive", "MetadataDirective"),
@@ -104,11 +138,17 @@ def write(creates: bool) -> tuple[Permission, ...]:
     creation = constant("s3:ObjectCreationOperation", str(creates).lower())
     return (
         on_object("s3:PutObject", creation, *HEADER_KEYS),
-        on_object("s3:PutObjectAcl", ACL, EXISTING_TAGS, when="ACL"),
+        *(
+            on_object("s3:PutObjectAcl", *ACL_KEYS, STORAGE_CLASS, EXISTING_TAGS, when=one)
+            for one in ("ACL", *GRANT_NAMES)
+        ),
         on_object("s3:PutObjectTagging", HEADER_TAGS, EXISTING_TAGS, when="Tagging"),
     )
 
 
+SETS_BUCKET_ACL = tuple(
+    on_bucket("s3:PutBucketAcl", *ACL_KEYS, when=one) for one in ("ACL", *GRANT_NAMES)
+)
 LIST = on_bucket("s3:ListBucket", *LIST_KEYS)
 READ = on_version("s3:GetObject", "s3:GetObjectVersion", EXISTING_TAGS)
 READ_TAGS = on_version("s3:GetObjectTagging", "s3:GetObjectVersionTagging", EXISTING_TAGS)
