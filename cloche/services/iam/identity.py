@@ -8,7 +8,7 @@ All are resources of the store, in region "" because IAM is global: kind "user" 
 import asyncio
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Self
 
@@ -18,7 +18,7 @@ from cloche.core import executors
 from cloche.core.arn import parse_arn
 from cloche.core.authorization import Actor, Authorizer, Question
 from cloche.core.clock import Clock, from_ms, to_ms
-from cloche.core.identity import Credential, Principal
+from cloche.core.identity import Credential, Principal, Session
 from cloche.core.ids import secret_access_key, session_token, unique_id
 from cloche.core.typed import decode, encode, readable
 from cloche.events import Nowhere, RoleWork, Sink
@@ -214,7 +214,10 @@ class Identity:
     async def issue(
         self, principal: Principal, owner: str, duration_s: int, now: datetime
     ) -> Credential:
-        """Return new temporary keys for a principal; they go when `owner` (an id) goes."""
+        """Return new temporary keys for a principal, with the session that it has.
+
+        They go when `owner` (an id) goes.
+        """
         if self.swept is None or self.clock.now() - self.swept >= SWEEP_EVERY:
             await self.sweep()
         secrets = {"SecretAccessKey": secret_access_key(), "SessionToken": session_token()}
@@ -419,6 +422,11 @@ def key_resource(
     expiration: int | UnsetType = UNSET,
 ) -> Resource:
     """Return the record of a key pair; its status names the owner, so that all of one are found."""
+    session = UNSET if principal.session is None else principal.session
+    document = KeyDocument(principal=principal, session=session, expiration=expiration)
+    kept = {
+        name: value for name, value in encode(document)["Principal"].items() if name != "session"
+    }
     return Resource(
         account=principal.account,
         region=REGION,
@@ -428,7 +436,7 @@ def key_resource(
         status=owner,
         created=now,
         modified=now,
-        document=encode(KeyDocument(principal=principal, expiration=expiration)),
+        document=encode(document) | {"Principal": kept},
     )
 
 
@@ -440,11 +448,16 @@ def expiration(record: Resource) -> tuple[Resource, int | UnsetType]:
 def credential(record: Resource, secrets: Mapping[str, str]) -> Credential:
     """Return the key pair of a record and its secrets."""
     document = decode(KeyDocument, record.document, record.arn)
-    expires = document.expiration
+    expires, principal = document.expiration, document.principal
+    if record.kind == "session":
+        plain = Session(issued_at_ms=to_ms(record.created))
+        principal = replace(
+            principal, session=plain if document.session is UNSET else document.session
+        )
     return Credential(
         access_key_id=record.name,
         secret_access_key=secrets["SecretAccessKey"],
-        principal=document.principal,
+        principal=principal,
         session_token=secrets.get("SessionToken"),
         expires=None if expires is UNSET else from_ms(expires),
     )
