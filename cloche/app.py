@@ -207,6 +207,7 @@ class App:
         self.policies = iam.Policies(store)
         authorizer: Authorizer = self.given or self.policies
         self.identity = iam.Identity(store, clock, authorizer, self.events)
+        self.closing.push_async_callback(self.identity.close)
         self.engine = ENGINES[config.engine](config)
         self.closing.push_async_callback(self._end_trial)
         self.upstream = upstream_of()

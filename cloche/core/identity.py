@@ -63,7 +63,12 @@ class CredentialLookup(Protocol):
     """Where the gateway looks keys up (implemented by the IAM service)."""
 
     def find(self, access_key_id: str) -> Credential | None:
-        """Return the credential, also when it has expired; None: the platform did not issue it."""
+        """Return the credential, also when it has expired; None: the platform did not issue it, or
+        it works no longer.
+        """
+
+    def used(self, credential: Credential, service: str, region: str, now: datetime) -> None:
+        """Hear that a request was signed with a credential; neither waits nor fails."""
 
 
 class GangDoors(Protocol):
