@@ -275,6 +275,8 @@ class Exchange:
         self.parts.credentials.used(
             signer.credential, signer.claim.service, signer.claim.region, call.now
         )
+        if target.service.admit is not None:
+            target.service.admit(call)
         try:
             operation.authorize(call, parameters)
         except Refused as refused:

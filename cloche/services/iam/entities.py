@@ -8,12 +8,19 @@ from cloche.core import executors
 from cloche.core.errors import AwsError
 from cloche.operation import Call
 from cloche.records.store import Change
-from cloche.services.iam import policies, policy_grammar, policy_limits, trust_policies
+from cloche.services.iam import (
+    policies,
+    policy_grammar,
+    policy_limits,
+    service_linked,
+    trust_policies,
+)
 from cloche.services.iam.customer_policies import CustomerPolicy
 from cloche.services.iam.identity import Identity, Role
 
 POLICY_ARN = re.compile(r"arn:aws:iam::([0-9]{12}|aws):policy/.+", re.DOTALL)
 LARGE = 16_384  # characters of a policy whose check takes longer than a hop to a thread
+NOT_ATTACHABLE = "Cannot attach a Service Role Policy to a Customer Role."
 ATTEMPTS = 5  # of a write that others' writes come in between of
 
 
@@ -67,6 +74,8 @@ def find_policy(call: Call[Identity], arn: str, message: str = "") -> CustomerPo
 def used_policy(call: Call[Identity], arn: str, boundary: bool = False) -> tuple[Change, ...]:
     """Return what is written with whatever begins to use a policy; NoSuchEntity: there is none."""
     check_policy_arn(arn, "InvalidInput" if boundary else "ValidationError")
+    if arn.startswith(service_linked.PREFIX):
+        raise AwsError("PolicyNotAttachable", NOT_ATTACHABLE, 400)
     if arn in policies.MANAGED:
         return ()
     customer = call.service.policies.customer

@@ -16,7 +16,7 @@ from cloche.core import executors
 from cloche.core.arn import parse_arn
 from cloche.core.authorization import Actor, Authorizer, Question
 from cloche.core.clock import Clock
-from cloche.core.identity import Credential, Principal
+from cloche.core.identity import Credential, Principal, Session
 from cloche.core.ids import secret_access_key, unique_id
 from cloche.core.typed import decode, encode, readable
 from cloche.events import Nowhere, RoleWork, Sink
@@ -86,8 +86,8 @@ class Role:
         """Tell whether its trust policy lets the caller in."""
         return trusts(self.arn, self.trust, question)
 
-    def session(self, name: str) -> Principal:
-        """Return who has a session of this name."""
+    def session(self, name: str, session: Session | None = None) -> Principal:
+        """Return who has a session of this name, and what the session carries."""
         account = self.record.account
         return Principal(
             kind="assumed-role",
@@ -95,6 +95,7 @@ class Role:
             arn=f"arn:aws:sts::{account}:assumed-role/{self.name}/{name}",
             user_id=f"{self.id}:{name}",
             role_arn=self.arn,
+            session=session,
         )
 
     @property
@@ -287,6 +288,15 @@ class Identity(Keys):
         await self.users.delete(user)
         for record in await executors.RECORDS.run(self.store.each, "session", [user.id]):
             await self._drop_key(record)
+
+    async def prove_mfa(
+        self, principal: Principal, serial_number: str, code: str, now: datetime
+    ) -> bool | None:
+        """Tell whether a code is right, which is then used up; None: the device is not theirs."""
+        device = self.mfa.find(principal.account, serial_number)
+        if device is None or device.owner != principal.user_id:
+            return None
+        return await self.mfa.verify(device, code, now)
 
     # ------------------------------------------------------------------ root
 

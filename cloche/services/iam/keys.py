@@ -85,6 +85,18 @@ class Keys:
         record = key_resource("session", key_id, principal, owner, now, expires)
         return await self._keep(record, secrets)
 
+    async def issue_for(
+        self, principal: Principal, session: Session, duration_s: int, now: datetime
+    ) -> Credential:
+        """Return new temporary keys of a user or root; they go when the user does."""
+        who = replace(principal, session=session)
+        return await self.issue(who, principal.user_id, duration_s, now)
+
+    def account_of(self, access_key_id: str) -> str | None:
+        """Return the account that a key was issued for, or None."""
+        found = (self.store.find(key_arn(kind, access_key_id)) for kind in KEYS)
+        return next((each.account for each in found if each is not None), None)
+
     async def sweep(self) -> None:
         """Remove the sessions that expired more than a day ago."""
         self.swept = now = self.clock.now()
