@@ -7,7 +7,7 @@ from typing import Any
 from cloche.core import executors
 from cloche.core.errors import AwsError
 from cloche.operation import Call
-from cloche.records.store import Change
+from cloche.records.store import Change, Resource
 from cloche.services.iam import (
     policies,
     policy_grammar,
@@ -55,6 +55,16 @@ def find_role(call: Call[Identity], name: str) -> Role:
     if role is None:
         raise no_such(f"The role with name {name} cannot be found.")
     return role
+
+
+def profile_status(role: Role) -> str:
+    """Return the status of the instance profiles that a role is in."""
+    return f"{role.record.account}/{role.record.name}"
+
+
+def profiles_of(call: Call[Identity], role: Role) -> list[Resource]:
+    """Return the records of the instance profiles that a role is in."""
+    return call.store.each("instance-profile", [profile_status(role)])
 
 
 def find_policy(call: Call[Identity], arn: str, message: str = "") -> CustomerPolicy:

@@ -28,8 +28,10 @@ from cloche.services.iam.entities import (
     find_role,
     modified_meanwhile,
     no_such,
+    profile_status,
+    profiles_of,
 )
-from cloche.services.iam.identity import REGION, Identity, Role
+from cloche.services.iam.identity import REGION, Identity
 from cloche.services.iam.operations.roles import described as role_described
 from cloche.services.iam.paging import PAGE, first_page, key_of, paged
 from cloche.services.iam.permissions import on_role, role_arns
@@ -155,7 +157,7 @@ def list_instance_profiles_for_role(
     call: Call[Identity], *, RoleName: str, Marker: str | None = None, MaxItems: int = PAGE
 ) -> dict[str, Any]:
     """Return the instance profiles that a role is in, by name."""
-    records = sorted(of_role(call, find_role(call, RoleName)), key=lambda record: record.name)
+    records = sorted(profiles_of(call, find_role(call, RoleName)), key=lambda record: record.name)
     page = paged(records, [record.name for record in records], Marker, MaxItems)
     return {"InstanceProfiles": [described(call, each) for each in page.pop("items")], **page}
 
@@ -175,7 +177,7 @@ async def add_role_to_instance_profile(
     try:
         await call.store.update(
             record,
-            status=role_status(role),
+            status=profile_status(role),
             document=encode(document.replace(role=role.name)),
             also=[touched],
         )
@@ -262,16 +264,6 @@ async def save(call: Call[Identity], record: Resource, document: InstanceProfile
         await call.store.update(record, document=encode(document))
     except Conflict as error:
         raise modified_meanwhile() from error
-
-
-def role_status(role: Role) -> str:
-    """Return the status of instance profiles that a role is in."""
-    return f"{role.record.account}/{role.record.name}"
-
-
-def of_role(call: Call[Identity], role: Role) -> list[Resource]:
-    """Return the records of the instance profiles that a role is in."""
-    return call.store.each(KIND, [role_status(role)])
 
 
 def described(call: Call[Identity], record: Resource, with_tags: bool = False) -> dict[str, Any]:
