@@ -207,7 +207,6 @@ class App:
         self.policies = iam.Policies(store)
         authorizer: Authorizer = self.given or self.policies
         self.identity = iam.Identity(store, clock, authorizer, self.events)
-        self.closing.push_async_callback(self.identity.close)
         self.engine = ENGINES[config.engine](config)
         self.closing.push_async_callback(self._end_trial)
         self.upstream = upstream_of()
@@ -299,6 +298,7 @@ class App:
     async def _bootstrap(self) -> None:
         """Make the account, its root user and the execution role; say where clients find them."""
         config = self.config
+        self.closing.push_async_callback(self.identity.close)
         made = await self.identity.bootstrap(
             config.account,
             config.region,

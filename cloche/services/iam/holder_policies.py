@@ -7,10 +7,12 @@ from urllib.parse import quote
 from cloche.core.errors import AwsError
 from cloche.operation import Call
 from cloche.records.errors import Conflict
-from cloche.services.iam import policies, policy_grammar, policy_limits
+from cloche.services.iam import policies, policy_limits
 from cloche.services.iam.entities import (
     ATTEMPTS,
+    check_inline,
     check_policy_arn,
+    checked,
     modified_meanwhile,
     no_such,
     used_policy,
@@ -107,7 +109,7 @@ def attached(held: User | Group, prefix: str, marker: str | None, most: int) -> 
 
 async def put_inline(call: Call[Identity], held: User | Group, name: str, text: str) -> None:
     """Write an inline policy, over one of the same name."""
-    check_document(text)
+    await checked(check_inline, text)
     inline = {**held.document.inline, name: text}
     policy_limits.check_inline(held.kind, held.name, inline.values())
     await changed(call, held, held.document.replace(inline=inline))
@@ -138,11 +140,6 @@ def inline_names(held: User | Group, marker: str | None, most: int) -> dict[str,
     names = sorted(held.document.inline)
     page = paged(names, names, marker, most)
     return {"PolicyNames": page.pop("items"), **page}
-
-
-def check_document(text: str) -> None:
-    """Raise MalformedPolicyDocument unless a text may be an inline or session policy."""
-    policy_grammar.check(text, policy_grammar.IDENTITY)
 
 
 def no_such_inline(held: User | Group, name: str) -> AwsError:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from cloche.core.errors import AwsError
 from cloche.services.iam import policies, policy_grammar
-from cloche.services.iam.attached import Policies
+from cloche.services.iam.attached import EntityPolicies
 
 PLAIN = 2048  # characters of the policies together
 # Bytes of what is packed. AWS says how full it is in percent, and not how it packs: this is zlib.
@@ -14,7 +14,7 @@ MANAGED_POLICIES = 10
 
 
 def check_session_policies(
-    held: Policies, account: str, texts: Sequence[str], arns: Sequence[str]
+    held: EntityPolicies, account: str, texts: Sequence[str], arns: Sequence[str]
 ) -> None:
     """Raise unless these may be session policies: their grammar is right, managed ones exist."""
     for text in texts:
@@ -43,8 +43,10 @@ def packed_size(texts: Sequence[str], arns: Sequence[str], tags: Mapping[str, st
         message = f"Packed size of session tags consumes {of_tags}% of allotted space."
         raise AwsError("PackedPolicyTooLarge", message)
     said = "\0".join((*texts, *arns))
-    packed = zlib.compress(f"{said}\0{labels}".encode(), 9)
-    size = max(percent(len(packed), PACKED), percent(len(said), PLAIN))
+    size = percent(len(said), PLAIN)
+    if size <= 100:
+        packed = zlib.compress(f"{said}\0{labels}".encode(), 9)
+        size = max(size, percent(len(packed), PACKED))
     if size > 100:
         message = f"Packed policy consumes {size}% of allotted space, please use smaller policy."
         raise AwsError("PackedPolicyTooLarge", message)

@@ -67,8 +67,8 @@ async def assume_role(
     mfa = await prove_mfa(call, SerialNumber, TokenCode)
     role = assumed(call, given, Context() if mfa is None else MFA_GIVEN)
     check_duration(call, role, DurationSeconds)
-    check_session_policies(call.service.policies, role.record.account, texts, arns)
     size = packed_size(texts, arns, tags)
+    check_session_policies(call.service.policies, role.record.account, texts, arns)
     session = Session(
         issued_at_ms=to_ms(call.now),
         policies=texts,

@@ -42,9 +42,14 @@ def codes(platform: Platform, seed: str, *steps: int) -> list[str]:
     return [totp.generate_otp(now + step) for step in steps]
 
 
-def user_with_keys(platform: Platform, iam: Any, name: str) -> dict[str, Any]:
-    """Return the keys of a new user."""
+ADMINISTRATOR = "arn:aws:iam::aws:policy/AdministratorAccess"
+
+
+def user_with_keys(iam: Any, name: str, *policies: str) -> dict[str, Any]:
+    """Return the keys of a new user with these managed policies."""
     iam.create_user(UserName=name)
+    for arn in policies:
+        iam.attach_user_policy(UserName=name, PolicyArn=arn)
     keys: dict[str, Any] = iam.create_access_key(UserName=name)["AccessKey"]
     return keys
 

@@ -135,7 +135,7 @@ def test_roots_device(platform: Platform, iam: Any) -> None:
     assert (root["UserId"], root["Arn"]) == (ACCOUNT, f"arn:aws:iam::{ACCOUNT}:root")
     assert iam.get_account_summary()["SummaryMap"]["AccountMFAEnabled"] == 1
     # Root is nobody else's to name.
-    role = platform.client("iam")
+    role = platform.client("iam", as_="admin")
     assert refused(role.list_mfa_devices, UserName="root")[1] == "NoSuchEntity"
     iam.deactivate_mfa_device(UserName="root", SerialNumber=serial)
     iam.delete_virtual_mfa_device(SerialNumber=serial)

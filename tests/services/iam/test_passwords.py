@@ -109,7 +109,7 @@ def test_the_password_policy(platform: Platform, iam: Any) -> None:
         MaxPasswordAge=1096,
     )[:2] == (400, "ValidationError")
 
-    keys = user_with_keys(platform, iam, "Changer")
+    keys = user_with_keys(iam, "Changer")
     own = with_keys(platform, "iam", keys)
     violation = (
         400,

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from people import refused, user_with_keys, with_keys
+from people import ADMINISTRATOR, refused, user_with_keys, with_keys
 
 from cloche.core.clock import ManualClock, SystemClock
 from cloche.testing.platform import ACCOUNT, Platform, start
@@ -71,7 +71,7 @@ def test_a_user_from_its_making_to_its_end(iam: Any) -> None:
 
 
 def test_what_belongs_to_a_user_goes_first(platform: Platform, iam: Any) -> None:
-    keys = user_with_keys(platform, iam, "Owner")
+    keys = user_with_keys(iam, "Owner")
     iam.create_group(GroupName="Owners")
     iam.add_user_to_group(GroupName="Owners", UserName="Owner")
     iam.attach_user_policy(UserName="Owner", PolicyArn=READ)
@@ -201,7 +201,7 @@ def test_a_user_is_in_ten_groups_at_the_most(iam: Any) -> None:
 
 
 def test_renamed_everything_goes_with_a_user_and_a_group(platform: Platform, iam: Any) -> None:
-    keys = user_with_keys(platform, iam, "Before")
+    keys = user_with_keys(iam, "Before")
     iam.create_group(GroupName="Old")
     iam.add_user_to_group(GroupName="Old", UserName="Before")
     iam.create_login_profile(UserName="Before", Password="Secret-12")
@@ -256,7 +256,7 @@ def test_users_are_listed_by_pages(iam: Any) -> None:
 
 
 def test_keys_work_until_they_are_inactive_or_gone(platform: Platform, iam: Any) -> None:
-    keys = user_with_keys(platform, iam, "Keyed")
+    keys = user_with_keys(iam, "Keyed", ADMINISTRATOR)
     assert keys["Status"] == "Active" and keys["AccessKeyId"].startswith("AKIA")
     sts, s3 = with_keys(platform, "sts", keys), with_keys(platform, "s3", keys)
     sts.get_caller_identity()
@@ -277,7 +277,7 @@ def test_keys_work_until_they_are_inactive_or_gone(platform: Platform, iam: Any)
 
 
 def test_a_user_has_two_keys_at_the_most(platform: Platform, iam: Any) -> None:
-    user_with_keys(platform, iam, "Two")
+    user_with_keys(iam, "Two")
     iam.create_access_key(UserName="Two")
     assert refused(iam.create_access_key, UserName="Two") == (
         409,
@@ -287,14 +287,14 @@ def test_a_user_has_two_keys_at_the_most(platform: Platform, iam: Any) -> None:
 
 
 def test_users_see_to_their_own_keys(platform: Platform, iam: Any) -> None:
-    keys = user_with_keys(platform, iam, "Self")
+    keys = user_with_keys(iam, "Self", ADMINISTRATOR)
     own = with_keys(platform, "iam", keys)
     assert own.get_user()["User"]["UserName"] == "Self"
     second = own.create_access_key()["AccessKey"]
     listed = own.list_access_keys()["AccessKeyMetadata"]
     assert {key["AccessKeyId"] for key in listed} == {keys["AccessKeyId"], second["AccessKeyId"]}
     own.delete_access_key(AccessKeyId=second["AccessKeyId"])
-    role = platform.client("iam")
+    role = platform.client("iam", as_="admin")
     for call, more in (
         (role.create_access_key, {}),
         (role.list_access_keys, {}),
@@ -308,7 +308,7 @@ def test_users_see_to_their_own_keys(platform: Platform, iam: Any) -> None:
 
 
 def test_when_a_key_was_last_used(platform: Platform, iam: Any) -> None:
-    keys = user_with_keys(platform, iam, "Used")
+    keys = user_with_keys(iam, "Used", ADMINISTRATOR)
     key_id = keys["AccessKeyId"]
     before = iam.get_access_key_last_used(AccessKeyId=key_id)
     assert before["UserName"] == "Used"
@@ -344,10 +344,41 @@ def test_roots_keys_are_listed_and_not_changed(iam: Any) -> None:
 
 
 def test_sessions_end_with_their_user(platform: Platform, iam: Any) -> None:
-    keys = user_with_keys(platform, iam, "Ending")
+    keys = user_with_keys(iam, "Ending")
     token = with_keys(platform, "sts", keys).get_session_token()["Credentials"]
     sts = with_keys(platform, "sts", token)
     iam.delete_access_key(UserName="Ending", AccessKeyId=keys["AccessKeyId"])
     sts.get_caller_identity()  # as on AWS: a session does not end with the key
     iam.delete_user(UserName="Ending")
     assert refused(sts.get_caller_identity) == INVALID_TOKEN
+
+
+def test_what_groups_and_boundaries_allow_is_in_force_at_the_next_request(
+    platform: Platform, iam: Any
+) -> None:
+    own = with_keys(platform, "iam", user_with_keys(iam, "Grouped"))
+    arn = f"arn:aws:iam::{ACCOUNT}:user/Grouped"
+    denied = (
+        403,
+        "AccessDenied",
+        f"User: {arn} is not authorized to perform: iam:GetUser on resource: {arn} because "
+        "no {} allows the iam:GetUser action",
+    )
+
+    def lacking(what: str) -> tuple[int, str, str]:
+        return (*denied[:2], denied[2].format(what))
+
+    assert refused(own.get_user) == lacking("identity-based policy")
+    iam.create_group(GroupName="Readers")
+    iam.attach_group_policy(GroupName="Readers", PolicyArn=READ)
+    iam.add_user_to_group(GroupName="Readers", UserName="Grouped")
+    own.get_user()
+    iam.update_group(GroupName="Readers", NewGroupName="Lectors")
+    own.get_user()
+    bound = "arn:aws:iam::aws:policy/AmazonS3FullAccess"
+    iam.put_user_permissions_boundary(UserName="Grouped", PermissionsBoundary=bound)
+    assert refused(own.get_user) == lacking("permissions boundary")
+    iam.delete_user_permissions_boundary(UserName="Grouped")
+    own.get_user()
+    iam.remove_user_from_group(GroupName="Lectors", UserName="Grouped")
+    assert refused(own.get_user) == lacking("identity-based policy")

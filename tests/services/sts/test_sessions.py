@@ -73,7 +73,7 @@ def pairs(**tags: str) -> list[dict[str, str]]:
 
 
 def test_a_session_carries_what_was_given(platform: Platform, iam: Any) -> None:
-    sts = with_keys(platform, "sts", user_with_keys(platform, iam, "Ann"))
+    sts = with_keys(platform, "sts", user_with_keys(iam, "Ann"))
     arn = role(iam, "Carrier")
     RECORDER.asked.clear()
     answer = sts.assume_role(
@@ -108,7 +108,7 @@ def test_a_session_carries_what_was_given(platform: Platform, iam: Any) -> None:
 
 
 def test_a_plain_session_says_nothing_of_what_it_has_not(platform: Platform, iam: Any) -> None:
-    sts = with_keys(platform, "sts", user_with_keys(platform, iam, "Plain"))
+    sts = with_keys(platform, "sts", user_with_keys(iam, "Plain"))
     answer = sts.assume_role(RoleArn=role(iam, "PlainRole"), RoleSessionName="test")
     assert "PackedPolicySize" not in answer and "SourceIdentity" not in answer
 
@@ -116,7 +116,7 @@ def test_a_plain_session_says_nothing_of_what_it_has_not(platform: Platform, iam
 def test_the_trust_policy_allows_tags_and_source_identity_apart(
     platform: Platform, iam: Any
 ) -> None:
-    sts = with_keys(platform, "sts", user_with_keys(platform, iam, "Tagger"))
+    sts = with_keys(platform, "sts", user_with_keys(iam, "Tagger"))
     caller = f"arn:aws:iam::{ACCOUNT}:user/Tagger"
     arn = role(iam, "OnlyAssume", "sts:AssumeRole")
     who = {"RoleArn": arn, "RoleSessionName": "test"}
@@ -133,7 +133,7 @@ def test_the_trust_policy_allows_tags_and_source_identity_apart(
 
 
 def test_tags_and_source_identity_go_down_a_chain(platform: Platform, iam: Any) -> None:
-    sts = with_keys(platform, "sts", user_with_keys(platform, iam, "Chainer"))
+    sts = with_keys(platform, "sts", user_with_keys(iam, "Chainer"))
     first, second = role(iam, "First"), role(iam, "Second")
     given = {
         "Tags": pairs(team="dogs", own="1"),
@@ -157,7 +157,7 @@ def test_tags_and_source_identity_go_down_a_chain(platform: Platform, iam: Any) 
 
 
 def test_what_is_not_valid_is_refused(platform: Platform, iam: Any) -> None:
-    sts = with_keys(platform, "sts", user_with_keys(platform, iam, "Wrong"))
+    sts = with_keys(platform, "sts", user_with_keys(iam, "Wrong"))
     who = {"RoleArn": role(iam, "WrongRole"), "RoleSessionName": "test"}
     invalid = (400, "InvalidParameterValue")
     assert refused(sts.assume_role, **who, Tags=pairs(a="1"), TransitiveTagKeys=["b"]) == (
@@ -180,7 +180,7 @@ def test_what_is_not_valid_is_refused(platform: Platform, iam: Any) -> None:
 
 
 def test_what_a_session_carries_is_bounded(platform: Platform, iam: Any) -> None:
-    sts = with_keys(platform, "sts", user_with_keys(platform, iam, "Large"))
+    sts = with_keys(platform, "sts", user_with_keys(iam, "Large"))
     who = {"RoleArn": role(iam, "LargeRole"), "RoleSessionName": "test"}
     resources = [f"arn:aws:s3:::bucket-{number}/*" for number in range(100)]
     large = json.dumps({"Statement": [{**STATEMENT, "Resource": resources}]})
@@ -198,7 +198,7 @@ def test_what_a_session_carries_is_bounded(platform: Platform, iam: Any) -> None
 
 
 def test_a_role_that_asks_for_mfa(platform: Platform, iam: Any) -> None:
-    keys = user_with_keys(platform, iam, "Mia")
+    keys = user_with_keys(iam, "Mia")
     serial, seed = device_of(platform, iam, "Mia", "Mia")
     sts = with_keys(platform, "sts", keys)
     condition = {"Bool": {"aws:MultiFactorAuthPresent": "true"}}
@@ -219,7 +219,7 @@ def test_a_role_that_asks_for_mfa(platform: Platform, iam: Any) -> None:
         "AccessDenied",
         f"{denied}, must provide both MFA serial number and one time pass code.",
     )
-    other = with_keys(platform, "sts", user_with_keys(platform, iam, "NotMia"))
+    other = with_keys(platform, "sts", user_with_keys(iam, "NotMia"))
     (code,) = codes(platform, seed, 1)
     assert refused(other.assume_role, **who, SerialNumber=serial, TokenCode=code) == (
         403,
@@ -230,7 +230,7 @@ def test_a_role_that_asks_for_mfa(platform: Platform, iam: Any) -> None:
 
 
 def test_what_get_session_token_gives(platform: Platform, iam: Any) -> None:
-    keys = user_with_keys(platform, iam, "Toni")
+    keys = user_with_keys(iam, "Toni")
     sts = with_keys(platform, "sts", keys)
     plain = sts.get_session_token()["Credentials"]
     lasts = plain["Expiration"] - platform.app.clock.now()
@@ -269,7 +269,7 @@ def test_roots_token_lasts_an_hour_and_may_have_mfa(platform: Platform, iam: Any
 
 
 def test_whose_a_key_is(platform: Platform, iam: Any) -> None:
-    keys = user_with_keys(platform, iam, "Asked")
+    keys = user_with_keys(iam, "Asked")
     sts = with_keys(platform, "sts", keys)
     session = sts.get_session_token()["Credentials"]
     for key_id in (keys["AccessKeyId"], session["AccessKeyId"]):
