@@ -48,8 +48,6 @@ async def assume_role(
     Permissions are asked here, since an MFA code is true of them once it is proven. AccessDenied
     tells nobody whether the role exists, as on AWS.
     """
-    if call.principal.kind == "root":
-        raise AwsError("AccessDenied", "Roles may not be assumed by root accounts.", 403)
     if not ARN.fullmatch(RoleArn):
         raise AwsError("ValidationError", f"{RoleArn} is invalid")
     tags, transitive = session_tags(call.principal.session, Tags, TransitiveTagKeys)
@@ -154,6 +152,8 @@ def assumed(call: Call[Identity], given: Parameters, mfa: Context) -> Role:
     ]
     for action, resource, context in asked:
         call.authorize(action, resource, context)
+    if call.principal.kind == "root":
+        raise AwsError("AccessDenied", "Roles may not be assumed by root accounts.", 403)
     role = call.service.role_by_arn(given["RoleArn"])
     for action, resource, context in asked:
         question = call.actor.question(action, resource, context)
