@@ -300,6 +300,7 @@ class App:
     async def _bootstrap(self) -> None:
         """Make the account, its root user and the execution role; say where clients find them."""
         config = self.config
+        self.closing.push_async_callback(self.identity.close)
         made = await self.identity.bootstrap(
             config.account,
             config.region,
