@@ -74,14 +74,6 @@ def test_keys_that_the_context_lacks_are_named() -> None:
     assert (found.verdict, found.missing) == ("implicitDeny", ("iam:PassedToService",))
 
 
-def test_a_condition_that_is_not_evaluated_is_refused_by_name() -> None:
-    condition = {"IpAddress": {"aws:SourceIp": "10.0.0.0/8"}}
-    with pytest.raises(AwsError, match="the condition operator IpAddress"):
-        said(asked("s3:GetObject"), statement(Condition=condition))
-    # It does not matter where the statement is about something else.
-    assert said(asked("s3:PutObject"), statement(Condition=condition)).verdict == "implicitDeny"
-
-
 @pytest.mark.parametrize(
     ("action", "resource", "verdict"),
     [

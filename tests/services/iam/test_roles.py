@@ -130,14 +130,40 @@ def test_malformed_trust(platform: Platform, document: str, message: str) -> Non
     assert found == (400, "MalformedPolicyDocument", message)
 
 
-def test_conditions_that_would_not_be_evaluated_are_refused(platform: Platform) -> None:
+def test_a_condition_operator_that_there_is_not_is_malformed(platform: Platform) -> None:
     policy = trust(AWS=ACCOUNT)
-    policy["Statement"][0]["Condition"] = {"IpAddress": {"aws:SourceIp": "10.0.0.0/8"}}
+    policy["Statement"][0]["Condition"] = {"StringSounds": {"aws:SourceIp": "10.0.0.0/8"}}
+    document = json.dumps(policy)
     iam = client(platform, "iam")
-    _, _, message = refused(
-        iam.create_role, RoleName="Conditional", AssumeRolePolicyDocument=json.dumps(policy)
+    assert refused(iam.create_role, RoleName="Odd", AssumeRolePolicyDocument=document) == (
+        400,
+        "MalformedPolicyDocument",
+        "Syntax errors in policy.",
     )
-    assert "IpAddress" in message and "does not support" in message
+
+
+def test_a_trust_policy_asks_for_an_address_and_names_exceptions(platform: Platform) -> None:
+    sts = client(platform, "sts")
+    arns = {}
+    for name, block in (("Near", "127.0.0.0/8"), ("Far", "10.0.0.0/8")):
+        policy = trust(AWS=ACCOUNT)
+        policy["Statement"][0]["Condition"] = {"IpAddress": {"aws:SourceIp": block}}
+        arns[name] = made(platform, name, policy)["Arn"]
+    sts.assume_role(RoleArn=arns["Near"], RoleSessionName="me")
+    assert refused(sts.assume_role, RoleArn=arns["Far"], RoleSessionName="me")[1] == "AccessDenied"
+    me = sts.get_caller_identity()["Arn"]
+    role = client(platform, "iam").get_role(RoleName=me.split("/")[1])["Role"]["Arn"]
+    mine = [me, role, f"arn:aws:iam::{ACCOUNT}:root"]
+    for name, excepted, allowed in (("ButMe", mine, True), ("ButRoot", mine[2:], False)):
+        policy = trust(AWS=ACCOUNT)
+        deny = {"Effect": "Deny", "NotPrincipal": {"AWS": excepted}, "Action": "sts:AssumeRole"}
+        policy["Statement"].append(deny)
+        arn = made(platform, name, policy)["Arn"]
+        if allowed:
+            sts.assume_role(RoleArn=arn, RoleSessionName="me")
+        else:
+            found = refused(sts.assume_role, RoleArn=arn, RoleSessionName="me")
+            assert found[1] == "AccessDenied"
 
 
 def test_what_would_pretend_enforcement_is_refused_by_name(platform: Platform) -> None:
