@@ -109,6 +109,42 @@ def test_trust_policies_have_a_size(platform: Platform) -> None:
     assert found == error
 
 
+def test_a_condition_operator_that_there_is_not_is_malformed(platform: Platform) -> None:
+    policy = trust(AWS=ACCOUNT)
+    policy["Statement"][0]["Condition"] = {"StringSounds": {"aws:SourceIp": "10.0.0.0/8"}}
+    document = json.dumps(policy)
+    iam = client(platform, "iam")
+    assert refused(iam.create_role, RoleName="Odd", AssumeRolePolicyDocument=document) == (
+        400,
+        "MalformedPolicyDocument",
+        "Syntax errors in policy.",
+    )
+
+
+def test_a_trust_policy_asks_for_an_address_and_names_exceptions(platform: Platform) -> None:
+    sts = client(platform, "sts")
+    arns = {}
+    for name, block in (("Near", "127.0.0.0/8"), ("Far", "10.0.0.0/8")):
+        policy = trust(AWS=ACCOUNT)
+        policy["Statement"][0]["Condition"] = {"IpAddress": {"aws:SourceIp": block}}
+        arns[name] = made(platform, name, policy)["Arn"]
+    sts.assume_role(RoleArn=arns["Near"], RoleSessionName="me")
+    assert refused(sts.assume_role, RoleArn=arns["Far"], RoleSessionName="me")[1] == "AccessDenied"
+    me = sts.get_caller_identity()["Arn"]
+    role = client(platform, "iam").get_role(RoleName=me.split("/")[1])["Role"]["Arn"]
+    mine = [me, role, f"arn:aws:iam::{ACCOUNT}:root"]
+    for name, excepted, allowed in (("ButMe", mine, True), ("ButRoot", mine[2:], False)):
+        policy = trust(AWS=ACCOUNT)
+        deny = {"Effect": "Deny", "NotPrincipal": {"AWS": excepted}, "Action": "sts:AssumeRole"}
+        policy["Statement"].append(deny)
+        arn = made(platform, name, policy)["Arn"]
+        if allowed:
+            sts.assume_role(RoleArn=arn, RoleSessionName="me")
+        else:
+            found = refused(sts.assume_role, RoleArn=arn, RoleSessionName="me")
+            assert found[1] == "AccessDenied"
+
+
 def test_what_a_role_says_can_be_changed(platform: Platform) -> None:
     iam = client(platform, "iam")
     role = made(platform, "Changing", trust(AWS=ACCOUNT))

@@ -10,7 +10,7 @@ operator can't compare). Such a condition never lets an Allow apply, and never h
 import operator
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from cloche.services.iam.evaluation.documents import as_text, listed
 from cloche.services.iam.evaluation.patterns import (
@@ -18,9 +18,8 @@ from cloche.services.iam.evaluation.patterns import (
     Keys,
     Part,
     Plain,
-    Wildcard,
     filled,
-    has_variables,
+    is_plain,
     matcher,
     parse,
     segments,
@@ -39,6 +38,7 @@ T = TypeVar("T")
 Answer = bool | None
 Test = Callable[[str], Answer]  # of one of the request's values, against one of the policy's
 Values = tuple[str, ...]  # of the request: none where it lacks the key
+EVERY_ARN = ["*"] * SEGMENTS
 IF_EXISTS = "IfExists"
 FOR_ALL, FOR_ANY = "ForAllValues", "ForAnyValue"
 
@@ -82,60 +82,53 @@ def opposite(answer: Answer) -> Answer:
 # ---------------------------------------------------------------------- what is compared
 
 
-def written(parts: list[Part], make: Callable[[list[Plain]], Test]) -> Wanted:
-    """Return a value's test, made of its parts."""
+def written(groups: list[list[Part]], make: Callable[[list[list[Plain]]], Test]) -> Wanted:
+    """Return a value's test, made of its parts; an ARN's are in groups, by segment."""
 
     def later(keys: Keys) -> Test | None:
-        plain = filled(parts, keys)
-        return None if plain is None else make(plain)
+        found = [filled(parts, keys) for parts in groups]
+        known = [parts for parts in found if parts is not None]
+        return make(known) if known == found else None
 
-    return Later(later) if has_variables(parts) else make(filled(parts, {}) or [])
+    if all(map(is_plain, groups)):
+        return make(cast("list[list[Plain]]", groups))
+    return Later(later)
 
 
 def exactly(value: str, variables: bool) -> Wanted:
     """The same text."""
     parts = parse(value, variables=variables, wildcards=False)
-    return written(parts, lambda plain: text_of(plain).__eq__)
+    return written([parts], lambda found: text_of(found[0]).__eq__)
 
 
 def in_any_case(value: str, variables: bool) -> Wanted:
     """The same text but for upper and lower case."""
 
-    def make(plain: list[Plain]) -> Test:
-        text = text_of(plain).lower()
+    def make(found: list[list[Plain]]) -> Test:
+        text = text_of(found[0]).lower()
         return lambda actual: actual.lower() == text
 
-    return written(parse(value, variables=variables, wildcards=False), make)
+    return written([parse(value, variables=variables, wildcards=False)], make)
 
 
 def fitting(value: str, variables: bool) -> Wanted:
     """A text that fits the pattern."""
-    return written(parse(value, variables=variables), matcher)
+    return written([parse(value, variables=variables)], lambda found: matcher(found[0]))
 
 
 def same_truth(value: str, variables: bool) -> Wanted:
     """The same truth value."""
 
-    def make(plain: list[Plain]) -> Test:
-        return comparison(truth, operator.eq, text_of(plain))
+    def make(found: list[list[Plain]]) -> Test:
+        return comparison(truth, operator.eq, text_of(found[0]))
 
-    return written(parse(value, variables=variables, wildcards=False), make)
+    return written([parse(value, variables=variables, wildcards=False)], make)
 
 
 def arn(value: str, variables: bool) -> Wanted:
     """An ARN each of whose six segments fits the pattern's; `*` alone is every ARN."""
-    parts = segments(parse(value, variables=variables))
-    if parts == [["", Wildcard.STAR, ""]]:
-        parts = [[Wildcard.STAR] for _ in range(SEGMENTS)]
-
-    def later(keys: Keys) -> Test | None:
-        found = [filled(segment, keys) for segment in parts]
-        known = [segment for segment in found if segment is not None]
-        return arn_test(known) if known == found else None
-
-    if any(has_variables(segment) for segment in parts):
-        return Later(later)
-    return arn_test([filled(segment, {}) or [] for segment in parts])
+    groups = segments(parse(":".join(EVERY_ARN) if value == "*" else value, variables=variables))
+    return written(groups, arn_test)
 
 
 def arn_test(pattern: list[list[Plain]]) -> Test:
@@ -169,17 +162,6 @@ def compared(read: Callable[[str], T | None], compare: Callable[[T, T], bool]) -
     return lambda value, _variables: comparison(read, compare, value)
 
 
-def in_block(value: str, _variables: bool) -> Wanted:
-    """An address of the CIDR block."""
-    block = network(value)
-
-    def test(actual: str) -> Answer:
-        address = network(actual)
-        return None if address is None or block is None else within(address, block)
-
-    return test
-
-
 # ---------------------------------------------------------------------- operators
 
 # Without qualifier and IfExists. A negated one is its opposite: see NEGATED.
@@ -199,7 +181,7 @@ OPERATORS: Mapping[str, Build] = {
     "DateGreaterThanEquals": compared(moment, operator.ge),
     "Bool": same_truth,
     "BinaryEquals": compared(binary, operator.eq),
-    "IpAddress": in_block,
+    "IpAddress": compared(network, within),
     "ArnEquals": arn,
     "ArnLike": arn,
 }
@@ -241,9 +223,7 @@ def conditions(element: Mapping[str, Mapping[str, Any]], variables: bool) -> lis
 
 def known(name: str) -> bool:
     """Tell whether there is a condition operator of this name."""
-    if name == NULL:
-        return True
-    return parted(name)[1] in {*OPERATORS, *NEGATED}
+    return name == NULL or parted(name)[1] in {*OPERATORS, *NEGATED}
 
 
 def parted(name: str) -> tuple[str, str, bool]:
@@ -257,10 +237,10 @@ def parted(name: str) -> tuple[str, str, bool]:
 
 def asked(name: str, values: list[str], variables: bool) -> Callable[[Values, Keys], Answer]:
     """Return what an operator says of a request's values, given the policy's."""
-    if name == NULL:
-        return absence([truth(value) for value in values])
     if not known(name):
         return lambda _actual, _keys: None
+    if name == NULL:
+        return absence([truth(value) for value in values])
     qualifier, plain, if_exists = parted(name)
     negated = plain in NEGATED
     build = OPERATORS[NEGATED.get(plain, plain)]
@@ -274,12 +254,10 @@ def asked(name: str, values: list[str], variables: bool) -> Callable[[Values, Ke
     def answer(actual: Values, keys: Keys) -> Answer:
         if not actual or (qualifier and not any(actual)):
             return without
-        tests = fixed
-        if later:
-            made = [each.test(keys) for each in later]
-            if negated and None in made:
-                return False  # the statement is not valid for this request
-            tests = [*fixed, *(test for test in made if test is not None)]
+        made = [each.test(keys) for each in later]
+        if negated and None in made:
+            return False  # the statement is not valid for this request
+        tests = [*fixed, *filter(None, made)]
         found = [some([test(value) for test in tests]) for value in actual]
         return over([opposite(each) for each in found] if negated else found)
 

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import TypeGuard, cast
 
 from cloche.core.authorization import Values
 
@@ -31,7 +32,6 @@ class Wildcard(Enum):
 
 
 STARS = (Wildcard.STAR, Wildcard.INNER_STAR)
-INNER = {Wildcard.STAR: Wildcard.INNER_STAR, Wildcard.ONE: Wildcard.INNER_ONE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,10 @@ class Variable:
 
 Part = str | Wildcard | Variable
 Plain = str | Wildcard
+INNER: Mapping[Part, Part] = {
+    Wildcard.STAR: Wildcard.INNER_STAR,
+    Wildcard.ONE: Wildcard.INNER_ONE,
+}
 
 
 def parse(text: str, *, variables: bool, wildcards: bool = True) -> list[Part]:
@@ -73,6 +77,11 @@ def parse(text: str, *, variables: bool, wildcards: bool = True) -> list[Part]:
     return [*parts, text[end:]]
 
 
+def without_variables(text: str) -> list[Plain]:
+    """Return the parts of a pattern that has wildcards only."""
+    return cast("list[Plain]", parse(text, variables=False))
+
+
 def filled(parts: Iterable[Part], keys: Keys) -> list[Plain] | None:
     """Return parts with a request's values for the variables; None where one has no value.
 
@@ -90,9 +99,9 @@ def filled(parts: Iterable[Part], keys: Keys) -> list[Plain] | None:
     return plain
 
 
-def has_variables(parts: Iterable[Part]) -> bool:
-    """Tell whether a request's values are needed."""
-    return any(isinstance(part, Variable) for part in parts)
+def is_plain(parts: Sequence[Part]) -> TypeGuard[Sequence[Plain]]:
+    """Tell whether no request's values are needed."""
+    return not any(isinstance(part, Variable) for part in parts)
 
 
 def text_of(parts: Iterable[Plain]) -> str:
@@ -134,9 +143,7 @@ def resource(parts: Iterable[Part]) -> list[Part]:
 
 def inner(part: Part) -> Part:
     """Return what a part of an early segment is, where it doesn't end it."""
-    if isinstance(part, Variable):
-        return part.text
-    return INNER.get(part, part) if isinstance(part, Wildcard) else part
+    return part.text if isinstance(part, Variable) else INNER.get(part, part)
 
 
 # ---------------------------------------------------------------------- matching
@@ -148,9 +155,10 @@ def matcher(parts: Sequence[Plain]) -> Fits:
     Between stars only, pieces are looked for one after the other, each at its first place. What
     else there is goes through the text once, all that may have been read so far at a time.
     """
-    if not any(isinstance(part, Wildcard) for part in parts):
+    wild = set(Wildcard).intersection(parts)
+    if not wild:
         return text_of(parts).__eq__
-    if any(isinstance(part, Wildcard) and part is not Wildcard.STAR for part in parts):
+    if wild != {Wildcard.STAR}:
         return Automaton(parts).fits
     pieces = [""]
     for part in parts:
@@ -231,30 +239,28 @@ def like(pattern: str, text: str, keys: Keys | None = None) -> bool:
 
 
 class Resources:
-    """The patterns of a Resource or NotResource element."""
+    """The patterns of a Resource or NotResource element.
 
-    __slots__ = ("exact", "filled_later", "matchers", "prefixes", "whatever")
+    exact and prefixes: whole names, and what names begin with ("" for `*`). matchers: of what
+    else there is. filled_later: patterns that have variables.
+    """
+
+    __slots__ = ("exact", "filled_later", "matchers", "prefixes")
 
     def __init__(self, patterns: Iterable[str], *, variables: bool) -> None:
-        self.whatever = False
-        exact, prefixes = set[str](), list[str]()
-        self.matchers: list[Fits] = []
         self.filled_later: list[list[Part]] = []
+        self.matchers: list[Fits] = []
+        exact, prefixes = set[str](), list[str]()
         for pattern in patterns:
             parts = resource(parse(pattern, variables=variables))
-            if has_variables(parts):
+            if not is_plain(parts):
                 self.filled_later.append(parts)
-                continue
-            plain = filled(parts, {}) or []
-            wild = [part for part in plain if isinstance(part, Wildcard)]
-            if plain == [Wildcard.STAR]:
-                self.whatever = True
-            elif not wild:
-                exact.add(text_of(plain))
-            elif wild == [Wildcard.STAR] == plain[-1:]:
-                prefixes.append(text_of(plain))
+            elif not set(Wildcard).intersection(parts):
+                exact.add(text_of(parts))
+            elif parts[-1] is Wildcard.STAR and not set(Wildcard).intersection(parts[:-1]):
+                prefixes.append(text_of(parts))
             else:
-                self.matchers.append(matcher(plain))
+                self.matchers.append(matcher(parts))
         self.exact, self.prefixes = frozenset(exact), tuple(prefixes)
 
     @property
@@ -264,15 +270,10 @@ class Resources:
 
     def named(self, text: str, keys: Keys) -> bool | None:
         """Tell whether a resource is named; None: not known, a variable has no value."""
-        if self.whatever or text in self.exact or text.startswith(self.prefixes):
+        if text in self.exact or text.startswith(self.prefixes):
             return True
-        if any(fits(text) for fits in self.matchers):
+        found = [filled(parts, keys) for parts in self.filled_later]
+        others = (matcher(parts)(text) for parts in found if parts is not None)
+        if any(fits(text) for fits in self.matchers) or any(others):
             return True
-        unknown = False
-        for parts in self.filled_later:
-            plain = filled(parts, keys)
-            if plain is None:
-                unknown = True
-            elif matcher(plain)(text):
-                return True
-        return None if unknown else False
+        return None if None in found else False

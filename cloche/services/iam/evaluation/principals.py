@@ -58,9 +58,8 @@ class Principals:
             return Grant.DIRECT
         if caller.role_arn in self.aws:
             return Grant.ROLE
-        if self.aws.isdisjoint(account_names(caller)):
-            return Grant.NONE
-        return Grant.DIRECT if caller.kind == "root" else Grant.ACCOUNT
+        here = not self.aws.isdisjoint(account_names(caller))
+        return Grant.ACCOUNT if here else Grant.NONE
 
 
 def account_names(caller: Principal) -> tuple[str, str]:

@@ -2,18 +2,19 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import Any
 
 from cloche.core.authorization import Decision, PolicyKind, Question, Statement
 from cloche.core.identity import Principal
 from cloche.services.iam.evaluation.conditions import Condition, conditions, every
 from cloche.services.iam.evaluation.documents import VARIABLES_SINCE, listed
-from cloche.services.iam.evaluation.patterns import Fits, Resources, filled, matcher, parse
+from cloche.services.iam.evaluation.patterns import Fits, Resources, matcher, without_variables
 from cloche.services.iam.evaluation.principals import Grant, Principals, principals
 
 Policy = Mapping[str, Any]
 OF_RESOURCES: tuple[PolicyKind, ...] = ("resource-based policy", "role trust policy")
-# Actions whose statements are kept: what users may ask for (simulations) has no end.
+# Actions whose statements are kept (what users may simulate has no end); many have the same.
 REMEMBERED, PLANS = 1000, 64
 
 
@@ -74,19 +75,15 @@ class Asked:
         self.missing: dict[str, None] = {}
 
     def answer(self, condition: Condition) -> bool | None:
-        """Tell whether a condition holds."""
-        values = self.found.get(condition.key)
-        if values is None:
-            values = self.found[condition.key] = self._values(condition.key)
+        """Tell whether a condition holds; a key is looked up once."""
+        key = condition.key
+        if key not in self.found:
+            found = self.question.context.get(key, ())
+            self.found[key] = (found,) if isinstance(found, str) else found
+        values = self.found[key]
         if not values:
             self.missing[condition.name] = None
         return condition.answer(values, self.question.context)
-
-    def _values(self, key: str) -> tuple[str, ...]:
-        found = self.question.context.get(key)
-        if found is None:
-            return ()
-        return (found,) if isinstance(found, str) else found
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,90 +96,59 @@ class Said:
 
 
 class Plan:
-    """The statements on an action, found by the resource: places in the order of the policies."""
+    """The statements on an action, found by the resource: by their places in the policies."""
 
-    __slots__ = ("always", "exact", "others", "prefixed", "prefixes")
+    __slots__ = ("_exact", "_others", "_prefixed", "_statements")
 
     def __init__(self, statements: Sequence[CompiledStatement], places: Iterable[int]) -> None:
-        self.always: list[int] = []
-        self.exact: dict[str, list[int]] = {}
-        self.prefixed: list[tuple[tuple[str, ...], int]] = []
-        self.others: list[int] = []
+        self._statements = statements
+        self._exact: dict[str, list[int]] = {}
+        self._prefixed: list[tuple[str, int]] = []
+        self._others: list[int] = []
         for place in places:
             statement = statements[place]
             patterns = statement.resources
             if patterns is None or statement.not_resources or not patterns.simple:
-                self.others.append(place)
-            elif patterns.whatever:
-                self.always.append(place)
-            else:
-                for name in patterns.exact:
-                    self.exact.setdefault(name, []).append(place)
-                if patterns.prefixes:
-                    self.prefixed.append((patterns.prefixes, place))
-        self.prefixes = tuple(prefix for many, _place in self.prefixed for prefix in many)
+                self._others.append(place)
+                continue
+            for name in patterns.exact:
+                self._exact.setdefault(name, []).append(place)
+            self._prefixed += [(prefix, place) for prefix in patterns.prefixes]
 
-    def about(self, statements: Sequence[CompiledStatement], asked: Asked) -> list[int]:
-        """Return the places of those on the question's resource."""
+    def about(self, asked: Asked) -> list[CompiledStatement]:
+        """Return those on the question's resource, in the order of the policies."""
         name = asked.question.resource
-        found = [*self.always, *self.exact.get(name, ())]
-        if name.startswith(self.prefixes):
-            found += [place for many, place in self.prefixed if name.startswith(many)]
-        found += [place for place in self.others if statements[place].names(asked)]
-        return sorted(set(found))
+        found = {
+            *self._exact.get(name, ()),
+            *[place for prefix, place in self._prefixed if name.startswith(prefix)],
+            *[place for place in self._others if self._statements[place].names(asked)],
+        }
+        return [self._statements[place] for place in sorted(found)]
+
+
+def places(statements: Sequence[CompiledStatement], action: str) -> tuple[int, ...]:
+    """Return which statements speak of an action."""
+    lower = action.lower()
+    return tuple(n for n, statement in enumerate(statements) if statement.about(lower))
 
 
 class Statements:
     """Statements of policies of one kind, in their order."""
 
-    __slots__ = ("_everywhere", "_exact", "_plans", "_remembered", "_services", "all", "kind")
+    __slots__ = ("_plan", "all", "kind")
 
     def __init__(self, kind: PolicyKind, statements: Iterable[CompiledStatement]) -> None:
         self.kind, self.all = kind, tuple(statements)
-        self._exact: dict[str, list[int]] = {}
-        self._services: dict[str, list[int]] = {}
-        self._everywhere: list[int] = []
-        self._remembered: dict[str, Plan] = {}
-        self._plans: dict[tuple[int, ...], Plan] = {}
-        for place, statement in enumerate(self.all):
-            self._index(place, statement)
-
-    def _index(self, place: int, statement: CompiledStatement) -> None:
-        if statement.not_actions:
-            self._everywhere.append(place)
-            return
-        for pattern in statement.actions:
-            service, colon, _name = pattern.partition(":")
-            if not wild(pattern):
-                self._exact.setdefault(pattern, []).append(place)
-            elif colon and not wild(service):
-                self._services.setdefault(service, []).append(place)
-            else:
-                self._everywhere.append(place)
-
-    def _plan(self, action: str) -> Plan:
-        found = self._remembered.get(action)
-        if found is None:
-            places = self._places(action.lower())
-            if len(self._remembered) >= REMEMBERED or len(self._plans) >= PLANS:
-                self._remembered.clear()
-                self._plans.clear()
-            found = self._plans.get(places) or Plan(self.all, places)
-            self._plans[places] = self._remembered[action] = found
-        return found
-
-    def _places(self, action: str) -> tuple[int, ...]:
-        service = action.partition(":")[0]
-        places = {*self._everywhere, *self._services.get(service, ()), *self._exact.get(action, ())}
-        return tuple(n for n in sorted(places) if self.all[n].about(action))
+        of_places = lru_cache(PLANS)(partial(Plan, self.all))
+        find = partial(places, self.all)
+        self._plan = lru_cache(REMEMBERED)(lambda action: of_places(find(action)))
 
     def said(self, asked: Asked) -> Said:
         """Return which statements deny and which allow."""
         denies: list[Statement] = []
         allows: list[Statement] = []
         best = Grant.NONE
-        for place in self._plan(asked.question.action).about(self.all, asked):
-            statement = self.all[place]
+        for statement in self._plan(asked.question.action).about(asked):
             grant = statement.grant(asked.question.principal)
             if grant is Grant.NONE or not statement.applies(asked):
                 continue
@@ -214,7 +180,7 @@ def one(
         allows=statement["Effect"] == "Allow",
         actions=lower,
         not_actions=not_actions,
-        matchers=tuple(matcher(filled(parse(each, variables=False), {}) or []) for each in lower),
+        matchers=tuple(matcher(without_variables(each)) for each in lower),
         principals=whom(statement),
         resources=None if resources is None else Resources(listed(resources), variables=variables),
         not_resources=not_resources,
@@ -245,8 +211,3 @@ def evaluate(statements: Statements, question: Question) -> Decision:
     if said.allows:
         return Decision("allowed", said.allows, missing)
     return Decision("implicitDeny", (), missing, statements.kind)
-
-
-def wild(pattern: str) -> bool:
-    """Tell whether a pattern has wildcards."""
-    return "*" in pattern or "?" in pattern

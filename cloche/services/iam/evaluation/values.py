@@ -8,9 +8,9 @@ import binascii
 import re
 from datetime import date
 from decimal import Decimal
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import ip_network
+from typing import NamedTuple
 
-Network = IPv4Network | IPv6Network
 NUMBER = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?")
 # The W3C's profile of ISO 8601: from the year alone to fractions of a second.
 DATE = re.compile(
@@ -63,16 +63,23 @@ def binary(text: str) -> bytes | None:
         return None
 
 
+class Network(NamedTuple):
+    """A block of addresses: the family, its first and its last address as numbers."""
+
+    version: int
+    first: int
+    last: int
+
+
 def network(text: str) -> Network | None:
     """Return the addresses of a CIDR block; of a single address, that one."""
     try:
-        return ip_network(text, strict=False)
+        found = ip_network(text, strict=False)
     except ValueError:
         return None
+    return Network(found.version, int(found.network_address), int(found.broadcast_address))
 
 
 def within(address: Network, block: Network) -> bool:
     """Tell whether an address is in a block of its own family."""
-    if isinstance(address, IPv4Network):
-        return isinstance(block, IPv4Network) and address.subnet_of(block)
-    return isinstance(block, IPv6Network) and address.subnet_of(block)
+    return address.version == block.version and block.first <= address.first <= block.last

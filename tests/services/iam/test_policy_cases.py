@@ -1,0 +1,12 @@
+"""What AWS's documentation says of policies, case by case (`policy_cases`)."""
+
+import policy_cases
+import pytest
+from policy_cases.case import Case
+
+from cloche.services.iam import evaluation
+
+
+@pytest.mark.parametrize("case", policy_cases.ALL, ids=str)
+def test_a_documented_case(case: Case) -> None:
+    assert case.wrong(evaluation) is None
