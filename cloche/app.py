@@ -204,9 +204,8 @@ class App:
         self.closing.callback(self.s3.close)
         self.logs = logs.Logs(store, config.home.logs)
         self.cloudwatch = cloudwatch.CloudWatch(store)
-        self.policies = iam.Policies(
-            store, s3.BucketPolicies(self.s3, iam.compiled).resource_policy
-        )
+        buckets = s3.BucketPolicies(self.s3, iam.compiled)
+        self.policies = iam.Policies(store, buckets.resource_policy)
         authorizer: Authorizer = self.given or self.policies
         self.identity = iam.Identity(store, clock, authorizer, self.events)
         self.engine = ENGINES[config.engine](config)
@@ -255,8 +254,7 @@ class App:
             events=self.events,
         )
         self._add_own_paths()
-        loops = [loop for service in services for loop in service.loops]
-        self.reconciler = Reconciler(store, loops)
+        self.reconciler = Reconciler(store, [one for each in services for one in each.loops])
         self.gateway.local.failures = self.reconciler.failures
 
     def _add_own_paths(self) -> None:
@@ -300,6 +298,7 @@ class App:
     async def _bootstrap(self) -> None:
         """Make the account, its root user and the execution role; say where clients find them."""
         config = self.config
+        self.closing.push_async_callback(self.identity.close)
         made = await self.identity.bootstrap(
             config.account,
             config.region,

@@ -182,6 +182,8 @@ class Service:
     """One AWS service: its botocore name, its operations, its loops, its object for handlers.
 
     refuse: returns what a caller hears who may not do what it asked for.
+    admit: raises what the service answers a caller that it takes no such call of, whatever policies
+    say.
     """
 
     name: str
@@ -189,6 +191,7 @@ class Service:
     api: Any
     loops: tuple[Loop, ...] = ()
     refuse: Callable[[Call[Any], Mapping[str, Any], AwsError], AwsError] = refuse
+    admit: Callable[[Call[Any]], None] | None = None
 
 
 LOADER = Loader()  # keeps what it has read: SageMaker's model alone takes 0.1 s

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Generic, Literal, Protocol, TypeVar
 
-from cloche.core.clock import to_ms
+from cloche.core.clock import from_ms, to_ms
 from cloche.core.errors import AwsError
-from cloche.core.identity import Principal
+from cloche.core.identity import Principal, Session
 
 C = TypeVar("C")
 Values = str | tuple[str, ...]  # of a condition key: one, or a list
@@ -224,19 +224,17 @@ class Actor:
     def general(self) -> Context:
         """Return the condition keys of all that it asks."""
         if self.made is None:
-            known = {**principal_keys(self.principal), **self.keys()}
+            known = {**principal_keys(self.principal, self.now), **self.keys()}
             self.made = Context(known, dict.fromkeys(TIME_KEYS, self._time))
         return self.made
 
     def _time(self) -> Mapping[str, Values]:
         now = self.now()
-        return dict(
-            zip(TIME_KEYS, (f"{now:%Y-%m-%dT%H:%M:%SZ}", str(to_ms(now) // 1000)), strict=True)
-        )
+        return dict(zip(TIME_KEYS, (iso(now), str(to_ms(now) // 1000)), strict=True))
 
 
-def principal_keys(principal: Principal) -> dict[str, Values]:
-    """Return what the global condition keys say of a principal."""
+def principal_keys(principal: Principal, now: Callable[[], datetime]) -> dict[str, Values]:
+    """Return what the global condition keys say of a principal, and of its session."""
     keys: dict[str, Values] = {
         "aws:principaltype": PRINCIPAL_TYPES[principal.kind],
         "aws:principalaccount": principal.account or "anonymous",
@@ -249,7 +247,30 @@ def principal_keys(principal: Principal) -> dict[str, Values]:
     keys["aws:userid"] = principal.user_id
     if principal.kind == "user":
         keys["aws:username"] = principal.arn.rpartition("/")[2]
+    return keys if principal.session is None else keys | session_keys(principal.session, now)
+
+
+def session_keys(session: Session, now: Callable[[], datetime]) -> dict[str, Values]:
+    """Return what the global condition keys say of a session: long-term keys have none of these.
+
+    https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_condition-keys.html
+    """
+    keys: dict[str, Values] = {
+        "aws:tokenissuetime": iso(from_ms(session.issued_at_ms)),
+        "aws:multifactorauthpresent": "false" if session.mfa_at_ms is None else "true",
+    }
+    if session.mfa_at_ms is not None:
+        keys["aws:multifactorauthage"] = str(max(to_ms(now()) - session.mfa_at_ms, 0) // 1000)
+    if session.source_identity is not None:
+        keys["aws:sourceidentity"] = session.source_identity
+    for name, value in session.tags.items():
+        keys[f"aws:principaltag/{name.lower()}"] = value
     return keys
+
+
+def iso(moment: datetime) -> str:
+    """Return a UTC time as conditions compare it."""
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def refusal(question: Question, decision: Decision) -> str:

@@ -70,6 +70,7 @@ EVENTS = Executor("events", 2)  # the log of events is looked through
 LOG_SEARCH = Executor("log-search", 2)  # FilterLogEvents: up to 200,000 records a page
 SIMULATIONS = Executor("simulations", 2)  # of IAM: every policy asked for each result of a page
 PATTERNS = Executor("patterns", 2)  # users' regular expressions
+PASSWORDS = Executor("passwords", 1)  # a hash is meant to be slow: 50 ms of a core, 16 MiB
 OUTSIDE = Executor("outside", 16)  # the real S3: as many as there may be requests to it
 
 EXECUTORS = (
@@ -90,6 +91,7 @@ EXECUTORS = (
     LOG_SEARCH,
     SIMULATIONS,
     PATTERNS,
+    PASSWORDS,
     OUTSIDE,
 )
 

@@ -286,6 +286,11 @@ class Exchange:
             await apart(length, validate.check, action.input, parameters, code)
         self.recording = Recording(target.meaning.service, signer)
         call = self.describe(target, signer, request_id, name, body, self.recording)
+        self.parts.credentials.used(
+            signer.credential, signer.claim.service, signer.claim.region, call.now
+        )
+        if target.service.admit is not None:
+            target.service.admit(call)
         try:
             operation.authorize(call, parameters)
         except Refused as refused:

@@ -95,9 +95,11 @@ class IamPaths:
         question = Question(principal_of(event), one.action, one.resource, Context(one.context))
         then = Decision(one.verdict, one.by, one.missing, one.lacking)
         made = explained(self.policies.applying(question), question, then)
+        # What a session's own policy lacked it lacks for good: events do not hold it.
+        now = then if then.lacking == "session policy" else self.policies.decide(question)
         return {
             **made,
-            "now": self.policies.decide(question).verdict,
+            "now": now.verdict,
             "by": [msgspec.to_builtins(each) for each in one.by],
         }
 

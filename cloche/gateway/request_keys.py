@@ -27,8 +27,6 @@ def request_keys(
     }
     if request.client is not None:
         keys["aws:sourceip"] = request.client.partition("%")[0]
-    if signer.credential.session_token is not None:  # long-term keys have no such key
-        keys["aws:multifactorauthpresent"] = "false"
     for header, name in HEADERS:
         if header in request.headers:
             keys[name] = request.headers[header]

@@ -186,6 +186,16 @@ class Store:
         query = query.order_by(t.resource.c.created, t.resource.c.name)
         return [resource(row) for row in self.read().execute(query)]
 
+    def count(self, kind: str, account: str, region: str, *, without: str | None = None) -> int:
+        """Return how many resources of a kind there are; `without`: those with another status."""
+        c = t.resource.c
+        query = sa.select(sa.func.count()).where(
+            c.kind == kind, c.account == account, c.region == region
+        )
+        if without is not None:
+            query = query.where(c.status != without)
+        return int(self.read().execute(query).scalar_one())
+
     def page(self, listing: Listing) -> Page:
         """Return one page; the same token gives the page that follows it, whatever came since."""
         rows = self.read().execute(page_query(listing)).fetchall()

@@ -1,11 +1,18 @@
 """Condition keys: what is nearer goes first, and what nobody asks for is never worked out."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from cloche.core.authorization import Actor, Context, Decision, Question, Values
-from cloche.core.clock import ManualClock
-from cloche.core.identity import Principal
+from cloche.core.authorization import (
+    Actor,
+    Context,
+    Decision,
+    Question,
+    Values,
+    principal_keys,
+)
+from cloche.core.clock import ManualClock, to_ms
+from cloche.core.identity import Principal, Session
 
 ROLE = Principal(
     kind="assumed-role",
@@ -72,3 +79,36 @@ def test_what_is_true_of_every_request_is_worked_out_once_if_at_all() -> None:
         assert question.context["s3:prefix"] == "p"
         assert question.context["aws:currenttime"]
     assert keys.asked == 1
+
+
+def test_what_a_session_carries_is_true_of_all_that_it_asks() -> None:
+    clock = ManualClock()
+    session = Session(
+        issued_at_ms=to_ms(clock.now()),
+        tags={"Team": "dogs"},
+        source_identity="ann",
+        mfa_at_ms=to_ms(clock.now()),
+    )
+    clock.advance(90)
+    said = principal_keys(replace(ROLE, session=session), clock.now)
+    assert said == {
+        "aws:principaltype": "AssumedRole",
+        "aws:principalaccount": "123456789012",
+        "aws:principalarn": ROLE.role_arn,
+        "aws:userid": "AROA:s",
+        "aws:tokenissuetime": "2021-11-28T17:26:00Z",
+        "aws:multifactorauthpresent": "true",
+        "aws:multifactorauthage": "90",
+        "aws:sourceidentity": "ann",
+        "aws:principaltag/team": "dogs",
+    }
+
+
+def test_a_session_without_mfa_says_so_and_long_term_keys_say_nothing() -> None:
+    clock = ManualClock()
+    bare = principal_keys(replace(ROLE, session=Session(issued_at_ms=0)), clock.now)
+    assert bare["aws:multifactorauthpresent"] == "false"
+    assert "aws:multifactorauthage" not in bare
+    assert not {"aws:multifactorauthpresent", "aws:tokenissuetime"} & set(
+        principal_keys(ROLE, clock.now)
+    )

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,9 @@ class Keys:
 
     def find(self, access_key_id: str) -> Credential | None:
         return self.known.get(access_key_id)
+
+    def used(self, credential: Credential, service: str, region: str, now: datetime) -> None:
+        pass
 
 
 def service(name: str, handlers: Mapping[str, Handler], target: Any = None) -> Service:

@@ -136,7 +136,7 @@ def realistic(parameters: dict[str, Any]) -> dict[str, Any]:
         for inside in value if isinstance(value, list) else [value]:
             if isinstance(inside, dict):
                 realistic(inside)
-    for name in ("Path", "PathPrefix"):
+    for name in ("Path", "PathPrefix", "NewPath"):
         if name in parameters:
             parameters[name] = "/a/"
     return parameters

@@ -370,8 +370,7 @@ class LocalEngine:
             planned = plan_reduced(gang, folder, ports, claim, bounds)
         for process in gang.processes:
             fill_host(gang, process, host_folder(folder, process.name), self.machine)
-        # Whole, or not there: a server that was killed here reads it when it starts again.
-        content = json.dumps(planned, indent=1).encode()
+        content = json.dumps(planned, indent=1).encode()  # whole, or not there: it may be killed
         atomic.write(folder / "plan.json", content, mode=0o644, durable=False)
 
     def _bounds(self, gang: GangSpec) -> dict[str, ResourceLimits]:
@@ -458,8 +457,7 @@ class LocalEngine:
         """
         left: list[Path] = []
         for folder in self._folders():  # a newer release's is refused before anything is changed
-            for name in ("plan.json", "state.json"):
-                read_record(folder / name)
+            read_record(folder / "plan.json"), read_record(folder / "state.json")
         for folder in self._folders():
             alive = held(folder)
             trial = unquote(folder.name).startswith(TRIAL)  # of a server that was killed meanwhile

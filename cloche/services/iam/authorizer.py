@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from threading import Lock
-from typing import Any
 
 from cloche.core.arn import parse_arn
 from cloche.core.authorization import Decision, PolicyKind, Question, ResourcePolicy
@@ -95,7 +94,7 @@ class Policies:
 
     def _session(self, who: Principal) -> Statements | None:
         """Return what a session's policies allow; None: it has none."""
-        session: Any = getattr(who, "session", None)
+        session = who.session
         if session is None or not (session.policies or session.policy_arns):
             return None
         key = (who.account, session.policies, session.policy_arns)

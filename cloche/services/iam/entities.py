@@ -7,13 +7,20 @@ from typing import Any
 from cloche.core import executors
 from cloche.core.errors import AwsError
 from cloche.operation import Call
-from cloche.records.store import Change
-from cloche.services.iam import policies, policy_grammar, policy_limits, trust_policies
+from cloche.records.store import Change, Resource
+from cloche.services.iam import (
+    policies,
+    policy_grammar,
+    policy_limits,
+    service_linked,
+    trust_policies,
+)
 from cloche.services.iam.customer_policies import CustomerPolicy
 from cloche.services.iam.identity import Identity, Role
 
 POLICY_ARN = re.compile(r"arn:aws:iam::([0-9]{12}|aws):policy/.+", re.DOTALL)
 LARGE = 16_384  # characters of a policy whose check takes longer than a hop to a thread
+NOT_ATTACHABLE = "Cannot attach a Service Role Policy to a Customer Role."
 ATTEMPTS = 5  # of a write that others' writes come in between of
 
 
@@ -50,6 +57,16 @@ def find_role(call: Call[Identity], name: str) -> Role:
     return role
 
 
+def profile_status(role: Role) -> str:
+    """Return the status of the instance profiles that a role is in."""
+    return f"{role.record.account}/{role.record.name}"
+
+
+def profiles_of(call: Call[Identity], role: Role) -> list[Resource]:
+    """Return the records of the instance profiles that a role is in."""
+    return call.store.each("instance-profile", [profile_status(role)])
+
+
 def find_policy(call: Call[Identity], arn: str, message: str = "") -> CustomerPolicy:
     """Return the caller's customer managed policy with this ARN, or raise NoSuchEntity.
 
@@ -67,6 +84,8 @@ def find_policy(call: Call[Identity], arn: str, message: str = "") -> CustomerPo
 def used_policy(call: Call[Identity], arn: str, boundary: bool = False) -> tuple[Change, ...]:
     """Return what is written with whatever begins to use a policy; NoSuchEntity: there is none."""
     check_policy_arn(arn, "InvalidInput" if boundary else "ValidationError")
+    if arn.startswith(service_linked.PREFIX):
+        raise AwsError("PolicyNotAttachable", NOT_ATTACHABLE, 400)
     if arn in policies.MANAGED:
         return ()
     customer = call.service.policies.customer

@@ -1,25 +1,23 @@
-"""Keys, roles and sessions: what the gateway asks about every request.
+"""Who there is: keys, roles, users, root; what the gateway and other services ask.
 
-All are resources of the store, in region "" because IAM is global: kind "user" (root), kind
-"access-key" and "session" (named by the access key id), kind "role". The keys' secrets lie in
-`store.secrets`, under the names that `key_arn` gives.
+Roles are resources of kind "role", named in lower case, in region "" because IAM is global; root
+is one of kind "user".
 """
 
-import asyncio
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Self
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET
 
 from cloche.core import executors
 from cloche.core.arn import parse_arn
 from cloche.core.authorization import Actor, Authorizer, Question
-from cloche.core.clock import Clock, from_ms, to_ms
-from cloche.core.identity import Credential, Principal
-from cloche.core.ids import secret_access_key, session_token, unique_id
+from cloche.core.clock import Clock
+from cloche.core.identity import Credential, Principal, Session
+from cloche.core.ids import secret_access_key, unique_id
 from cloche.core.typed import decode, encode, readable
 from cloche.events import Nowhere, RoleWork, Sink
 from cloche.records.resource import Resource
@@ -27,11 +25,15 @@ from cloche.records.store import Change, Store
 from cloche.services.iam import policies
 from cloche.services.iam.attached import EntityPolicies
 from cloche.services.iam.attachments import Attachments
-from cloche.services.iam.record import KeyDocument, RoleDocument
+from cloche.services.iam.keys import Keys, key_resource
+from cloche.services.iam.mfa import MfaDevices
+from cloche.services.iam.passwords import Passwords
+from cloche.services.iam.record import RoleDocument
+from cloche.services.iam.record_users import UserDocument
 from cloche.services.iam.trust_policies import trusts
+from cloche.services.iam.users import ROOT, User, Users
 
 REGION = ""
-ROOT = "<root>"  # no IAM user can be called that
 EXECUTION_ROLE = "AmazonSageMaker-ExecutionRole-"
 ADMINISTRATOR = "Cloche-Administrator"
 SAGEMAKER_TRUST = {
@@ -44,11 +46,6 @@ SAGEMAKER_TRUST = {
         }
     ],
 }
-# An expired session is kept a while, so that its user learns that it expired.
-KEEP_EXPIRED, SWEEP_EVERY = timedelta(days=1), timedelta(hours=1)
-KEYS = ("session", "access-key")
-KEY_NAMES = tuple(f"{kind}/" for kind in KEYS)
-CACHED = 10_000  # credentials held in memory
 # Of what the platform asks for a role.
 PLATFORM_KEYS = {"aws:securetransport": "true", "aws:viaawsservice": "false"}
 
@@ -89,8 +86,8 @@ class Role:
         """Tell whether its trust policy lets the caller in."""
         return trusts(self.arn, self.trust, question)
 
-    def session(self, name: str) -> Principal:
-        """Return who has a session of this name."""
+    def session(self, name: str, session: Session | None = None) -> Principal:
+        """Return who has a session of this name, and what the session carries."""
         account = self.record.account
         return Principal(
             kind="assumed-role",
@@ -98,6 +95,7 @@ class Role:
             arn=f"arn:aws:sts::{account}:assumed-role/{self.name}/{name}",
             user_id=f"{self.id}:{name}",
             role_arn=self.arn,
+            session=session,
         )
 
     @property
@@ -119,40 +117,21 @@ class Bootstrap:
     role_arn: str  # the execution role's
 
 
-class Identity:
+class Identity(Keys):
     """Knows every key that the platform issued (implements core.identity.Credentials)."""
 
     def __init__(
         self, store: Store, clock: Clock, authorizer: Authorizer, events: Sink | None = None
     ) -> None:
-        self.store, self.clock = store, clock
+        super().__init__(store, clock)
         self.authorizer, self.events = authorizer, events or Nowhere()
         self.policies, self.attachments = EntityPolicies(store), Attachments(store)
-        self.known: dict[str, Credential] = {}
-        self.swept: datetime | None = None
+        self.users, self.passwords = Users(store), Passwords(store)
+        self.mfa = MfaDevices(store)
 
-    def find(self, access_key_id: str) -> Credential | None:
-        """Return the credential, also when it has expired; None: the platform did not issue it.
-
-        Credentials never change, and `forget` is called for those that go: the answer may come
-        from memory. Only what exists is remembered, so guessing keys fills no memory.
-        """
-        found = self.known.get(access_key_id)
-        if found is not None:
-            return found
-        for kind in KEYS:
-            record = self.store.find(key_arn(kind, access_key_id))
-            found = self._credential(record) if record is not None else None
-            if found is not None:
-                if len(self.known) >= CACHED:
-                    self.known.clear()
-                self.known[access_key_id] = found
-                return found
-        return None
-
-    def forget(self, access_key_id: str) -> None:
-        """Take a credential that was deleted out of the memory."""
-        self.known.pop(access_key_id, None)
+    async def close(self) -> None:
+        """Write what is noted of keys."""
+        await self.key_use.close()
 
     async def bootstrap(
         self,
@@ -210,27 +189,6 @@ class Identity:
         principal = role.session(session_name) if role is not None else gone(role_arn, session_name)
         note = RoleWork(self.events, self.clock.now).note
         return Actor(principal, self.authorizer, self.clock.now, lambda: PLATFORM_KEYS, note)
-
-    async def issue(
-        self, principal: Principal, owner: str, duration_s: int, now: datetime
-    ) -> Credential:
-        """Return new temporary keys for a principal; they go when `owner` (an id) goes."""
-        if self.swept is None or self.clock.now() - self.swept >= SWEEP_EVERY:
-            await self.sweep()
-        secrets = {"SecretAccessKey": secret_access_key(), "SessionToken": session_token()}
-        expires = to_ms(now + timedelta(seconds=duration_s))
-        key_id = unique_id("ASIA", 20)
-        record = key_resource("session", key_id, principal, owner, now, expires)
-        return await self._keep(record, secrets)
-
-    async def sweep(self) -> None:
-        """Remove the sessions that expired more than a day ago."""
-        self.swept = now = self.clock.now()
-        too_old = to_ms(now - KEEP_EXPIRED)
-        found = await executors.RECORDS.run(self.store.each, "session")
-        for record, expires in readable(expiration, found):
-            if expires is not UNSET and expires < too_old:
-                await self._drop_key(record)
 
     # ------------------------------------------------------------------ roles
 
@@ -318,6 +276,28 @@ class Identity:
         record = await self.store.update(role.record, document=encode(document), also=also)
         return Role(record, document)
 
+    # ------------------------------------------------------------------ users
+
+    async def rename_user(self, user: User, document: UserDocument) -> None:
+        """Write a user under another name or path, everywhere; as `Users.rename_user`."""
+        devices = self.mfa.of(user.id)
+        await self.users.rename_user(user, document, self.mfa.renamed(devices, document.user_name))
+
+    async def delete_user(self, user: User) -> None:
+        """Remove a user that nothing belongs to; its sessions end. Conflict: it just changed."""
+        await self.users.delete(user)
+        for record in await executors.RECORDS.run(self.store.each, "session", [user.id]):
+            await self._drop_key(record)
+
+    async def prove_mfa(
+        self, principal: Principal, serial_number: str, code: str, now: datetime
+    ) -> bool | None:
+        """Tell whether a code is right, which is then used up; None: the device is not theirs."""
+        device = self.mfa.find(principal.account, serial_number)
+        if device is None or device.owner != principal.user_id:
+            return None
+        return await self.mfa.verify(device, code, now)
+
     # ------------------------------------------------------------------ root
 
     def root(self, account: str) -> Resource | None:
@@ -354,34 +334,6 @@ class Identity:
         record = key_resource("access-key", key_id, principal, account, now)
         return await self._keep(record, secrets)
 
-    # ------------------------------------------------------------------ secrets
-
-    def _credential(self, record: Resource) -> Credential | None:
-        """Return the key pair of a record; None when its secret is not there."""
-        kept = self.store.secrets.get(record.arn)
-        return None if kept is None else credential(record, json.loads(kept))
-
-    async def _keep(self, record: Resource, secrets: dict[str, str]) -> Credential:
-        """Write a key's record and its secrets, both durable when this returns.
-
-        A crash between the two leaves one without the other: a key that nobody knows.
-        """
-        await asyncio.gather(
-            self.store.secrets.put({record.arn: json.dumps(secrets)}), self.store.insert(record)
-        )
-        return credential(record, secrets)
-
-    async def _drop_key(self, record: Resource) -> None:
-        await self.store.delete(record)
-        self.forget(record.name)
-        await self.store.secrets.drop([record.arn])
-
-    async def _sweep_secrets(self) -> None:
-        """Forget the secrets of keys that are no more: a crash came in between."""
-        there = {record.arn for kind in KEYS for record in self.store.each(kind)}
-        kept = [name for name in self.store.secrets.names() if name.startswith(KEY_NAMES)]
-        await self.store.secrets.drop([name for name in kept if name not in there])
-
 
 def gone(role_arn: str, session_name: str) -> Principal:
     """Return who had a session of a role that is no more, as far as its ARN tells."""
@@ -403,48 +355,3 @@ def trusting(account_arn: str) -> dict[str, object]:
             {"Effect": "Allow", "Principal": {"AWS": account_arn}, "Action": "sts:AssumeRole"}
         ],
     }
-
-
-def key_arn(kind: str, access_key_id: str) -> str:
-    """Return the name by which the store finds a key (AWS gives keys no ARN)."""
-    return f"{kind}/{access_key_id}"
-
-
-def key_resource(
-    kind: str,
-    key_id: str,
-    principal: Principal,
-    owner: str,
-    now: datetime,
-    expiration: int | UnsetType = UNSET,
-) -> Resource:
-    """Return the record of a key pair; its status names the owner, so that all of one are found."""
-    return Resource(
-        account=principal.account,
-        region=REGION,
-        kind=kind,
-        name=key_id,
-        arn=key_arn(kind, key_id),
-        status=owner,
-        created=now,
-        modified=now,
-        document=encode(KeyDocument(principal=principal, expiration=expiration)),
-    )
-
-
-def expiration(record: Resource) -> tuple[Resource, int | UnsetType]:
-    """Return a key's record and when it expires."""
-    return record, decode(KeyDocument, record.document, record.arn).expiration
-
-
-def credential(record: Resource, secrets: Mapping[str, str]) -> Credential:
-    """Return the key pair of a record and its secrets."""
-    document = decode(KeyDocument, record.document, record.arn)
-    expires = document.expiration
-    return Credential(
-        access_key_id=record.name,
-        secret_access_key=secrets["SecretAccessKey"],
-        principal=document.principal,
-        session_token=secrets.get("SessionToken"),
-        expires=None if expires is UNSET else from_ms(expires),
-    )

@@ -8,7 +8,8 @@ from datetime import datetime
 from cloche.core.errors import AwsError
 from cloche.core.identity import Credential, Principal
 from cloche.records.resource import Listing, Resource
-from cloche.services.iam.identity import ADMINISTRATOR, REGION, ROOT, Identity
+from cloche.services.iam.identity import ADMINISTRATOR, REGION, Identity
+from cloche.services.iam.users import ROOT
 
 EXECUTION, ADMIN = "role", "admin"
 SESSION_NAME = "SageMaker"  # of the execution role's session, as a notebook's is called

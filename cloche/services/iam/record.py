@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from msgspec import UNSET, UnsetType, field
 
-from cloche.core.identity import Principal
+from cloche.core.identity import Principal, Session
 from cloche.core.typed import Record
 
 
@@ -56,7 +56,13 @@ class PolicyDocument(Record, frozen=True, kw_only=True, rename="pascal"):
 
 
 class KeyDocument(Record, frozen=True, kw_only=True, rename="pascal"):
-    """The document of a key pair; `expiration` (milliseconds since 1970) is a session's."""
+    """The document of a key pair; `expiration` (milliseconds since 1970) is a session's.
+
+    `session` is what a session carries, where it carries more than when it was issued. An access
+    key that is not `active` works no longer.
+    """
 
     principal: Principal
+    session: Session | UnsetType = UNSET
     expiration: int | UnsetType = UNSET
+    active: bool | UnsetType = UNSET

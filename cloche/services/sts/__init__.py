@@ -10,4 +10,5 @@ __all__ = ["service"]
 def service(identity: Identity) -> Service:
     """Return STS's operations, on the keys that IAM holds."""
     model = service_model("sts")
-    return Service(name="sts", operations=collect(model, operations), api=identity)
+    made = collect(model, operations)
+    return Service(name="sts", operations=made, api=identity, admit=operations.admit)

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from cloche.core.authorization import Decision, Question
+from cloche.core.authorization import Decision, Question, ResourcePolicy
 from cloche.core.clock import ManualClock
 from cloche.core.identity import Principal
 from cloche.records.store import Resource, Store
-from cloche.services.iam import Identity, Policies, ResourcePolicy, Role
+from cloche.services.iam import Identity, Policies, Role
 from cloche.services.iam.authorizer import MOST_TEXT
 
 ACCOUNT, OTHER = "123456789012", "999999999999"

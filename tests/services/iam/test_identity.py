@@ -2,14 +2,14 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from cloche.core.clock import ManualClock, to_ms
-from cloche.core.identity import Credential
+from cloche.core.identity import Credential, Session
 from cloche.records.store import Store
 from cloche.services.iam import Identity, Policies
 
@@ -94,6 +94,30 @@ async def test_session_survives_a_restart(place: Place) -> None:
     assert issued.principal.arn == f"arn:aws:sts::{ACCOUNT}:assumed-role/{role_name}/me"
     assert issued.principal.role_arn == role_arn
     assert place.restarted().find(issued.access_key_id) == issued
+
+
+async def test_what_a_session_carries_survives_a_restart(place: Place) -> None:
+    identity = place.identity()
+    root, _ = await bootstrapped(identity)
+    carried = Session(
+        issued_at_ms=to_ms(place.clock.now()),
+        policies=("{}",),
+        policy_arns=("arn:aws:iam::aws:policy/ReadOnlyAccess",),
+        tags={"team": "dogs"},
+        transitive=("team",),
+        source_identity="ann",
+        mfa_at_ms=1,
+        from_token=True,
+    )
+    who = replace(root.principal, session=carried)
+    issued = await identity.issue(who, ACCOUNT, 900, place.clock.now())
+    plain = await identity.issue(root.principal, ACCOUNT, 900, place.clock.now())
+    assert issued.principal.session == carried
+    again = place.restarted()
+    assert again.find(issued.access_key_id) == issued
+    found = again.find(plain.access_key_id)
+    assert found is not None and found == plain
+    assert found.principal.session == Session(issued_at_ms=to_ms(place.clock.now()))
 
 
 async def test_session_of_no_role_is_refused(place: Place) -> None:

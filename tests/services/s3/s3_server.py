@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,9 @@ class Keys:
 
     def find(self, access_key_id: str) -> Credential | None:
         return {one.access_key_id: one for one in (KEY, OTHER_KEY)}.get(access_key_id)
+
+    def used(self, credential: Credential, service: str, region: str, now: datetime) -> None:
+        pass
 
 
 class Running:

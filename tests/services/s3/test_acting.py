@@ -50,7 +50,7 @@ def acting(s3: S3, authorizer: Authorizer) -> ActingS3:
 
 
 async def with_full_access(s3: S3) -> ActingS3:
-    """Return what a role with AmazonS3FullAccess sees, and others' buckets as their policies say."""
+    """Return what a role with AmazonS3FullAccess sees."""
     now = ManualClock().now()
     document = {
         "RoleName": "r",

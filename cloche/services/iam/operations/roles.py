@@ -20,6 +20,7 @@ from cloche.services.iam.entities import (
     delete_conflict,
     find_role,
     modified_meanwhile,
+    profiles_of,
     used_policy,
 )
 from cloche.services.iam.identity import Identity, Role
@@ -108,6 +109,9 @@ async def delete_role(call: Call[Identity], *, RoleName: str) -> None:
         raise delete_conflict("Cannot delete entity, must detach all policies first.")
     if role.document.inline:
         raise delete_conflict("Cannot delete entity, must delete policies first.")
+    if profiles_of(call, role):
+        message = "Cannot delete entity, must remove roles from instance profile first."
+        raise delete_conflict(message)
     try:
         await call.service.delete_role(role)
     except Conflict as error:

@@ -70,7 +70,7 @@ def simulate_principal_policy(
     if not boundary and attached.boundary is not None:
         boundary = [attached.boundary]
     who = principal_of(record)
-    keys = {**principal_keys(who), **context_of(ContextEntries)}
+    keys = {**principal_keys(who, lambda: call.now), **context_of(ContextEntries)}
     simulation = Simulation.of(
         who, Context(keys), (*attached.identity, *given(PolicyInputList)), boundary
     )
