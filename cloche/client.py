@@ -17,7 +17,7 @@ ANSWER_WITHIN_S = 30.0
 NOT_FOUND = 404
 
 
-class Answered(OSError):
+class AnswerError(OSError):
     """The server answered with an error."""
 
     def __init__(self, error: urllib.error.HTTPError) -> None:
@@ -67,7 +67,7 @@ class Client:
         """
         try:
             return self._as_owner(f"/_cloche/session?as={quote(name, safe='')}")
-        except Answered as error:
+        except AnswerError as error:
             if error.status != NOT_FOUND:
                 raise
             raise LookupError(json.loads(error.said)["message"]) from None
@@ -104,7 +104,7 @@ class Client:
             with opener.open(request, timeout=timeout_s) as answer:
                 content: dict[str, Any] = json.loads(answer.read())
         except urllib.error.HTTPError as error:
-            raise Answered(error) from None
+            raise AnswerError(error) from None
         return content
 
 
