@@ -67,7 +67,7 @@ class App:
     ) -> None:
         """handed: what its parent holds for it; without, it takes the home folder and its ports."""
         self.config, self.root, self.handed = config, root or RootKeys(), handed
-        self.authorizer: Authorizer = authorizer or iam.IssuedKeys()
+        self.given_authorizer = authorizer
         self.clock: Clock = clock or SystemClock()
         self.lag = Lag()
         self.came_up = asyncio.Event()  # the address answers before
@@ -192,6 +192,10 @@ class App:
         config, store, clock = self.config, self.store, self.clock
         self.s3 = s3.S3(store, config.home.blobs)
         self.closing.callback(self.s3.close)
+        bucket_policies = s3.BucketPolicies(self.s3, iam.compiled)
+        self.authorizer: Authorizer = self.given_authorizer or iam.IssuedKeys(
+            bucket_policies.resource_policy
+        )
         self.logs = logs.Logs(store, config.home.logs)
         self.cloudwatch = cloudwatch.CloudWatch(store)
         self.identity = iam.Identity(store, clock, self.authorizer)

@@ -7,12 +7,13 @@ an `Authorizer` (the IAM service).
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Generic, Literal, Protocol, TypeVar
 
 from cloche.core.clock import to_ms
 from cloche.core.errors import AwsError
 from cloche.core.identity import Principal
 
+C = TypeVar("C")
 Values = str | tuple[str, ...]  # of a condition key: one, or a list
 Later = Callable[[], Mapping[str, Values]]
 Verdict = Literal["allowed", "explicitDeny", "implicitDeny"]
@@ -29,6 +30,7 @@ PRINCIPAL_TYPES = {
     "user": "User",
     "assumed-role": "AssumedRole",
     "service": "Service",
+    "anonymous": "Anonymous",
 }
 
 
@@ -124,6 +126,33 @@ class Decision:
         return self.verdict == "allowed"
 
 
+@dataclass(frozen=True, slots=True)
+class ResourcePolicy(Generic[C]):
+    """Whose a resource is, and what its own policy says, as the authorizer compiled it.
+
+    policy: None where it has none.
+    for_others: what counts of it for whoever is neither a service nor of the owner's account;
+    the same, unless public access is restricted.
+    root_may: what it can't deny to its account's root, lest nobody can change it any more.
+    """
+
+    account: str
+    policy: C | None = None
+    for_others: C | None = None
+    root_may: frozenset[str] = frozenset()
+
+    def applying(self, question: Question) -> C | None:
+        """Return what counts of the policy for who asks."""
+        principal = question.principal
+        if principal.kind == "service":
+            return self.policy
+        if principal.account != self.account:
+            return self.for_others
+        if principal.kind == "root" and question.action in self.root_may:
+            return None
+        return self.policy
+
+
 class Authorizer(Protocol):
     """Answers questions from memory, from any thread (implemented by the IAM service)."""
 
@@ -189,10 +218,12 @@ def principal_keys(principal: Principal) -> dict[str, Values]:
     """Return what the global condition keys say of a principal."""
     keys: dict[str, Values] = {
         "aws:principaltype": PRINCIPAL_TYPES[principal.kind],
-        "aws:principalaccount": principal.account,
+        "aws:principalaccount": principal.account or "anonymous",
     }
     if principal.kind == "service":
         return {**keys, "aws:principalservicename": principal.arn}
+    if principal.kind == "anonymous":
+        return {**keys, "aws:userid": principal.user_id}
     keys["aws:principalarn"] = principal.role_arn or principal.arn
     keys["aws:userid"] = principal.user_id
     if principal.kind == "user":
@@ -206,6 +237,8 @@ def refusal(question: Question, decision: Decision) -> str:
     https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html
     """
     action, resource = question.action, question.resource
+    if action.startswith("s3:") and is_from_outside(question):
+        return "Access Denied"
     where = f" on resource: {resource}"
     if action.startswith("s3:"):
         where = f' on resource: "{resource}"' if resource != "*" else ""
@@ -216,3 +249,13 @@ def refusal(question: Question, decision: Decision) -> str:
     article = {"identity-based policy": "an", "role trust policy": "the"}.get(denying.kind, "a")
     policy = f": {denying.policy}" if denying.policy.startswith("arn:") else ""
     return f"{text} with an explicit deny in {article} {denying.kind}{policy}"
+
+
+def is_from_outside(question: Question) -> bool:
+    """Tell whether somebody asks who is not of the resource's account: S3 tells them no reason.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/troubleshoot-403-errors.html
+    """
+    principal = question.principal
+    owner = question.context.get("aws:resourceaccount", principal.account)
+    return principal.kind == "anonymous" or owner != principal.account

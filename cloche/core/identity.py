@@ -12,11 +12,15 @@ class Principal:
     A service that asks for itself has its name as `arn`: `sagemaker.amazonaws.com`.
     """
 
-    kind: Literal["root", "user", "assumed-role", "service"]
+    kind: Literal["root", "user", "assumed-role", "service", "anonymous"]
     account: str
     arn: str
     user_id: str
     role_arn: str | None = None
+
+
+# Whoever sent a request that nobody signed.
+ANONYMOUS = Principal(kind="anonymous", account="", arn="*", user_id="anonymous")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

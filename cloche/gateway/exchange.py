@@ -45,6 +45,7 @@ from cloche.gateway.routing import CBOR, CBOR_PATH, Directory, Meaning, elsewher
 from cloche.gateway.shapes import Action, Api
 from cloche.gateway.signature import read_claim, service_claimed
 from cloche.operation import Body, Call, Http, Operation, Reply, Service
+from cloche.records import objects
 from cloche.records.store import Store
 
 P = ParamSpec("P")
@@ -178,12 +179,25 @@ class Exchange:
         try:
             signer = identify.find_signer(self.request, target.family, self.parts.credentials, now)
         except AwsError as error:
-            return await self.passed_on(target, error)
+            nobody = self.nobody(target, error)
+            if nobody is None:
+                return await self.passed_on(target, error)
+            signer = nobody
         name, labels, body = await (self.read_s3 if s3 else self.read)(target, signer)
         try:
             return await self.perform(target, signer, request_id, name, labels, body)
         except AwsError as error:
             return await self.read_elsewhere(target, name, error)
+
+    def nobody(self, target: Target, error: AwsError) -> Signer | None:
+        """Return who asks of a bucket that is here when nobody signed; None: another request."""
+        if target.family is not S3 or not isinstance(error, identify.NobodySigned):
+            return None
+        name = unquote(target.meaning.path[1:].partition("/")[0])
+        bucket = objects.find_bucket(self.parts.store.read(), name)
+        if bucket is None:
+            return None
+        return identify.anonymous(self.parts.clock.now(), bucket.region)
 
     async def passed_on(self, target: Target, error: AwsError) -> Response:
         """Return the real S3's answer to a request by nobody who is known here; else `error`."""

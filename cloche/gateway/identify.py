@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from cloche.core.errors import AwsError
-from cloche.core.identity import Credential, CredentialLookup
+from cloche.core.identity import ANONYMOUS, Credential, CredentialLookup
 from cloche.gateway import signature
 from cloche.gateway.freshness import check_time
 from cloche.gateway.limits import S3_HEAD_BYTES
@@ -18,6 +18,12 @@ from cloche.gateway.signature_v2 import check_v2
 
 HEX = re.compile(r"[0-9a-f]{64}")
 EMPTY = hashlib.sha256(b"").hexdigest()
+UNSIGNED_CHUNKS = "STREAMING-UNSIGNED-PAYLOAD-TRAILER"
+NOBODY = Credential(access_key_id="", secret_access_key="", principal=ANONYMOUS)
+
+
+class NobodySigned(AwsError):
+    """A request claims nobody as its signer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +42,8 @@ def find_signer(
         check_head(request)
     claim = signature.read_claim(request, family)
     if claim is None:
-        raise family.refuse_missing()
+        missing = family.refuse_missing()
+        raise NobodySigned(missing.code, missing.message, missing.status)
     signer = issued(claim, family, credentials, now)
     check_time(claim, now, family)
     return signer
@@ -51,6 +58,20 @@ def issued(
         raise family.refuse_key(claim.access_key_id)
     check_token(claim, credential, family, now)
     return Signer(claim, credential)
+
+
+def anonymous(now: datetime, region: str = "us-east-1") -> Signer:
+    """Return who stands for the signer of a request that nobody signed."""
+    claim = SignatureClaim(
+        kind="anonymous",
+        access_key_id="",
+        signature="",
+        token=None,
+        stamp="",
+        moment=now,
+        region=region,
+    )
+    return Signer(claim, NOBODY)
 
 
 def check_head(request: Request) -> None:
@@ -90,6 +111,9 @@ def payload_hash(request: Request, signer: Signer) -> str:
 def s3_payload(request: Request, signer: Signer) -> str:
     """Return the payload part of an S3 signature; AwsError when it is none that S3 knows."""
     declared = request.headers.get("x-amz-content-sha256")
+    in_pieces = (declared or "").startswith("STREAMING-")
+    if signer.claim.kind == "anonymous" and in_pieces and declared != UNSIGNED_CHUNKS:
+        raise S3.refuse_missing()  # its pieces are signed, by nobody
     if signer.claim.kind != "header":
         return declared or UNSIGNED
     if declared is None:
@@ -112,7 +136,9 @@ def s3_payload(request: Request, signer: Signer) -> str:
 
 
 def prove(request: Request, path: str, signer: Signer, payload: str, family: Family) -> None:
-    """Raise when the signature is not the credential's."""
+    """Raise when the signature is not the credential's; nobody's has none."""
+    if signer.credential is NOBODY:
+        return
     claim, secret = signer.claim, signer.credential.secret_access_key
     if claim.kind == "v2":
         check_v2(claim, request, path, secret)

@@ -28,6 +28,7 @@ from cloche.gateway.xml_values import DECLARATION, escaped
 V4 = ("X-Amz-Signature", "X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Date")
 V2 = ("AWSAccessKeyId", "Signature")
 AUTHENTICATION = frozenset(name.lower() for name in (*V4, "X-Amz-Security-Token"))
+PROOF = AUTHENTICATION | {name.lower() for name in V2}
 # Of the request itself, not of the object.
 KEPT_HEADERS = ("host", "user-agent", "referer")
 METADATA = "x-amz-meta-"
@@ -130,9 +131,13 @@ def decoded(name: str, value: bytes) -> str:
 def prove(form: Form, credentials: CredentialLookup, now: datetime) -> tuple[Signer, LengthRange]:
     """Return who signed the form's policy, and the bounds of the file; else AwsError.
 
+    A form without one is nobody's.
+
     The form is as its policy demands: what it says and how long it is valid.
     """
     policy = form.fields.get("policy")
+    if policy is None and form.fields.keys().isdisjoint(PROOF):
+        return identify.anonymous(now), LengthRange()
     if policy is None:
         raise S3.refuse_missing()
     claim = claim_of(form.fields, now)

@@ -39,12 +39,14 @@ def s3_keys(name: str, request: Request, signer: Signer, now: datetime) -> dict[
     """Return what S3's own keys say of a signature."""
     claim = signer.claim
     is_form = name == "PutObject" and request.method == "POST"
-    age_ms = to_ms(now) - to_ms(claim.moment)
-    keys: dict[str, Values] = {
-        "s3:authtype": "POST" if is_form else AUTH_TYPES[claim.kind],
-        "s3:signatureversion": "AWS" if claim.kind == "v2" else "AWS4-HMAC-SHA256",
-        "s3:signatureage": str(max(age_ms, 0)),
-    }
+    keys: dict[str, Values] = {}
+    if claim.kind != "anonymous":
+        age_ms = to_ms(now) - to_ms(claim.moment)
+        keys = {
+            "s3:authtype": "POST" if is_form else AUTH_TYPES[claim.kind],
+            "s3:signatureversion": "AWS" if claim.kind == "v2" else "AWS4-HMAC-SHA256",
+            "s3:signatureage": str(max(age_ms, 0)),
+        }
     if "x-amz-content-sha256" in request.headers:
         keys["s3:x-amz-content-sha256"] = request.headers["x-amz-content-sha256"]
     return keys

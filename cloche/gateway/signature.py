@@ -41,7 +41,7 @@ NOT_SIGNED = "There were headers present in the request which were not signed"
 class SignatureClaim:
     """What a request says of its signer."""
 
-    kind: Literal["header", "presigned", "v2"]
+    kind: Literal["header", "presigned", "v2", "anonymous"]
     access_key_id: str
     signature: str
     token: str | None

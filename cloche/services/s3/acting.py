@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Protocol
 
 from cloche.core.authorization import Actor, Context, Values
 from cloche.records import objects as rows
-from cloche.services.s3.errors import access_denied
 
 if TYPE_CHECKING:
     from cloche.services.s3.storage import S3, StoredObject
@@ -56,7 +55,6 @@ class ActingS3:
     def find(self, bucket: str, key: str) -> StoredObject | None:
         """Return the object; None, to who may list the bucket, when there is none."""
         self.may_read(bucket, key)
-        self._check_owner(bucket)
         found = self.s3.find(bucket, key)
         if found is None:
             self.may_list(bucket)
@@ -65,7 +63,6 @@ class ActingS3:
     def list(self, bucket: str, prefix: str = "") -> Iterator[StoredObject]:
         """Yield the objects whose keys begin with the prefix, in the order of S3's lists."""
         self.may_list(bucket, prefix)
-        self._check_owner(bucket)
         yield from self.s3.list(bucket, prefix)
 
     def content(self, found: StoredObject) -> Path:
@@ -122,7 +119,6 @@ class ActingS3:
             header = "s3:x-amz-server-side-encryption"
             keys |= {header: "aws:kms", f"{header}-aws-kms-key-id": kms_key}
         self._ask("s3:PutObject", bucket, f"/{key}", Context(keys))
-        self._check_owner(bucket)
 
     def _ask(self, action: str, bucket: str, tail: str, context: Context | None = None) -> None:
         general = self.general.get(bucket)
@@ -135,9 +131,3 @@ class ActingS3:
     def _owner(self, bucket: str) -> Mapping[str, Values]:
         owner = rows.find_bucket(self.s3.store.read(), bucket)
         return dict.fromkeys(OWNER_KEYS, owner.account) if owner is not None else {}
-
-    def _check_owner(self, bucket: str) -> None:
-        """Refuse another account's bucket, as long as buckets have no policies."""
-        owner = rows.find_bucket(self.s3.store.read(), bucket)
-        if owner is not None and owner.account != self.actor.principal.account:
-            raise access_denied()

@@ -59,6 +59,14 @@ EXISTING_TAGS = ConditionKeys("s3:ExistingObjectTag/<key>", values=existing_tag_
 HEADER_TAGS = ConditionKeys(*TAG_NAMES, values=header_tag_keys)
 DOCUMENT_TAGS = ConditionKeys(*TAG_NAMES, values=document_tag_keys)
 VERSION, ACL = key("s3:versionid", "VersionId"), key("s3:x-amz-acl", "ACL")
+GRANT_NAMES = {
+    "GrantFullControl": "s3:x-amz-grant-full-control",
+    "GrantRead": "s3:x-amz-grant-read",
+    "GrantReadACP": "s3:x-amz-grant-read-acp",
+    "GrantWrite": "s3:x-amz-grant-write",
+    "GrantWriteACP": "s3:x-amz-grant-write-acp",
+}
+GRANTS = tuple(key(name, parameter) for parameter, name in GRANT_NAMES.items())
 IF_MATCH = key("s3:if-match", "IfMatch")
 LIST_KEYS = (
     key("s3:prefix", "Prefix"),
@@ -67,6 +75,7 @@ LIST_KEYS = (
 )
 HEADER_KEYS = (
     ACL,
+    *GRANTS,
     key("s3:x-amz-storage-class", "StorageClass"),
     key("s3:x-amz-server-side-encryption", "ServerSideEncryption"),
     key("s3:x-amz-server-side-encryption-aws-kms-key-id", "SSEKMSKeyId"),
@@ -77,6 +86,9 @@ HEADER_KEYS = (
     key("s3:if-none-match", "IfNoneMatch"),
     HEADER_TAGS,
 )
+
+
+ACL_KEYS = (ACL, *GRANTS)
 
 
 def on_bucket(action: str, *keys: ConditionKeys, when: str | None = None) -> Permission:
@@ -104,11 +116,17 @@ def write(creates: bool) -> tuple[Permission, ...]:
     creation = constant("s3:ObjectCreationOperation", str(creates).lower())
     return (
         on_object("s3:PutObject", creation, *HEADER_KEYS),
-        on_object("s3:PutObjectAcl", ACL, EXISTING_TAGS, when="ACL"),
+        *(
+            on_object("s3:PutObjectAcl", *ACL_KEYS, EXISTING_TAGS, when=one)
+            for one in ("ACL", *GRANT_NAMES)
+        ),
         on_object("s3:PutObjectTagging", HEADER_TAGS, EXISTING_TAGS, when="Tagging"),
     )
 
 
+SETS_BUCKET_ACL = tuple(
+    on_bucket("s3:PutBucketAcl", *ACL_KEYS, when=one) for one in ("ACL", *GRANT_NAMES)
+)
 LIST = on_bucket("s3:ListBucket", *LIST_KEYS)
 READ = on_version("s3:GetObject", "s3:GetObjectVersion", EXISTING_TAGS)
 READ_TAGS = on_version("s3:GetObjectTagging", "s3:GetObjectVersionTagging", EXISTING_TAGS)

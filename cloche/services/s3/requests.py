@@ -18,7 +18,6 @@ from cloche.services.s3.storage import DEFAULT_TYPE, S3
 METADATA_LIMIT, KEY_LIMIT = 2048, 1024  # bytes
 TAGS, TAG_KEY, TAG_VALUE = 10, 128, 256
 TAG = re.compile(r"[\w\s+\-=.:/@]*")
-DEFAULT_ACLS = ("private", "bucket-owner-full-control")
 # Those whose objects can be read at once. https://aws.amazon.com/s3/storage-classes/
 STORAGE_CLASSES = (
     "STANDARD",
@@ -44,13 +43,32 @@ class Owner(TypedDict):
 
 
 def bucket_of(call: Call[S3], name: str, expected_owner: str | None) -> BucketRow:
-    """Return a bucket of the caller's account; AwsError NoSuchBucket, AccessDenied."""
+    """Return a bucket that the caller may use: that was asked; AwsError NoSuchBucket, AccessDenied
+    where it is not whose the caller takes it for.
+    """
     found = rows.find_bucket(call.store.read(), name)
     if found is None:
         raise no_such_bucket(name)
-    if found.account != call.account or expected_owner not in (None, found.account):
+    if expected_owner not in (None, found.account):
         raise access_denied()
     return found
+
+
+def own_bucket_of(call: Call[S3], name: str, expected_owner: str | None) -> BucketRow:
+    """Return a bucket of the caller's account; AwsError MethodNotAllowed for others, whatever its
+    policy says.
+    """
+    found = bucket_of(call, name, expected_owner)
+    if found.account != call.account:
+        text = "The specified method is not allowed against this resource."
+        raise AwsError("MethodNotAllowed", text, 405)
+    return found
+
+
+def check_signed(call: Call[S3], what: str) -> None:
+    """Raise AccessDenied where nobody signed a request that S3 takes from nobody."""
+    if call.principal.kind == "anonymous":
+        raise AwsError("AccessDenied", f"Anonymous users cannot {what}.  Please authenticate.", 403)
 
 
 def owner_of(account: str) -> Owner:
@@ -70,15 +88,6 @@ def check_key(key: str) -> None:
     if size > KEY_LIMIT:
         fields = {"Size": str(size), "MaxSizeAllowed": str(KEY_LIMIT)}
         raise AwsError("KeyTooLongError", "Your key is too long", 400, fields=fields)
-
-
-def check_acl(acl: str | None) -> None:
-    """Raise unless the ACL gives the owner alone all rights, as all that is here has.
-
-    An empty one is none: s3fs sends that with each upload.
-    """
-    if acl and acl not in DEFAULT_ACLS:
-        raise unsupported(f"the ACL {acl!r}", f"It has {' and '.join(DEFAULT_ACLS)}.")
 
 
 def storage_class(name: str | None) -> str:

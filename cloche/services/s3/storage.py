@@ -6,11 +6,12 @@ import asyncio
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TypeVar
 
 from sqlalchemy.engine import Connection
 
@@ -34,6 +35,7 @@ PAGE = 1000  # objects read from the index at a time
 DEFAULT_TYPE = "binary/octet-stream"
 SHORT_BYTES = 1 << 20  # to be read and hashed: more is long work
 
+T = TypeVar("T")
 Guard = Callable[[ObjectRow | None], None]
 
 
@@ -95,6 +97,7 @@ class S3:
         self.store = store
         self.blobs: BlobStore = LocalBlobs(blobs) if isinstance(blobs, Path) else blobs
         self.verified = Verified()
+        self.listeners: list[Callable[[str], None]] = []
         self.sweeper = ThreadPoolExecutor(1, "s3-sweep")
         self.swept = self.sweeper.submit(self._sweep)
 
@@ -256,6 +259,21 @@ class S3:
         elif isinstance(error, AwsError):
             self.remove([blob])
 
+    def on_setting(self, listener: Callable[[str], None]) -> None:
+        """Call `listener` with a bucket's name after the bucket, or a setting of it, changed."""
+        self.listeners.append(listener)
+
+    async def configure(self, bucket: str, change: Callable[[Connection], T]) -> T:
+        """Make a change of a bucket or its settings; who listens is told before this returns."""
+        write = asyncio.ensure_future(self.store.write(change))
+        write.add_done_callback(lambda _done: self._tell(bucket))
+        # Also when the client goes away meanwhile: the write goes on.
+        return await asyncio.shield(write)
+
+    def _tell(self, bucket: str) -> None:
+        for listener in self.listeners:
+            listener(bucket)
+
     def remove(self, blobs: Sequence[str]) -> None:
         """Remove blobs that no row names any more, without waiting for it."""
         if blobs:
@@ -301,18 +319,28 @@ class S3:
         return self._stored(row)
 
     async def create_bucket(
-        self, bucket: str, account: str, region: str, now: datetime | None = None
+        self,
+        bucket: str,
+        account: str,
+        region: str,
+        now: datetime | None = None,
+        settings: Mapping[str, str] = {},
     ) -> tuple[BucketRow, bool]:
-        """Make a bucket, or return the one that is there, of whatever account; True: it is new."""
+        """Make a bucket, or return the one that is there, of whatever account; True: it is new.
+
+        settings: those of a new one, by their kind.
+        """
         new = BucketRow(bucket, account, region, to_ms(now or self.store.clock.now()))
 
         def change(connection: Connection) -> tuple[BucketRow, bool]:
             found = rows.find_bucket(connection, bucket)
             if found is None:
                 rows.add_bucket(connection, new)
+                for kind, document in settings.items():
+                    rows.set_bucket_setting(connection, bucket, kind, document)
             return found or new, found is None
 
-        return await self.store.write(change)
+        return await self.configure(bucket, change)
 
 
 def for_bytes(size: int) -> Executor:

@@ -27,8 +27,8 @@ from cloche.core.identity import Credential, Principal
 from cloche.gateway import Gateway
 from cloche.gateway.listener import Listener
 from cloche.records.store import Store
-from cloche.services.iam import IssuedKeys
-from cloche.services.s3 import S3, service
+from cloche.services.iam import IssuedKeys, compiled
+from cloche.services.s3 import S3, BucketPolicies, service
 
 ACCOUNT, OTHER = "111122223333", "444455556666"
 
@@ -57,17 +57,18 @@ class Keys:
 class Running:
     """The parts of one server; made inside its event loop."""
 
-    def __init__(self, folder: Path, port: int, authorizer: Authorizer) -> None:
+    def __init__(self, folder: Path, port: int, authorizer: Authorizer | None = None) -> None:
         home = Home(folder)
         self.store = Store.open(home.database)
         self.s3 = S3(self.store, home.blobs)
+        policies = BucketPolicies(self.s3, compiled)
         self.gateway = Gateway(
             {"s3": service(self.s3)},
             credentials=Keys(),
             store=self.store,
             clock=SystemClock(),
             config=Config(home=home, port=port, account=ACCOUNT),
-            authorizer=authorizer,
+            authorizer=authorizer or IssuedKeys(policies.resource_policy),
         )
         self.listener = Listener(self.gateway)
 
@@ -125,7 +126,7 @@ def serving(folder: Path, authorizer: Authorizer | None = None) -> Iterator[Serv
     stop: list[asyncio.Event] = []
 
     async def run() -> None:
-        running = Running(folder, port, authorizer or IssuedKeys())
+        running = Running(folder, port, authorizer)
         await running.listener.listen(listening)
         stop.append(asyncio.Event())
         made.append(Served(folder, port, running, asyncio.get_running_loop()))
@@ -144,7 +145,7 @@ def serving(folder: Path, authorizer: Authorizer | None = None) -> Iterator[Serv
 
 
 async def forever(folder: Path, port: int) -> None:
-    running = Running(folder, port, IssuedKeys())
+    running = Running(folder, port)
     await running.listener.listen(socket.create_server(("127.0.0.1", port), reuse_port=True))
     print("ready", flush=True)
     await asyncio.Event().wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -14,9 +15,10 @@ from cloche.core.errors import AwsError, unsupported
 from cloche.operation import Call, Result, operation
 from cloche.permissions import Permission, key
 from cloche.records import objects as rows
-from cloche.services.s3.errors import invalid_argument, no_such_bucket
-from cloche.services.s3.permissions import ACL, LIST, on_bucket
-from cloche.services.s3.requests import bucket_of, check_acl, owner_of
+from cloche.services.s3.errors import access_denied, invalid_argument, no_such_bucket
+from cloche.services.s3.ownership import KIND, OWNERSHIPS, check_bucket_acl
+from cloche.services.s3.permissions import ACL, GRANTS, LIST, SETS_BUCKET_ACL, on_bucket
+from cloche.services.s3.requests import bucket_of, owner_of
 from cloche.services.s3.storage import S3
 
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
@@ -26,15 +28,17 @@ PREFIXES = ("xn--", "sthree-", "amzn-s3-demo-")
 SUFFIXES = ("-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3")
 FIRST_REGION = "us-east-1"  # which has rules of its own
 ALL_BUCKETS = 10_000
+OWNERSHIP = "x-amz-object-ownership"
 LOCKS = "ObjectLockEnabledForBucket"
 CREATE = (
     on_bucket(
         "s3:CreateBucket",
         ACL,
+        *GRANTS,
         key("s3:locationconstraint", "CreateBucketConfiguration.LocationConstraint"),
         key("s3:x-amz-object-ownership", "ObjectOwnership"),
     ),
-    on_bucket("s3:PutBucketAcl", ACL, when="ACL"),
+    *SETS_BUCKET_ACL,
     on_bucket("s3:PutBucketOwnershipControls", when="ObjectOwnership"),
     on_bucket("s3:PutBucketObjectLockConfiguration", when=LOCKS),
     on_bucket("s3:PutBucketVersioning", when=LOCKS),
@@ -90,19 +94,30 @@ async def create_bucket(
     *,
     Bucket: str,
     ACL: str | None = None,
+    GrantFullControl: str | None = None,
+    GrantRead: str | None = None,
+    GrantReadACP: str | None = None,
+    GrantWrite: str | None = None,
+    GrantWriteACP: str | None = None,
     CreateBucketConfiguration: Mapping[str, Any] | None = None,
     ObjectLockEnabledForBucket: bool | None = None,
     ObjectOwnership: str | None = None,
 ) -> Result:
     """Make a bucket; a second time is an error, save in us-east-1 for one's own."""
     check_name(Bucket)
-    check_acl(ACL)
+    if call.principal.kind == "anonymous":
+        raise access_denied()
+    grants = (GrantFullControl, GrantRead, GrantReadACP, GrantWrite, GrantWriteACP)
+    check_bucket_acl(ACL, grants, ObjectOwnership)
     if ObjectLockEnabledForBucket:
         raise unsupported("Object Lock (ObjectLockEnabledForBucket)")
-    if ObjectOwnership not in (None, "BucketOwnerEnforced"):
-        raise unsupported(f"ObjectOwnership {ObjectOwnership}", "It has BucketOwnerEnforced.")
+    if ObjectOwnership not in (None, *OWNERSHIPS):
+        raise invalid_argument("Invalid x-amz-object-ownership header", OWNERSHIP, ObjectOwnership)
     region = region_of(call.region, CreateBucketConfiguration or {})
-    made, is_new = await call.service.create_bucket(Bucket, call.account, region, call.now)
+    settings = {KIND: json.dumps(ObjectOwnership)} if ObjectOwnership else {}
+    made, is_new = await call.service.create_bucket(
+        Bucket, call.account, region, call.now, settings
+    )
     if not is_new:
         if made.account != call.account:
             raise AwsError(
@@ -181,7 +196,7 @@ async def delete_bucket(
         rows.delete_bucket(connection, Bucket)
         return gone
 
-    call.service.remove(await call.store.write(change))
+    call.service.remove(await call.service.configure(Bucket, change))
 
 
 @operation(permissions=[on_bucket("s3:GetBucketLocation")])

@@ -1,6 +1,6 @@
-"""What is configured for a bucket: tags, encryption, and for all else what a new bucket has.
+"""What is configured for a bucket: tags, encryption, and for most else what a new bucket has.
 
-Nothing else can be set: the other operations that set something are not supported.
+Who may use it, see `access`. Nothing else can be set: what would set it is not supported.
 """
 
 from __future__ import annotations
@@ -22,8 +22,6 @@ from cloche.services.s3.storage import S3
 
 TAGS = "tags"  # the kind of setting
 MOST_TAGS = 50
-BLOCKED = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
-NO_POLICY = ("NoSuchBucketPolicy", "The bucket policy does not exist")
 
 
 def default(call: Call[S3], bucket: str, owner: str | None, result: Mapping[str, object]) -> Result:
@@ -89,7 +87,7 @@ async def set_one(call: Call[S3], bucket: str, kind: str, document: str | None) 
             raise no_such_bucket(bucket)
         rows.set_bucket_setting(connection, bucket, kind, document)
 
-    await call.store.write(change)
+    await call.service.configure(bucket, change)
 
 
 # ------------------------------------------------------------------ what every bucket has
@@ -138,32 +136,6 @@ async def delete_bucket_encryption(
     await set_one(call, Bucket, ENCRYPTION, None)
 
 
-@operation(permissions=[on_bucket("s3:GetBucketPublicAccessBlock")])
-def get_public_access_block(
-    call: Call[S3], *, Bucket: str, ExpectedBucketOwner: str | None = None
-) -> Result:
-    """Return that nothing of the bucket can become public."""
-    return default(
-        call,
-        Bucket,
-        ExpectedBucketOwner,
-        {"PublicAccessBlockConfiguration": dict.fromkeys(BLOCKED, True)},
-    )
-
-
-@operation(permissions=[on_bucket("s3:GetBucketOwnershipControls")])
-def get_bucket_ownership_controls(
-    call: Call[S3], *, Bucket: str, ExpectedBucketOwner: str | None = None
-) -> Result:
-    """Return that the bucket's owner owns all objects, and ACLs are off."""
-    return default(
-        call,
-        Bucket,
-        ExpectedBucketOwner,
-        {"OwnershipControls": {"Rules": [{"ObjectOwnership": "BucketOwnerEnforced"}]}},
-    )
-
-
 @operation(permissions=[on_bucket("s3:GetBucketNotification")])
 def get_bucket_notification_configuration(
     call: Call[S3], *, Bucket: str, ExpectedBucketOwner: str | None = None
@@ -194,22 +166,6 @@ def get_bucket_accelerate_configuration(
 ) -> Result:
     """Return nothing: acceleration was never configured."""
     return default(call, Bucket, ExpectedBucketOwner, {})
-
-
-@operation(permissions=[on_bucket("s3:GetBucketPolicy")])
-def get_bucket_policy(
-    call: Call[S3], *, Bucket: str, ExpectedBucketOwner: str | None = None
-) -> Result:
-    """Raise that there is no policy."""
-    return absent(call, Bucket, ExpectedBucketOwner, *NO_POLICY)
-
-
-@operation(permissions=[on_bucket("s3:GetBucketPolicyStatus")])
-def get_bucket_policy_status(
-    call: Call[S3], *, Bucket: str, ExpectedBucketOwner: str | None = None
-) -> Result:
-    """Raise that there is no policy."""
-    return absent(call, Bucket, ExpectedBucketOwner, *NO_POLICY)
 
 
 @operation(permissions=[on_bucket("s3:GetBucketCORS")])

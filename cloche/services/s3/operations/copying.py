@@ -19,6 +19,7 @@ from cloche.services.s3.encryption import sealed
 from cloche.services.s3.errors import invalid_argument, invalid_request
 from cloche.services.s3.ingest import LARGEST, ChecksumClaim, Digests, Ingested, Intake
 from cloche.services.s3.operations.multipart import check_part_number, keep_part, upload_of
+from cloche.services.s3.ownership import check_upload_acl
 from cloche.services.s3.permissions import (
     COPY_TAGS,
     READ,
@@ -28,8 +29,8 @@ from cloche.services.s3.permissions import (
 )
 from cloche.services.s3.requests import (
     bucket_of,
-    check_acl,
     check_key,
+    check_signed,
     copy_source,
     encryption,
     metadata,
@@ -55,6 +56,10 @@ async def copy_object(
     Key: str,
     CopySource: str,
     ACL: str | None = None,
+    GrantFullControl: str | None = None,
+    GrantRead: str | None = None,
+    GrantReadACP: str | None = None,
+    GrantWriteACP: str | None = None,
     CacheControl: str | None = None,
     ChecksumAlgorithm: str | None = None,
     ContentDisposition: str | None = None,
@@ -82,9 +87,11 @@ async def copy_object(
     ExpectedSourceBucketOwner: str | None = None,
 ) -> Result:
     """Copy an object: a hard link beside it, so that size does not matter."""
-    bucket_of(call, Bucket, ExpectedBucketOwner)
+    check_signed(call, "copy objects")
+    bucket = bucket_of(call, Bucket, ExpectedBucketOwner)
     check_key(Key)
-    check_acl(ACL)
+    grants = (GrantFullControl, GrantRead, GrantReadACP, GrantWriteACP)
+    check_upload_acl(call, bucket, Key, ACL, *grants)
     source = source_of(call, CopySource, ExpectedSourceBucketOwner)
     check_copy(
         Conditions(
@@ -250,6 +257,7 @@ async def upload_part_copy(
     ExpectedSourceBucketOwner: str | None = None,
 ) -> Result:
     """Keep an object, or a range of it, as one part of an upload."""
+    check_signed(call, "copy objects")
     bucket_of(call, Bucket, ExpectedBucketOwner)
     check_part_number(PartNumber)
     upload = upload_of(call, Bucket, Key, UploadId)

@@ -209,7 +209,7 @@ def list_multipart_uploads(
     ExpectedBucketOwner: str | None = None,
 ) -> Result:
     """Return the uploads under way by key and start, after the markers."""
-    bucket_of(call, Bucket, ExpectedBucketOwner)
+    bucket = bucket_of(call, Bucket, ExpectedBucketOwner)
     limit, write = checked_limit("max-uploads", MaxUploads), encoder(EncodingType)
     prefix, key, id = Prefix or "", KeyMarker or "", UploadIdMarker or ""
     fetch = partial(fetch_uploads, call.store, Bucket)
@@ -226,7 +226,7 @@ def list_multipart_uploads(
         "Prefix": write(prefix),
         "MaxUploads": limit,
         "IsTruncated": found.truncated,
-        "Uploads": [shown(row, write, call.account) for row in found.rows],
+        "Uploads": [shown(row, write, bucket.account) for row in found.rows],
         "CommonPrefixes": [{"Prefix": write(prefix)} for prefix in found.prefixes],
         **given(
             {

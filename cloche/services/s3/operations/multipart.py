@@ -33,11 +33,12 @@ from cloche.services.s3.errors import (
 )
 from cloche.services.s3.ingest import ChecksumClaim, Ingested, claim, ingest
 from cloche.services.s3.operations.listing import checked_limit
+from cloche.services.s3.ownership import check_upload_acl
 from cloche.services.s3.permissions import on_object, write
 from cloche.services.s3.requests import (
     bucket_of,
-    check_acl,
     check_key,
+    check_signed,
     encryption,
     metadata,
     owner_of,
@@ -55,6 +56,10 @@ async def create_multipart_upload(
     Bucket: str,
     Key: str,
     ACL: str | None = None,
+    GrantFullControl: str | None = None,
+    GrantRead: str | None = None,
+    GrantReadACP: str | None = None,
+    GrantWriteACP: str | None = None,
     CacheControl: str | None = None,
     ContentDisposition: str | None = None,
     ContentEncoding: str | None = None,
@@ -74,9 +79,11 @@ async def create_multipart_upload(
     ChecksumType: str | None = None,
 ) -> Result:
     """Begin an upload; what the object will be like is said here."""
-    bucket_of(call, Bucket, ExpectedBucketOwner)
+    check_signed(call, "initiate multipart uploads")
+    bucket = bucket_of(call, Bucket, ExpectedBucketOwner)
     check_key(Key)
-    check_acl(ACL)
+    grants = (GrantFullControl, GrantRead, GrantReadACP, GrantWriteACP)
+    check_upload_acl(call, bucket, Key, ACL, *grants)
     asked = encryption(ServerSideEncryption, SSEKMSKeyId, SSEKMSEncryptionContext, BucketKeyEnabled)
     document = Document(
         headers=stored_headers(
@@ -338,7 +345,7 @@ def list_parts(
     ExpectedBucketOwner: str | None = None,
 ) -> Result:
     """Return an upload's parts after a number."""
-    bucket_of(call, Bucket, ExpectedBucketOwner)
+    bucket = bucket_of(call, Bucket, ExpectedBucketOwner)
     upload = upload_of(call, Bucket, Key, UploadId)
     limit, after = checked_limit("max-parts", MaxParts), PartNumberMarker or 0
     document = load(upload.document)
@@ -366,7 +373,7 @@ def list_parts(
             "ID": upload.initiator,
             "DisplayName": upload.initiator.rpartition("/")[2],
         },
-        "Owner": owner_of(call.account),
+        "Owner": owner_of(bucket.account),
         "StorageClass": document.storage_class,
     }
     if document.checksum_algorithm:

@@ -23,10 +23,10 @@ from cloche.services.s3.document import Document, dump, load
 from cloche.services.s3.encryption import sealed
 from cloche.services.s3.errors import malformed_xml, precondition_failed
 from cloche.services.s3.ingest import claim, ingest
+from cloche.services.s3.ownership import check_upload_acl
 from cloche.services.s3.permissions import DELETE, DELETE_EACH, READ, missing_if_listed, write
 from cloche.services.s3.requests import (
     bucket_of,
-    check_acl,
     check_key,
     check_version,
     encryption,
@@ -48,6 +48,10 @@ async def put_object(
     Key: str,
     Body: Stream | None = None,
     ACL: str | None = None,
+    GrantFullControl: str | None = None,
+    GrantRead: str | None = None,
+    GrantReadACP: str | None = None,
+    GrantWriteACP: str | None = None,
     CacheControl: str | None = None,
     ContentDisposition: str | None = None,
     ContentEncoding: str | None = None,
@@ -75,9 +79,10 @@ async def put_object(
     ExpectedBucketOwner: str | None = None,
 ) -> Result:
     """Keep an object: durable, and whole, when this returns."""
-    bucket_of(call, Bucket, ExpectedBucketOwner)
+    bucket = bucket_of(call, Bucket, ExpectedBucketOwner)
     check_key(Key)
-    check_acl(ACL)
+    grants = (GrantFullControl, GrantRead, GrantReadACP, GrantWriteACP)
+    check_upload_acl(call, bucket, Key, ACL, *grants)
     sums = given(ChecksumCRC32, ChecksumCRC32C, ChecksumCRC64NVME, ChecksumSHA1, ChecksumSHA256)
     claimed = claim(call.http, sums, ChecksumAlgorithm, ContentMD5)
     asked = encryption(ServerSideEncryption, SSEKMSKeyId, SSEKMSEncryptionContext, BucketKeyEnabled)
