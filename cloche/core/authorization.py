@@ -134,12 +134,18 @@ class ResourcePolicy(Generic[C]):
     for_others: what counts of it for whoever is neither a service nor of the owner's account;
     the same, unless public access is restricted.
     root_may: what it can't deny to its account's root, lest nobody can change it any more.
+    made_by: the actions that make such a resource, whose name may be somebody else's already.
     """
 
     account: str
     policy: C | None = None
     for_others: C | None = None
     root_may: frozenset[str] = frozenset()
+    made_by: frozenset[str] = frozenset()
+
+    def concerns(self, question: Question) -> bool:
+        """Tell whether it has to do with a question: not where the resource is to be made."""
+        return question.action not in self.made_by
 
     def applying(self, question: Question) -> C | None:
         """Return what counts of the policy for who asks."""

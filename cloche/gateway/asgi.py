@@ -126,6 +126,7 @@ def read_head(scope: Scope) -> Request:
         headers=headers,
         scheme=scope.get("scheme", "http"),
         client=(scope.get("client") or (None,))[0],
+        tls=scope.get("state", {}).get("tls"),
     )
 
 

@@ -142,6 +142,9 @@ class HttpConnection(HttpToolsProtocol):
         """Wait for a request, not for ever and not among too many that wait."""
         corked = Corked(cast(asyncio.Transport, transport), self.loop)
         super().connection_made(cast(asyncio.Transport, corked))
+        tls = transport.get_extra_info("ssl_object")
+        if tls is not None:
+            self.app_state["tls"] = (tls.version() or "").removeprefix("TLSv")
         self.deadline = self.loop.call_later(SILENT_S, self._late)
         self.crowd.arrived(self)
 

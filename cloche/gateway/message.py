@@ -21,6 +21,7 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict)
     scheme: str = "http"
     client: str | None = None  # the address that it came from
+    tls: str | None = None  # the version, "1.3", of a connection that has TLS
     body: bytes = b""
     stream: Body | None = None
     form: tuple[tuple[str, str], ...] | None = None

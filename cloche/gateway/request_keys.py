@@ -47,6 +47,8 @@ def s3_keys(name: str, request: Request, signer: Signer, now: datetime) -> dict[
             "s3:signatureversion": "AWS" if claim.kind == "v2" else "AWS4-HMAC-SHA256",
             "s3:signatureage": str(max(age_ms, 0)),
         }
+    if request.tls:
+        keys["s3:tlsversion"] = request.tls
     if "x-amz-content-sha256" in request.headers:
         keys["s3:x-amz-content-sha256"] = request.headers["x-amz-content-sha256"]
     return keys

@@ -26,6 +26,8 @@ class IssuedKeys:
         """Return whether it is allowed."""
         principal = question.principal
         found = self.resource_policies(question.resource)
+        if found is not None and not found.concerns(question):
+            found = None
         said = evaluate((found.applying(question) if found is not None else None) or (), question)
         if said.verdict == "explicitDeny":
             return said

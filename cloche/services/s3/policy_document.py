@@ -90,11 +90,11 @@ def statements_of(policy: Policy) -> list[Statement]:
 
 def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Return the members of an object of JSON, each of which is there once."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for at, name in enumerate(names) if name in names[:at])
-        raise malformed(f"Statement/policy already has instance of {twice}")
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise malformed(f"Statement/policy already has instance of {name}")
+        found[name] = value
     return found
 
 

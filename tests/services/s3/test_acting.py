@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from recorder import Recorder
+from sqlalchemy.engine import Connection
 
-from cloche.core.authorization import Actor, Refused
+from cloche.core.authorization import Actor, Authorizer, Refused
 from cloche.core.clock import ManualClock
 from cloche.core.errors import AwsError
 from cloche.core.identity import Principal
+from cloche.records import objects as rows
 from cloche.records.store import Store
-from cloche.services.s3 import S3, ActingS3
+from cloche.services.iam import IssuedKeys, compiled
+from cloche.services.s3 import S3, ActingS3, BucketPolicies
 
 ACCOUNT = "123456789012"
 ROLE = Principal(
@@ -40,8 +44,8 @@ async def s3(tmp_path: Path) -> AsyncIterator[S3]:
     store.close()
 
 
-def acting(s3: S3, recorder: Recorder) -> ActingS3:
-    return s3.acting_as(Actor(ROLE, recorder, ManualClock().now))
+def acting(s3: S3, authorizer: Authorizer) -> ActingS3:
+    return s3.acting_as(Actor(ROLE, authorizer, ManualClock().now))
 
 
 async def everything(role: ActingS3, bucket: str, folder: Path, stored: Any) -> dict[str, Any]:
@@ -126,9 +130,25 @@ async def test_what_is_missing_is_told_to_who_may_list(s3: S3) -> None:
 
 
 async def test_another_accounts_bucket_is_refused(s3: S3, tmp_path: Path) -> None:
-    role = acting(s3, Recorder())
-    done = await everything(role, "theirs", tmp_path, s3.find("mine", "a/b"))
+    policies = BucketPolicies(s3, compiled)
+    role = acting(s3, IssuedKeys(policies.resource_policy))
+    done = await everything(role, "theirs", tmp_path, s3.find("theirs", "a/b"))
+    assert {str(each) for each in done.values()} == {"Access Denied"}
+    assert [one.key for one in s3.list("theirs")] == ["a/b"]
+
+
+async def test_another_accounts_bucket_is_used_as_its_policy_allows(s3: S3, tmp_path: Path) -> None:
+    policies = BucketPolicies(s3, compiled)
+    role = acting(s3, IssuedKeys(policies.resource_policy))
+    statement = {"Effect": "Allow", "Principal": {"AWS": ROLE.role_arn}, "Action": "s3:GetObject"}
+    policy = {"Statement": [{**statement, "Resource": "arn:aws:s3:::theirs/*"}]}
+
+    def change(connection: Connection) -> None:
+        rows.set_bucket_setting(connection, "theirs", "policy", json.dumps(policy))
+
+    await s3.configure("theirs", change)
+    done = await everything(role, "theirs", tmp_path, s3.find("theirs", "a/b"))
+    assert done["find"].key == "a/b" and done["content"] == done["link"] == b"text"
     refused = {name for name, each in done.items() if isinstance(each, AwsError)}
-    assert refused == {"find", "list", "bytes", "file", "once"}
-    assert {str(done[name]) for name in refused} == {"Access Denied"}
+    assert refused == {"list", "bytes", "file", "once"}
     assert [one.key for one in s3.list("theirs")] == ["a/b"]

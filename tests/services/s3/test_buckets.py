@@ -167,7 +167,6 @@ def test_what_is_not_supported_is_refused_by_name(s3: Any, bucket: str) -> None:
             "ObjectLockMode",
             lambda: s3.put_object(Bucket=bucket, Key="k", Body=b"", ObjectLockMode="GOVERNANCE"),
         ),
-        ("public-read", lambda: s3.put_object(Bucket=bucket, Key="k", Body=b"", ACL="public-read")),
         (
             "GLACIER",
             lambda: s3.put_object(Bucket=bucket, Key="k", Body=b"", StorageClass="GLACIER"),

@@ -240,8 +240,8 @@ def test_an_empty_acl_is_none(s3: Any, bucket: str) -> None:
         grants = s3.get_object_acl(Bucket=bucket, Key=key)["Grants"]
         assert [grant["Permission"] for grant in grants] == ["FULL_CONTROL"]
     refused(
-        "NotImplemented",
-        None,
-        501,
+        "AccessControlListNotSupported",
+        "The bucket does not allow ACLs",
+        400,
         lambda: s3.put_object(Bucket=bucket, Key="d", Body=b"x", ACL="public-read"),
     )
