@@ -192,10 +192,7 @@ class App:
         config, store, clock = self.config, self.store, self.clock
         self.s3 = s3.S3(store, config.home.blobs)
         self.closing.callback(self.s3.close)
-        bucket_policies = s3.BucketPolicies(self.s3, iam.compiled)
-        self.authorizer: Authorizer = self.given_authorizer or iam.IssuedKeys(
-            bucket_policies.resource_policy
-        )
+        self.authorizer = self._build_authorizer()
         self.logs = logs.Logs(store, config.home.logs)
         self.cloudwatch = cloudwatch.CloudWatch(store)
         self.identity = iam.Identity(store, clock, self.authorizer)
@@ -257,6 +254,12 @@ class App:
 
         self.engine.on_ended(tell)
         self.closing.push_async_callback(executors.ENGINE.run, self.engine.close)
+
+    def _build_authorizer(self) -> Authorizer:
+        """Make who answers questions of permission, from identities' and resources' policies."""
+        if self.given_authorizer is not None:
+            return self.given_authorizer
+        return iam.IssuedKeys(s3.BucketPolicies(self.s3, iam.compiled).resource_policy)
 
     def _build_outside(self) -> s3.Sources:
         """Make what reads the real S3: for clients, and (returned) for jobs and endpoints."""

@@ -53,7 +53,30 @@ def document_tag_keys(_call: Call[Any], parameters: Parameters, _arn: str) -> Ma
     return tag_keys({tag["Key"]: tag["Value"] for tag in parameters["Tagging"].get("TagSet", ())})
 
 
+def encryption_keys(call: Call[Any], parameters: Parameters, _arn: str) -> Mapping[str, Values]:
+    """Return how an object is to be encrypted; of a part, as its upload was begun: a policy that
+    demands it holds for all requests of an upload, and only the first says it.
+    """
+    asked = parameters
+    if "UploadId" in parameters:
+        place = (parameters["Bucket"], parameters["Key"], parameters["UploadId"])
+        upload = rows.find_upload(call.store.read(), *place)
+        asked = load(upload.document).encryption if upload is not None else {}
+    found = zip(SEALED, ("ServerSideEncryption", "SSEKMSKeyId"), strict=True)
+    return {key: asked[name] for key, name in found if asked.get(name)}
+
+
+def caller_keys(call: Call[Any], _parameters: Parameters, _arn: str) -> Mapping[str, Values]:
+    """Return the account that all one's buckets belong to: the caller's."""
+    return {"aws:resourceaccount": call.account, "s3:resourceaccount": call.account}
+
+
+SEALED = (
+    "s3:x-amz-server-side-encryption",
+    "s3:x-amz-server-side-encryption-aws-kms-key-id",
+)
 TAG_NAMES = ("s3:RequestObjectTag/<key>", "s3:RequestObjectTagKeys")
+CALLER = ConditionKeys("s3:ResourceAccount", "aws:ResourceAccount", values=caller_keys)
 OWNER = ConditionKeys("s3:ResourceAccount", "aws:ResourceAccount", values=owner_keys)
 EXISTING_TAGS = ConditionKeys("s3:ExistingObjectTag/<key>", values=existing_tag_keys)
 HEADER_TAGS = ConditionKeys(*TAG_NAMES, values=header_tag_keys)
@@ -67,6 +90,9 @@ GRANT_NAMES = {
     "GrantWriteACP": "s3:x-amz-grant-write-acp",
 }
 GRANTS = tuple(key(name, parameter) for parameter, name in GRANT_NAMES.items())
+ACL_KEYS = (ACL, *GRANTS)
+STORAGE_CLASS = key("s3:x-amz-storage-class", "StorageClass")
+ENCRYPTION = ConditionKeys(*SEALED, values=encryption_keys)
 IF_MATCH = key("s3:if-match", "IfMatch")
 LIST_KEYS = (
     key("s3:prefix", "Prefix"),
@@ -76,9 +102,8 @@ LIST_KEYS = (
 HEADER_KEYS = (
     ACL,
     *GRANTS,
-    key("s3:x-amz-storage-class", "StorageClass"),
-    key("s3:x-amz-server-side-encryption", "ServerSideEncryption"),
-    key("s3:x-amz-server-side-encryption-aws-kms-key-id", "SSEKMSKeyId"),
+    STORAGE_CLASS,
+    ENCRYPTION,
     key("s3:x-amz-website-redirect-location", "WebsiteRedirectLocation"),
     key("s3:x-amz-copy-source", "CopySource"),
     key("s3:x-amz-metadata-directive", "MetadataDirective"),
@@ -86,9 +111,6 @@ HEADER_KEYS = (
     key("s3:if-none-match", "IfNoneMatch"),
     HEADER_TAGS,
 )
-
-
-ACL_KEYS = (ACL, *GRANTS)
 
 
 def on_bucket(action: str, *keys: ConditionKeys, when: str | None = None) -> Permission:
@@ -117,7 +139,7 @@ def write(creates: bool) -> tuple[Permission, ...]:
     return (
         on_object("s3:PutObject", creation, *HEADER_KEYS),
         *(
-            on_object("s3:PutObjectAcl", *ACL_KEYS, EXISTING_TAGS, when=one)
+            on_object("s3:PutObjectAcl", *ACL_KEYS, STORAGE_CLASS, EXISTING_TAGS, when=one)
             for one in ("ACL", *GRANT_NAMES)
         ),
         on_object("s3:PutObjectTagging", HEADER_TAGS, EXISTING_TAGS, when="Tagging"),

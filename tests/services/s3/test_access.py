@@ -533,3 +533,21 @@ def test_acls_of_a_bucket_that_has_them(s3: Any, stranger: Any, bucket: str) -> 
     )
     stranger.put_object(**put, ACL="bucket-owner-full-control")
     refused("NotImplemented", None, 501, lambda: stranger.put_object(**put))
+
+
+def test_a_policy_that_demands_encryption_lets_uploads_in_parts_be(
+    s3: Any, open_bucket: str
+) -> None:
+    """Only the request that begins one says how it is to be encrypted."""
+    unsealed = {"Null": {"s3:x-amz-server-side-encryption": "true"}}
+    deny = allow(open_bucket, "s3:PutObject", Effect="Deny", Condition=unsealed)
+    s3.put_bucket_policy(Bucket=open_bucket, Policy=deny)
+    place = {"Bucket": open_bucket, "Key": "u"}
+    refused("AccessDenied", None, 403, lambda: s3.create_multipart_upload(**place))
+    refused("AccessDenied", None, 403, lambda: s3.put_object(**place, Body=b""))
+    upload = s3.create_multipart_upload(**place, ServerSideEncryption="AES256")["UploadId"]
+    of = {**place, "UploadId": upload}
+    part = s3.upload_part(**of, PartNumber=1, Body=b"whole")
+    parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
+    s3.complete_multipart_upload(**of, MultipartUpload=parts)
+    assert body(s3.get_object(**place)) == b"whole"

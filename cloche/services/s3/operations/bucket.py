@@ -17,7 +17,7 @@ from cloche.permissions import Permission, key
 from cloche.records import objects as rows
 from cloche.services.s3.errors import access_denied, invalid_argument, no_such_bucket
 from cloche.services.s3.ownership import KIND, OWNERSHIPS, check_bucket_acl
-from cloche.services.s3.permissions import ACL, GRANTS, LIST, SETS_BUCKET_ACL, on_bucket
+from cloche.services.s3.permissions import ACL, CALLER, GRANTS, LIST, SETS_BUCKET_ACL, on_bucket
 from cloche.services.s3.requests import bucket_of, owner_of
 from cloche.services.s3.storage import S3
 
@@ -45,7 +45,7 @@ CREATE = (
 )
 
 
-@operation(permissions=[Permission("s3:ListAllMyBuckets")], on=executors.S3_READ)
+@operation(permissions=[Permission("s3:ListAllMyBuckets", keys=(CALLER,))], on=executors.S3_READ)
 def list_buckets(
     call: Call[S3],
     *,
