@@ -21,8 +21,8 @@ from cloche.gateway import listener, mounted_apps
 
 # Of a connection: what it holds, and what uvicorn calls or we call.
 HELD = {
-    *("config", "cycle", "headers", "logger", "loop", "parser", "timeout_keep_alive_task"),
-    *("transport", "url", "ws_protocol_class"),
+    *("app_state", "config", "cycle", "headers", "logger", "loop", "parser"),
+    *("timeout_keep_alive_task", "transport", "url", "ws_protocol_class"),
 }
 CALLED = {
     *("_should_upgrade", "connection_lost", "connection_made", "data_received"),
