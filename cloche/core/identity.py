@@ -52,10 +52,6 @@ class Principal:
 ANONYMOUS = Principal(kind="anonymous", account="", arn="*", user_id="anonymous")
 
 
-# Whoever sent a request that nobody signed.
-ANONYMOUS = Principal(kind="anonymous", account="", arn="*", user_id="anonymous")
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credential:
     """A key pair that the platform issued; `session_token` and `expires` only for sessions."""
