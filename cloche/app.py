@@ -30,7 +30,7 @@ from cloche.gateway.authority import Authority
 from cloche.gateway.doors import CREDENTIALS_PATH, Doorkeeper
 from cloche.gateway.egress import Destination, Fenced, Open, networks, upstream_of
 from cloche.gateway.event_paths import EVENTS_PATH, EventPaths
-from cloche.gateway.iam_paths import EXPLANATION_PATH, SUGGESTION_PATH, IamPaths
+from cloche.gateway.iam_paths import EXPLANATION_PATH, FINDINGS_PATH, SUGGESTION_PATH, IamPaths
 from cloche.gateway.listener import Listener
 from cloche.gateway.own_paths import local_json
 from cloche.gateway.owner import END_PATH, SESSION_PATH, STATUS_PATH, OwnerSessions
@@ -264,6 +264,7 @@ class App:
         local.add(EVENTS_PATH, events.events, access="owner", method="GET")
         local.add(SUGGESTION_PATH, permissions.suggestion, access="owner", method="GET")
         local.add(EXPLANATION_PATH, permissions.explanation, access="owner", method="GET")
+        local.add(FINDINGS_PATH, permissions.findings, access="owner", method="GET")
         local.add(CREDENTIALS_PATH, self.doors.credentials, access="gang")
 
     def _hear_of_endings(self) -> None:

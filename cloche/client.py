@@ -87,6 +87,11 @@ class Client:
         asked = urllib.parse.urlencode({"id": request_id})
         return self._as_owner(f"/_cloche/iam/explanation?{asked}", "GET")
 
+    def findings(self) -> list[dict[str, Any]]:
+        """Return what is wider, older or less safe than it needs to be."""
+        found: list[dict[str, Any]] = self._as_owner("/_cloche/iam/findings", "GET")["findings"]
+        return found
+
     def end_processes(self) -> None:
         """Have every process of user code end; the server is to go down next."""
         self._as_owner("/_cloche/end-processes")

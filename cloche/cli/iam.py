@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from datetime import datetime, timedelta
+from itertools import groupby
 from typing import Annotated, Any
 
 import typer
@@ -164,6 +165,25 @@ def explain(
             f"  cloche iam explain {found['event']['id']} --apply {role or 'ROLE'}", markup=False
         )
         err.print("  cloche run --as admin -- …    cloche env --as admin", markup=False)
+
+
+@app.command(cls=Command)
+def lint(home: HomeOption = None) -> None:
+    """Name what is wider, older or less safe than it needs to be. Exit code 1: there is some."""
+    client = Client.of(home_of(home))
+    try:
+        found = client.findings()
+    except OSError as error:
+        raise Stop(said(error)) from None
+    for about, each in groupby(found, key=lambda one: str(one["about"])):
+        explanation.say(about)
+        for one in each:
+            explanation.say(f"  {one['what']}")
+            if one["fix"]:
+                explanation.say(f"    {one['fix']}")
+    if found:
+        raise Stop(f"{count(len(found), 'finding')}.", code=1)
+    out.print("Nothing was found.")
 
 
 def apply_explanation(client: AwsClient, missing: list[dict[str, Any]], role: str) -> None:

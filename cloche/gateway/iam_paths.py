@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from itertools import islice
 from typing import Any, Protocol
 
@@ -10,6 +11,7 @@ import msgspec
 
 from cloche.core import executors
 from cloche.core.authorization import Context, Decision, Question
+from cloche.core.clock import to_ms
 from cloche.core.errors import AwsError
 from cloche.core.identity import Principal
 from cloche.events import AnsweredQuestion, Event, EventLog, Search
@@ -20,10 +22,12 @@ from cloche.services.iam import Identity
 from cloche.services.iam import suggestion as suggestions
 from cloche.services.iam.evaluation import Applying
 from cloche.services.iam.explanation import explained
-from cloche.services.iam.usage import usage
+from cloche.services.iam.lint import UNUSED, findings
+from cloche.services.iam.usage import usage, usages
 
 SUGGESTION_PATH = "/_cloche/iam/suggestion"
 EXPLANATION_PATH = "/_cloche/iam/explanation"
+FINDINGS_PATH = "/_cloche/iam/findings"
 LAST = "last"
 
 
@@ -65,6 +69,16 @@ class IamPaths:
             "attached": role.policies,
         }
         return local_json(200, content)
+
+    async def findings(self, request: LocalRequest) -> Response:
+        """Answer what is wider, older or less safe than it needs to be."""
+        return local_json(200, await executors.EVENTS.run(self._findings))
+
+    def _findings(self) -> dict[str, Any]:
+        now = self.identity.clock.now()
+        used = usages(self.log, to_ms(now - UNUSED))
+        found = [asdict(each) for each in findings(self.identity, self.account, used, now)]
+        return {"findings": found}
 
     async def explanation(self, request: LocalRequest) -> Response:
         """Answer why a request (`id`; `last`: the last that was refused) was answered so by IAM.

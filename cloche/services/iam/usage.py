@@ -8,6 +8,7 @@ from cloche.events import Event, EventLog, Search
 from cloche.services.iam.suggestion import Used, form
 
 WITHIN_S = 20.0
+MOST = 10_000  # roles and users
 EACH = 10_000  # resources of an action; further ones are kept as their form
 
 
@@ -48,4 +49,19 @@ def usage(log: EventLog, arn: str, since_ms: int) -> Usage:
             found.add(event)
     except TimeoutError:
         found.complete = False
+    return found
+
+
+def usages(log: EventLog, since_ms: int) -> dict[str, Usage]:
+    """Return what each role and user did since a time, by ARN; what came too early is left out."""
+    found: dict[str, Usage] = {}
+    log.flush()
+    try:
+        for event in log.find(Search(lambda _event: True, since_ms), WITHIN_S):
+            arn = event.role or event.principal
+            if arn in found or len(found) < MOST:
+                found.setdefault(arn, Usage()).add(event)
+    except TimeoutError:
+        for one in found.values():
+            one.complete = False
     return found
