@@ -10,7 +10,7 @@ operator can't compare). Such a condition never lets an Allow apply, and never h
 import operator
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 from cloche.services.iam.evaluation.documents import as_text, listed
 from cloche.services.iam.evaluation.patterns import (
@@ -198,25 +198,21 @@ NEGATED = {
 NULL = "Null"
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """One key of a condition. name: the key as it is written; it is looked up in lower case.
+class Condition(NamedTuple):
+    """One key of a condition, as its name is written; case doesn't count in it.
 
     answer: whether it holds, of the request's values for the key.
     """
 
     name: str
-    key: str
     answer: Callable[[Values, Keys], Answer]
 
 
 def conditions(element: Mapping[str, Mapping[str, Any]], variables: bool) -> list[Condition]:
     """Return a Condition element's conditions: all of them must hold."""
     return [
-        Condition(
-            name, name.lower(), asked(operator_name, list(map(as_text, listed(values))), variables)
-        )
-        for operator_name, keys in element.items()
+        Condition(name, asked(operation, [as_text(value) for value in listed(values)], variables))
+        for operation, keys in element.items()
         for name, values in keys.items()
     ]
 
@@ -254,10 +250,12 @@ def asked(name: str, values: list[str], variables: bool) -> Callable[[Values, Ke
     def answer(actual: Values, keys: Keys) -> Answer:
         if not actual or (qualifier and not any(actual)):
             return without
-        made = [each.test(keys) for each in later]
-        if negated and None in made:
-            return False  # the statement is not valid for this request
-        tests = [*fixed, *filter(None, made)]
+        tests = fixed
+        if later:
+            made = [each.test(keys) for each in later]
+            if negated and None in made:
+                return False  # the statement is not valid for this request
+            tests = [*fixed, *filter(None, made)]
         found = [some([test(value) for test in tests]) for value in actual]
         return over([opposite(each) for each in found] if negated else found)
 

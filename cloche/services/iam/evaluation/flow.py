@@ -5,6 +5,7 @@ https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_evaluation-l
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from cloche.core.authorization import Decision, PolicyKind, Question, Statement
 from cloche.services.iam.evaluation.principals import Grant
@@ -30,8 +31,7 @@ class Applying:
     resource_account: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Answers:
+class Answers(NamedTuple):
     """What each kind of policy says. boundary and session: None where there is none."""
 
     resource: Said
@@ -49,7 +49,7 @@ def decide(applying: Applying, question: Question) -> Decision:
     """Return whether a request is allowed, by which statements, or what is lacking."""
     asked = Asked(question)
     answers = answered(applying, asked)
-    missing = tuple(asked.missing)
+    missing = asked.missing()
     denies = tuple(by for said in answers.all() for by in said.denies)
     if denies and not kept(applying, question):
         return Decision("explicitDeny", denies, missing)

@@ -166,28 +166,28 @@ def matcher(parts: Sequence[Plain]) -> Fits:
             pieces[-1] += part
         else:
             pieces.append("")
-    return Pieces(pieces).fits
+    return in_turn(pieces)
 
 
-class Pieces:
-    """Texts with anything between them."""
+def in_turn(pieces: Sequence[str]) -> Fits:
+    """Return what tells whether a text has pieces in turn, the outer ones at its ends."""
+    first, *others, last = pieces
+    longest = max(pieces, key=len)
 
-    __slots__ = ("first", "last", "others")
-
-    def __init__(self, pieces: Sequence[str]) -> None:
-        self.first, *self.others, self.last = pieces
-
-    def fits(self, text: str) -> bool:
-        """Tell whether a text has all pieces in turn, and begins and ends with the outer ones."""
-        begin, end = len(self.first), len(text) - len(self.last)
-        if begin > end or not text.startswith(self.first) or not text.endswith(self.last):
+    def fits(text: str) -> bool:
+        if longest not in text:
+            return False  # at once, for most
+        begin, end = len(first), len(text) - len(last)
+        if begin > end or not text.startswith(first) or not text.endswith(last):
             return False
-        for piece in self.others:
+        for piece in others:
             found = text.find(piece, begin, end)
             if found < 0:
                 return False
             begin = found + len(piece)
         return True
+
+    return fits
 
 
 class Automaton:
@@ -272,8 +272,10 @@ class Resources:
         """Tell whether a resource is named; None: not known, a variable has no value."""
         if text in self.exact or text.startswith(self.prefixes):
             return True
+        for fits in self.matchers:
+            if fits(text):
+                return True
         found = [filled(parts, keys) for parts in self.filled_later]
-        others = (matcher(parts)(text) for parts in found if parts is not None)
-        if any(fits(text) for fits in self.matchers) or any(others):
+        if any(matcher(parts)(text) for parts in found if parts is not None):
             return True
         return None if None in found else False

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, NamedTuple
 
-from cloche.core.authorization import Decision, PolicyKind, Question, Statement
+from cloche.core.authorization import Context, Decision, PolicyKind, Question, Statement
 from cloche.core.identity import Principal
 from cloche.services.iam.evaluation.conditions import Condition, conditions, every
 from cloche.services.iam.evaluation.documents import VARIABLES_SINCE, listed
@@ -57,37 +57,39 @@ class CompiledStatement:
 
     def applies(self, asked: "Asked") -> bool:
         """Tell whether its conditions hold: an Allow's for certain, a Deny's perhaps."""
-        answer = every([asked.answer(condition) for condition in self.conditions])
+        found, keys = asked.found, asked.question.context
+        answer = every([answer(found[name], keys) for name, answer in self.conditions])
         return answer is True or (answer is None and not self.allows)
 
 
+class Found(dict[str, tuple[str, ...]]):
+    """A request's values for condition keys, by their names as they are written; () for none."""
+
+    __slots__ = ("keys_of",)
+
+    def __init__(self, context: Context) -> None:
+        self.keys_of = context
+
+    def __missing__(self, name: str) -> tuple[str, ...]:
+        found = self.keys_of.get(name.lower(), ())
+        self[name] = values = (found,) if isinstance(found, str) else found
+        return values
+
+
 class Asked:
-    """A question, while it is answered.
+    """A question, while it is answered."""
 
-    missing: the keys, as they are written, that statements name and the context lacks.
-    """
-
-    __slots__ = ("found", "missing", "question")
+    __slots__ = ("found", "question")
 
     def __init__(self, question: Question) -> None:
-        self.question = question
-        self.found: dict[str, tuple[str, ...]] = {}
-        self.missing: dict[str, None] = {}
+        self.question, self.found = question, Found(question.context)
 
-    def answer(self, condition: Condition) -> bool | None:
-        """Tell whether a condition holds; a key is looked up once."""
-        key = condition.key
-        if key not in self.found:
-            found = self.question.context.get(key, ())
-            self.found[key] = (found,) if isinstance(found, str) else found
-        values = self.found[key]
-        if not values:
-            self.missing[condition.name] = None
-        return condition.answer(values, self.question.context)
+    def missing(self) -> tuple[str, ...]:
+        """Return the keys that statements name and the context lacks."""
+        return tuple(name for name, values in self.found.items() if not values)
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
+class Said(NamedTuple):
     """What policies of one kind say. grant: how directly the Allow statements name who asks."""
 
     denies: tuple[Statement, ...]
@@ -205,7 +207,7 @@ def evaluate(statements: Statements, question: Question) -> Decision:
     """Return what these statements alone say: a Deny wins, and without an Allow it is a no."""
     asked = Asked(question)
     said = statements.said(asked)
-    missing = tuple(asked.missing)
+    missing = asked.missing()
     if said.denies:
         return Decision("explicitDeny", said.denies, missing)
     if said.allows:

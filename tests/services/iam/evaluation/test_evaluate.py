@@ -1,6 +1,5 @@
 """What policies say together: AWS's evaluation logic."""
 
-import time
 from typing import Any
 
 import pytest
@@ -88,15 +87,6 @@ def test_keys_that_the_context_lacks_are_named() -> None:
 def test_what_sagemaker_full_access_says(action: str, resource: str, verdict: str) -> None:
     document = policies.document(policies.SAGEMAKER_FULL_ACCESS)
     assert evaluate(compiled("full", document), asked(action, resource)).verdict == verdict
-
-
-def test_wildcards_take_no_longer_with_every_star() -> None:
-    begin = time.process_time()
-    assert not like("*a" * 400 + "*b", "a" * 2000)
-    assert like("*a" * 400 + "*b", "a" * 2000 + "b")
-    assert not like("*?a" * 400 + "*b", "a" * 2000)
-    assert not like("${" * 20_000, "a")
-    assert time.process_time() - begin < 5
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,8 @@ ROWS: list[Row] = [
     (RESOURCE, {"Resource": "arn:aws:s3:::*"}, GET, KEY, MATCH),
     (RESOURCE, {"Resource": "arn:aws:s3:::buck?t/key"}, GET, KEY, MATCH),
     (RESOURCE, {"Resource": "arn:aws:s3:::buck??t/key"}, GET, KEY, NO),
+    (RESOURCE, {"Resource": "arn:aws:s3:::bucket/ke?"}, GET, KEY, MATCH),
+    (RESOURCE, {"Resource": "arn:aws:s3:::bucket/ke?"}, GET, f"{KEY}s", NO),
     (RESOURCE, {"Resource": "arn:aws:s3:::b*t/k*y"}, GET, KEY, MATCH),
     (RESOURCE, {"Resource": "arn:aws:s3:::b*t/k*z"}, GET, KEY, NO),
     (RESOURCE, {"Resource": "arn:aws:s3:::?"}, GET, "arn:aws:s3:::a", MATCH),

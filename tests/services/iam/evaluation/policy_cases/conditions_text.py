@@ -88,6 +88,7 @@ LIKE: list[Row] = [
     ("StringLike", "a*b*c", "ac", NO),
     ("StringLike", "ab*ba", "aba", NO),
     ("StringLike", "ab*ba", "abba", MATCH),
+    ("StringLike", "a*bcd", "xbcd", NO),
     ("StringLike", "*aab", "aaab", MATCH),
     ("StringLike", "*a?b*", "xaaab", MATCH),
     ("StringLike", "*a?b*", "xaabx", MATCH),
