@@ -286,14 +286,19 @@ def refusal(question: Question, decision: Decision) -> str:
     if resource == "*" and service in WITHOUT_STAR:
         where = ""
     text = f"User: {question.principal.arn} is not authorized to perform: {action}{where}"
+    if decision.verdict == "implicitDeny" and action == "sts:AssumeRole":
+        return text  # whether there is such a role, and whom it trusts, is not told
+    return f"{text} {reason(question, decision)}"
+
+
+def reason(question: Question, decision: Decision) -> str:
+    """Return the end of AWS's refusals: what allows too little, or denies."""
     if decision.verdict == "implicitDeny":
-        if action == "sts:AssumeRole":
-            return text  # whether there is such a role, and whom it trusts, is not told
-        return f"{text} because no {decision.lacking} allows the {action} action"
+        return f"because no {decision.lacking} allows the {question.action} action"
     denying = decision.by[0]
     article = {"identity-based policy": "an", "role trust policy": "the"}.get(denying.kind, "a")
     policy = f": {denying.policy}" if denying.policy.startswith("arn:") else ""
-    return f"{text} with an explicit deny in {article} {denying.kind}{policy}"
+    return f"with an explicit deny in {article} {denying.kind}{policy}"
 
 
 def is_from_outside(question: Question) -> bool:

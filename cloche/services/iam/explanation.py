@@ -39,8 +39,12 @@ def shown(one: CompiledStatement, question: Question) -> dict[str, Any]:
     """Return a statement, and what of it fits the question."""
     asked, source = Asked(question), one.source
     conditions = [
-        {"key": each.name, "values": values(question, each.key), "holds": asked.answer(each)}
-        for each in one.conditions
+        {
+            "key": name,
+            "values": values(question, name),
+            "holds": answer(asked.found[name], question.context),
+        }
+        for name, answer in one.conditions
     ]
     named = one.names(asked)
     speaks = one.grant(question.principal) is not Grant.NONE
@@ -59,7 +63,7 @@ def shown(one: CompiledStatement, question: Question) -> dict[str, Any]:
 
 def values(question: Question, key: str) -> list[str]:
     """Return what a request has for a condition key."""
-    found = question.context.get(key, ())
+    found = question.context.get(key.lower(), ())
     return [found] if isinstance(found, str) else list(found)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from cloche.core.authorization import Context, Decision, PolicyKind, Question, Values, refusal
+from cloche.core.authorization import Context, Decision, PolicyKind, Question, Values, reason
 from cloche.core.identity import Principal
 
 GUIDE = "https://docs.aws.amazon.com/IAM/latest/UserGuide/"
@@ -111,10 +111,10 @@ class Case:
         question = Question(self.who, self.action, self.resource)
         try:
             decision = self.decision(evaluator)
-            found = "allowed" if decision.allowed else refusal(question, decision)
+            found = "allowed" if decision.allowed else reason(question, decision)
         except Exception as error:  # a broken evaluator may raise anything
             return f"raises {error!r}"
-        if found != self.expected and not found.endswith(f" {self.expected}"):
+        if found != self.expected:
             return f"{found!r} instead of {self.expected!r}"
         by = tuple(statement.sid for statement in decision.by)
         if self.by is not None and self.by != by:
