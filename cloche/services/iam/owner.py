@@ -6,10 +6,10 @@ Issued by the owner's token alone: no trust policy is asked, and no key of the u
 from datetime import datetime
 
 from cloche.core.errors import AwsError
-from cloche.core.identity import Credential, Principal
-from cloche.records.resource import Listing, Resource
+from cloche.core.identity import Credential
+from cloche.records.resource import Listing
 from cloche.services.iam.identity import ADMINISTRATOR, REGION, Identity
-from cloche.services.iam.users import ROOT
+from cloche.services.iam.users import ROOT, User
 
 EXECUTION, ADMIN = "role", "admin"
 SESSION_NAME = "SageMaker"  # of the execution role's session, as a notebook's is called
@@ -35,15 +35,9 @@ async def session_as(
         return await identity.session(role.arn, "cloche", duration_s, now)
     user = identity.store.get("user", account, REGION, wanted.lower())
     if kind in ("", "user") and user is not None and user.name != ROOT:
-        who = user_of(user)
+        who = User.of(user).principal
         return await identity.issue(who, who.user_id, duration_s, now)
     raise no_such(identity, account, f"There is no role or user {name}.")
-
-
-def user_of(record: Resource) -> Principal:
-    """Return the user of a record as a principal."""
-    user_id = record.document["UserId"]
-    return Principal(kind="user", account=record.account, arn=record.arn, user_id=user_id)
 
 
 def no_such(identity: Identity, account: str, text: str) -> AwsError:

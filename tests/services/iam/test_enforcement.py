@@ -201,6 +201,8 @@ def test_whom_the_owner_may_be(aws: Platform) -> None:
     assert (
         arn("role/reader") == arn("READER") == f"arn:aws:sts::{ACCOUNT}:assumed-role/reader/cloche"
     )
+    aws.client("iam", as_="admin").create_user(UserName="ann", Path="/staff/")
+    assert arn("ann") == arn("user/Ann") == f"arn:aws:iam::{ACCOUNT}:user/staff/ann"
     assert arn("root") == f"arn:aws:iam::{ACCOUNT}:root"
     assert ":assumed-role/AmazonSageMaker-ExecutionRole-" in arn("role")
     for unknown in ("nobody", "user/reader", "../x", "<root>", ""):
