@@ -1,14 +1,39 @@
 """What all tests share."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pytest
 import suite
 
+from cloche.core.trees import clear_away
 from cloche.engine.local.supervisor import mounts
 from cloche.testing.extent import Extent
 from cloche.testing.platform import Platform, start
+
+PASSED = pytest.StashKey[bool]()
+Reporting = Generator[None, pytest.TestReport, pytest.TestReport]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Reporting:
+    """Note how a test ended."""
+    report = yield
+    if report.when == "call":
+        item.stash[PASSED] = report.passed
+    return report
+
+
+@pytest.fixture
+def tmp_path(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A folder that is kept where the test fails: a home folder holds 64 MiB in reserve.
+
+    Pytest's own removal can't take folders that are a thousand deep.
+    """
+    yield tmp_path
+    if request.node.stash.get(PASSED, False):
+        clear_away([tmp_path])
 
 
 @pytest.fixture(scope="module")
