@@ -202,7 +202,7 @@ def apply_explanation(client: AwsClient, missing: list[dict[str, Any]], role: st
             iam.put_role_policy(RoleName=name, PolicyName=policy, PolicyDocument=document)
         except (BotoCoreError, ClientError) as error:
             raise Stop(f"The policy could not be put: {error}") from None
-        err.print(f"{name} has the inline policy {policy} now. To take it back:", markup=False)
+        err.print(f"{name} has the inline policy {policy} now. To remove it:", markup=False)
         err.print(
             f"  cloche run --as root -- aws iam delete-role-policy --role-name {name} "
             f"--policy-name {policy}",

@@ -198,7 +198,7 @@ def test_explain_applies_the_statement(up: Cloche) -> None:
     id, role, iam = refused(up), role_name(up), up.client("iam")
     said = up("iam", "explain", id, "--apply", role).stderr.splitlines()
     policy = "cloche-allow-iam-CreateRole"
-    assert said[0] == f"{role} has the inline policy {policy} now. To take it back:"
+    assert said[0] == f"{role} has the inline policy {policy} now. To remove it:"
     as_role(up, "iam").create_role(RoleName="mine", AssumeRolePolicyDocument=TRUST)
     assert "By the policies of now it is allowed." in up("iam", "explain", id).stdout
     iam.delete_role(RoleName="mine")

@@ -19,7 +19,7 @@ WRITTEN_AFTER_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Use:
+class LastUse:
     """One use of a key."""
 
     moment: datetime
@@ -32,13 +32,13 @@ class KeyUse:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.noted: dict[str, Use] = {}
+        self.noted: dict[str, LastUse] = {}
         self.timer: asyncio.TimerHandle | None = None
         self.task: asyncio.Task[None] | None = None
 
     def note(self, key_id: str, service: str, region: str, now: datetime) -> None:
         """Remember a use; it is on the disk a few seconds later."""
-        self.noted[key_id] = Use(now, service, region)
+        self.noted[key_id] = LastUse(now, service, region)
         if self.timer is None:
             loop = asyncio.get_running_loop()
             self.timer = loop.call_later(WRITTEN_AFTER_S, self._begin)
@@ -84,7 +84,7 @@ class KeyUse:
         self.timer = None
         self.task = asyncio.get_running_loop().create_task(self.write(), name="key use")
 
-    async def _write(self, key_id: str, use: Use) -> None:
+    async def _write(self, key_id: str, use: LastUse) -> None:
         key, row = self.store.find(f"access-key/{key_id}"), self._row(key_id)
         if key is None:
             return
@@ -100,7 +100,7 @@ class KeyUse:
         return self.store.find(f"{KIND}/{key_id}")
 
 
-def new_row(key: Resource, use: Use) -> Resource:
+def new_row(key: Resource, use: LastUse) -> Resource:
     """Return the record of a key's first use."""
     return Resource(
         account=key.account,
@@ -114,7 +114,7 @@ def new_row(key: Resource, use: Use) -> Resource:
     )
 
 
-def document(use: Use) -> KeyUseDocument:
+def document(use: LastUse) -> KeyUseDocument:
     """Return a use as it is kept."""
     return KeyUseDocument(
         last_used_date=to_ms(use.moment), service_name=use.service, region=use.region

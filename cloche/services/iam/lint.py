@@ -12,7 +12,7 @@ from msgspec import UNSET
 from cloche.services.iam.attached import Attached, PolicyText
 from cloche.services.iam.evaluation import listed
 from cloche.services.iam.identity import ADMINISTRATOR, Identity, Role
-from cloche.services.iam.usage import Usage
+from cloche.services.iam.usage import ActionsUsed
 from cloche.services.iam.users import User
 
 OLD_KEY = timedelta(days=90)
@@ -22,7 +22,7 @@ SEVERAL = 3  # services that a policy may allow beside those that were used
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class IamFinding:
     """Something to look at: about whom (an ARN), what it is, what helps."""
 
     about: str
@@ -30,20 +30,22 @@ class Finding:
     fix: str = ""
 
 
-def of_role(role: Role, attached: Attached, used: Usage, now: datetime) -> Iterator[Finding]:
+def of_role(
+    role: Role, attached: Attached, used: ActionsUsed, now: datetime
+) -> Iterator[IamFinding]:
     """Yield what is too wide about a role; used: what it did in the time that is looked at."""
     yield from too_wide(role.arn, attached, f"cloche iam suggest {role.name}")
     done = {action.partition(":")[0] for action in used.done.resources}
     allowed = services(attached)
     if not done and now - role.record.created > UNUSED:
-        yield Finding(
+        yield IamFinding(
             role.arn,
             f"It did nothing in the last {UNUSED.days} days.",
             f"cloche run --as admin -- aws iam delete-role --role-name {role.name}",
         )
     elif done and len(allowed - done) > SEVERAL:
         some = ", ".join(sorted(done))
-        yield Finding(
+        yield IamFinding(
             role.arn,
             f"It may use {len(allowed)} services and used {len(done)} of them in the last "
             f"{UNUSED.days} days: {some}.",
@@ -51,11 +53,13 @@ def of_role(role: Role, attached: Attached, used: Usage, now: datetime) -> Itera
         )
 
 
-def of_user(identity: Identity, user: User, attached: Attached, now: datetime) -> Iterator[Finding]:
+def of_user(
+    identity: Identity, user: User, attached: Attached, now: datetime
+) -> Iterator[IamFinding]:
     """Yield what is too wide or too old about a user."""
     yield from too_wide(user.arn, attached, "")
     if user.document.login_profile is not UNSET and not identity.mfa.of(user.id):
-        yield Finding(
+        yield IamFinding(
             user.arn,
             "It has a console password and no MFA device.",
             "aws iam create-virtual-mfa-device, then aws iam enable-mfa-device",
@@ -63,23 +67,23 @@ def of_user(identity: Identity, user: User, attached: Attached, now: datetime) -
     for key in identity.keys_of(user.id):
         age = now - key.created
         if age > OLD_KEY:
-            yield Finding(
+            yield IamFinding(
                 user.arn,
                 f"Its access key {key.name} is {age.days} days old.",
                 f"aws iam create-access-key --user-name {user.name}, then delete the old one",
             )
 
 
-def of_root(identity: Identity, account: str) -> Iterator[Finding]:
+def of_root(identity: Identity, account: str) -> Iterator[IamFinding]:
     """Yield what AWS warns of about root."""
     arn = f"arn:aws:iam::{account}:root"
     if not identity.mfa.of(account):
-        yield Finding(
+        yield IamFinding(
             arn,
             "Root has no MFA device.",
             "cloche run --as root -- aws iam create-virtual-mfa-device, then enable-mfa-device",
         )
-    yield Finding(
+    yield IamFinding(
         arn,
         "Root has access keys. Cloche makes them with the account, for its owner only.",
         "Use --as admin, or an IAM user, for daily work",
@@ -87,28 +91,28 @@ def of_root(identity: Identity, account: str) -> Iterator[Finding]:
 
 
 def findings(
-    identity: Identity, account: str, usages: Mapping[str, Usage], now: datetime
-) -> Iterator[Finding]:
+    identity: Identity, account: str, usages: Mapping[str, ActionsUsed], now: datetime
+) -> Iterator[IamFinding]:
     """Yield all findings about an account; usages: by ARN, of the time that is looked at."""
     yield from of_root(identity, account)
     for role in identity.roles_after(account, None):
         if role.document.path.startswith(SERVICE_LINKED) or role.name == ADMINISTRATOR:
             continue
         attached = identity.policies.attached(role.record)
-        yield from of_role(role, attached, usages.get(role.arn, Usage()), now)
+        yield from of_role(role, attached, usages.get(role.arn, ActionsUsed()), now)
     for user in identity.users.users(account, None):
         yield from of_user(identity, user, identity.policies.attached(user.record), now)
 
 
-def too_wide(about: str, attached: Attached, fix: str) -> Iterator[Finding]:
+def too_wide(about: str, attached: Attached, fix: str) -> Iterator[IamFinding]:
     """Yield the statements that allow everything, or everything of a service, on everything."""
     for policy in attached.identity:
         wide = sorted({action for each in allows(policy) for action in wild_actions(each)})
         if "*" in wide:
-            yield Finding(about, f"{short(policy)} allows every action on every resource.", fix)
+            yield IamFinding(about, f"{short(policy)} allows every action on every resource.", fix)
         elif wide:
             actions = ", ".join(wide)
-            yield Finding(about, f"{short(policy)} allows {actions} on every resource.", fix)
+            yield IamFinding(about, f"{short(policy)} allows {actions} on every resource.", fix)
 
 
 def allows(policy: PolicyText) -> Iterator[Mapping[str, Any]]:

@@ -13,7 +13,7 @@ EACH = 10_000  # resources of an action; further ones are kept as their form
 
 
 @dataclass(slots=True)
-class Usage:
+class ActionsUsed:
     """What was allowed, what was refused, and how often each action was asked for.
 
     complete: whether all events of that time were looked through.
@@ -36,9 +36,9 @@ class Usage:
             self.counts[asked.action] = self.counts.get(asked.action, 0) + 1
 
 
-def usage(log: EventLog, arn: str, since_ms: int) -> Usage:
+def usage(log: EventLog, arn: str, since_ms: int) -> ActionsUsed:
     """Return what the role or user of this ARN did since a time."""
-    found = Usage()
+    found = ActionsUsed()
     log.flush()
 
     def fits(event: Event) -> bool:
@@ -52,15 +52,15 @@ def usage(log: EventLog, arn: str, since_ms: int) -> Usage:
     return found
 
 
-def usages(log: EventLog, since_ms: int) -> dict[str, Usage]:
+def usages(log: EventLog, since_ms: int) -> dict[str, ActionsUsed]:
     """Return what each role and user did since a time, by ARN; what came too early is left out."""
-    found: dict[str, Usage] = {}
+    found: dict[str, ActionsUsed] = {}
     log.flush()
     try:
         for event in log.find(Search(lambda _event: True, since_ms), WITHIN_S):
             arn = event.role or event.principal
             if arn in found or len(found) < MOST:
-                found.setdefault(arn, Usage()).add(event)
+                found.setdefault(arn, ActionsUsed()).add(event)
     except TimeoutError:
         for one in found.values():
             one.complete = False

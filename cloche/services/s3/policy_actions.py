@@ -1,6 +1,6 @@
 """Which actions a bucket's policy may name, on what, and with which condition keys of S3.
 
-Facts of AWS's Service Authorization Reference, which `scripts/s3_actions.py` writes down.
+ActionFacts of AWS's Service Authorization Reference, which `scripts/s3_actions.py` writes down.
 https://docs.aws.amazon.com/service-authorization/latest/reference/list_amazons3.html
 """
 
@@ -12,7 +12,7 @@ from typing import TypedDict
 FILE = Path(__file__).with_name("actions.json")
 
 
-class Facts(TypedDict):
+class ActionFacts(TypedDict):
     """What the file holds: `keys` in lower case, of those that tags have the folder."""
 
     actions: dict[str, list[str]]  # its kinds of resource
@@ -21,9 +21,9 @@ class Facts(TypedDict):
 
 
 @cache
-def facts() -> Facts:
+def facts() -> ActionFacts:
     """Return the facts, with actions in lower case."""
-    found: Facts = json.loads(FILE.read_text())
+    found: ActionFacts = json.loads(FILE.read_text())
     return {
         "actions": {name.lower(): kinds for name, kinds in found["actions"].items()},
         "everywhere": found["everywhere"],

@@ -10,8 +10,8 @@ import pytest
 from iam_client import FULL_ACCESS, client, made, policy, statement, trust
 
 from cloche.events import AnsweredQuestion, Event
-from cloche.services.iam.lint import Finding, findings
-from cloche.services.iam.usage import Usage, usages
+from cloche.services.iam.lint import IamFinding, findings
+from cloche.services.iam.usage import ActionsUsed, usages
 from cloche.testing.platform import ACCOUNT, Platform, start
 
 ROLE = f"arn:aws:iam::{ACCOUNT}:role/"
@@ -40,19 +40,19 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
 
 
 def found(
-    platform: Platform, after: timedelta = timedelta(), **used: Usage
+    platform: Platform, after: timedelta = timedelta(), **used: ActionsUsed
 ) -> dict[str, list[str]]:
     """Return what is found, by who it is about."""
     now = datetime.now(UTC) + after
     by_arn = {f"{ROLE}{name}": usage for name, usage in used.items()}
-    listed: dict[str, list[Finding]] = {}
+    listed: dict[str, list[IamFinding]] = {}
     for each in findings(platform.app.identity, ACCOUNT, by_arn, now):
         listed.setdefault(each.about, []).append(each)
     return {about: [one.what for one in each] for about, each in listed.items()}
 
 
-def invoked() -> Usage:
-    usage = Usage()
+def invoked() -> ActionsUsed:
+    usage = ActionsUsed()
     asked = (AnsweredQuestion(action="sagemaker:InvokeEndpoint", resource="arn:e"),)
     usage.add(
         Event(

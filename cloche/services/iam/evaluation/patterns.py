@@ -238,7 +238,7 @@ def like(pattern: str, text: str, keys: Keys | None = None) -> bool:
     return parts is not None and matcher(parts)(text)
 
 
-class Resources:
+class ResourcePatterns:
     """The patterns of a Resource or NotResource element.
 
     exact and prefixes: whole names, and what names begin with ("" for `*`). matchers: of what

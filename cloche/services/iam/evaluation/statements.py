@@ -9,7 +9,12 @@ from cloche.core.authorization import Context, Decision, PolicyKind, Question, S
 from cloche.core.identity import Principal
 from cloche.services.iam.evaluation.conditions import Condition, conditions, every
 from cloche.services.iam.evaluation.documents import VARIABLES_SINCE, listed
-from cloche.services.iam.evaluation.patterns import Fits, Resources, matcher, without_variables
+from cloche.services.iam.evaluation.patterns import (
+    Fits,
+    ResourcePatterns,
+    matcher,
+    without_variables,
+)
 from cloche.services.iam.evaluation.principals import Grant, Principals, principals
 
 Policy = Mapping[str, Any]
@@ -32,7 +37,7 @@ class CompiledStatement:
     not_actions: bool
     matchers: tuple[Fits, ...]
     principals: Principals | None
-    resources: Resources | None
+    resources: ResourcePatterns | None
     not_resources: bool
     conditions: tuple[Condition, ...]
 
@@ -62,7 +67,7 @@ class CompiledStatement:
         return answer is True or (answer is None and not self.allows)
 
 
-class Found(dict[str, tuple[str, ...]]):
+class KeyValues(dict[str, tuple[str, ...]]):
     """A request's values for condition keys, by their names as they are written; () for none."""
 
     __slots__ = ("keys_of",)
@@ -82,7 +87,7 @@ class Asked:
     __slots__ = ("found", "question")
 
     def __init__(self, question: Question) -> None:
-        self.question, self.found = question, Found(question.context)
+        self.question, self.found = question, KeyValues(question.context)
 
     def missing(self) -> tuple[str, ...]:
         """Return the keys that statements name and the context lacks."""
@@ -184,7 +189,9 @@ def one(
         not_actions=not_actions,
         matchers=tuple(matcher(without_variables(each)) for each in lower),
         principals=whom(statement),
-        resources=None if resources is None else Resources(listed(resources), variables=variables),
+        resources=None
+        if resources is None
+        else ResourcePatterns(listed(resources), variables=variables),
         not_resources=not_resources,
         conditions=tuple(conditions(statement.get("Condition", {}), variables)),
     )

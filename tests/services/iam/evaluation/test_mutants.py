@@ -25,9 +25,9 @@ EQUIVALENT = {
     "patterns.matcher: if not wild -> False": SLOWER,
     "patterns.matcher: if wild != {Wildcard.STAR} -> True": SLOWER,
     "patterns.in_turn.fits: if longest not in text -> False": "what it refuses is refused below",
-    "patterns.Resources.__init__: if not is_plain(parts) -> True": EACH_TIME,
-    "patterns.Resources.__init__: if not set(Wildcard).intersection(parts) -> False": WHOLE,
-    "patterns.Resources.__init__: if parts[-1] is Wildcard.STAR and (not set(Wildcard)"
+    "patterns.ResourcePatterns.__init__: if not is_plain(parts) -> True": EACH_TIME,
+    "patterns.ResourcePatterns.__init__: if not set(Wildcard).intersection(parts) -> False": WHOLE,
+    "patterns.ResourcePatterns.__init__: if parts[-1] is Wildcard.STAR and (not set(Wildcard)"
     ".intersection(parts[:-1])) -> False": WHOLE,
     "statements.Plan.__init__: if patterns is None or statement.not_resources or "
     "(not patterns.simple) -> True": WHOLE,
