@@ -3,13 +3,18 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+import pytest
+
 from cloche.core.authorization import (
     Actor,
     Context,
     Decision,
+    PolicyKind,
     Question,
+    Statement,
     Values,
     principal_keys,
+    refusal,
 )
 from cloche.core.clock import ManualClock, to_ms
 from cloche.core.identity import Principal, Session
@@ -112,3 +117,154 @@ def test_a_session_without_mfa_says_so_and_long_term_keys_say_nothing() -> None:
     assert not {"aws:multifactorauthpresent", "aws:tokenissuetime"} & set(
         principal_keys(ROLE, clock.now)
     )
+
+
+JOHN = Principal(
+    kind="user",
+    account="123456789012",
+    arn="arn:aws:iam::123456789012:user/John",
+    user_id="AIDA",
+)
+NOT = "User: arn:aws:iam::123456789012:user/John is not authorized to perform: "
+GROUPS = "arn:aws:codedeploy:us-east-1:123456789012:deploymentgroup:*"
+SECRET = "arn:aws:secretsmanager:us-east-1:123456789012:secret:*"
+ROLE_ARN = "arn:aws:iam::123456789012:role/r"
+
+
+# The examples of https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html,
+# and what services were seen to answer where an action has no resource.
+@pytest.mark.parametrize(
+    ("action", "resource", "kind", "explicit", "text"),
+    [
+        (
+            "codedeploy:ListDeployments",
+            GROUPS,
+            "permissions boundary",
+            False,
+            f"codedeploy:ListDeployments on resource: {GROUPS} because no permissions boundary "
+            "allows the codedeploy:ListDeployments action",
+        ),
+        (
+            "sagemaker:ListModels",
+            "*",
+            "permissions boundary",
+            True,
+            "sagemaker:ListModels with an explicit deny in a permissions boundary",
+        ),
+        (
+            "sagemaker:ListEndpoints",
+            "*",
+            "identity-based policy",
+            False,
+            "sagemaker:ListEndpoints because no identity-based policy allows the "
+            "sagemaker:ListEndpoints action",
+        ),
+        (
+            "cloudwatch:PutMetricData",
+            "*",
+            "session policy",
+            False,
+            "cloudwatch:PutMetricData because no session policy allows the "
+            "cloudwatch:PutMetricData action",
+        ),
+        (
+            "codedeploy:ListDeployments",
+            GROUPS,
+            "session policy",
+            True,
+            f"codedeploy:ListDeployments on resource: {GROUPS} with an explicit deny in a "
+            "session policy",
+        ),
+        (
+            "secretsmanager:GetSecretValue",
+            SECRET,
+            "resource-based policy",
+            False,
+            f"secretsmanager:GetSecretValue on resource: {SECRET} because no resource-based "
+            "policy allows the secretsmanager:GetSecretValue action",
+        ),
+        (
+            "secretsmanager:GetSecretValue",
+            SECRET,
+            "resource-based policy",
+            True,
+            f"secretsmanager:GetSecretValue on resource: {SECRET} with an explicit deny in a "
+            "resource-based policy",
+        ),
+        (
+            "sts:AssumeRole",
+            ROLE_ARN,
+            "role trust policy",
+            False,
+            f"sts:AssumeRole on resource: {ROLE_ARN}",  # whom it trusts is not told
+        ),
+        (
+            "sts:AssumeRole",
+            ROLE_ARN,
+            "role trust policy",
+            True,
+            f"sts:AssumeRole on resource: {ROLE_ARN} with an explicit deny in the role trust "
+            "policy",
+        ),
+        (
+            "lambda:ListFunctions",
+            "*",
+            "identity-based policy",
+            False,
+            "lambda:ListFunctions on resource: * because no identity-based policy allows the "
+            "lambda:ListFunctions action",
+        ),
+        (
+            "ecr:GetAuthorizationToken",
+            "*",
+            "identity-based policy",
+            True,
+            "ecr:GetAuthorizationToken on resource: * with an explicit deny in an "
+            "identity-based policy",
+        ),
+        (
+            "s3:GetObject",
+            "arn:aws:s3:::b/k",
+            "identity-based policy",
+            False,
+            's3:GetObject on resource: "arn:aws:s3:::b/k" because no identity-based policy '
+            "allows the s3:GetObject action",
+        ),
+        (
+            "s3:ListAllMyBuckets",
+            "*",
+            "identity-based policy",
+            False,
+            "s3:ListAllMyBuckets because no identity-based policy allows the "
+            "s3:ListAllMyBuckets action",
+        ),
+    ],
+)
+def test_refusals_in_the_words_of_aws(
+    action: str, resource: str, kind: PolicyKind, explicit: bool, text: str
+) -> None:
+    question = Question(JOHN, action, resource)
+    decision = Decision("implicitDeny", lacking=kind)
+    if explicit:
+        decision = Decision("explicitDeny", (Statement("own-name", kind, 0),))
+    assert refusal(question, decision) == f"{NOT}{text}"
+
+
+def test_a_denying_managed_policy_is_named_by_its_arn() -> None:
+    """As seen of AWS: `… in an identity-based policy: arn:aws:iam::aws:policy/…`."""
+    arn = "arn:aws:iam::aws:policy/AWSCompromisedKeyQuarantineV3"
+    denying = Decision("explicitDeny", (Statement(arn, "identity-based policy", 0),))
+    asked = Question(JOHN, "ecr:GetAuthorizationToken")
+    assert refusal(asked, denying) == (
+        f"{NOT}ecr:GetAuthorizationToken on resource: * with an explicit deny in an "
+        f"identity-based policy: {arn}"
+    )
+
+
+def test_who_signs_nothing_has_no_account_and_no_name() -> None:
+    nobody = Principal(kind="anonymous", account="", arn="*", user_id="anonymous")
+    assert principal_keys(nobody, ManualClock().now) == {
+        "aws:principaltype": "Anonymous",
+        "aws:principalaccount": "anonymous",
+        "aws:userid": "anonymous",
+    }

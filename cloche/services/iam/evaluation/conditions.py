@@ -8,7 +8,7 @@ operator can't compare). Such a condition never lets an Allow apply, and never h
 """
 
 import operator
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -21,9 +21,11 @@ from cloche.services.iam.evaluation.patterns import (
     filled,
     is_plain,
     matcher,
+    matchers,
     parse,
     segments,
     text_of,
+    within_segments,
 )
 from cloche.services.iam.evaluation.values import (
     binary,
@@ -51,7 +53,8 @@ class Later:
 
 
 Wanted = Test | Later
-Build = Callable[[str, bool], Wanted]  # the value as it is written; whether it has variables
+# The values as they are written; whether they may have variables.
+Build = Callable[[Sequence[str], bool], list[Wanted]]
 
 
 def some(answers: Iterable[Answer]) -> Answer:
@@ -95,40 +98,59 @@ def written(groups: list[list[Part]], make: Callable[[list[list[Plain]]], Test])
     return Later(later)
 
 
-def exactly(value: str, variables: bool) -> Wanted:
+def exactly(values: Sequence[str], variables: bool) -> list[Wanted]:
     """The same text."""
-    parts = parse(value, variables=variables, wildcards=False)
-    return written([parts], lambda found: text_of(found[0]).__eq__)
+    parts = [parse(value, variables=variables, wildcards=False) for value in values]
+    return [written([each], lambda found: text_of(found[0]).__eq__) for each in parts]
 
 
-def in_any_case(value: str, variables: bool) -> Wanted:
+def in_any_case(values: Sequence[str], variables: bool) -> list[Wanted]:
     """The same text but for upper and lower case."""
 
     def make(found: list[list[Plain]]) -> Test:
         text = text_of(found[0]).lower()
         return lambda actual: actual.lower() == text
 
-    return written([parse(value, variables=variables, wildcards=False)], make)
+    parts = [parse(value, variables=variables, wildcards=False) for value in values]
+    return [written([each], make) for each in parts]
 
 
-def fitting(value: str, variables: bool) -> Wanted:
+def fitting(values: Sequence[str], variables: bool) -> list[Wanted]:
     """A text that fits the pattern."""
-    return written([parse(value, variables=variables)], lambda found: matcher(found[0]))
+    parts = [parse(value, variables=variables) for value in values]
+    later = [each for each in parts if not is_plain(each)]
+    return [
+        *matchers(each for each in parts if is_plain(each)),
+        *(written([each], lambda found: matcher(found[0])) for each in later),
+    ]
 
 
-def same_truth(value: str, variables: bool) -> Wanted:
+def same_truth(values: Sequence[str], variables: bool) -> list[Wanted]:
     """The same truth value."""
 
     def make(found: list[list[Plain]]) -> Test:
         return comparison(truth, operator.eq, text_of(found[0]))
 
-    return written([parse(value, variables=variables, wildcards=False)], make)
+    parts = [parse(value, variables=variables, wildcards=False) for value in values]
+    return [written([each], make) for each in parts]
 
 
-def arn(value: str, variables: bool) -> Wanted:
-    """An ARN each of whose six segments fits the pattern's; `*` alone is every ARN."""
-    groups = segments(parse(":".join(EVERY_ARN) if value == "*" else value, variables=variables))
-    return written(groups, arn_test)
+def arn(values: Sequence[str], variables: bool) -> list[Wanted]:
+    """An ARN each of whose six segments fits the pattern's; `*` alone is every ARN.
+
+    Those with `?` are read all at a time.
+    """
+    found: list[Wanted] = []
+    together: list[Sequence[Plain]] = []
+    for value in values:
+        text = ":".join(EVERY_ARN) if value == "*" else value
+        groups = segments(parse(text, variables=variables))
+        parts = within_segments(groups)
+        if "?" in text and len(groups) == SEGMENTS and is_plain(parts):
+            together.append(parts)
+        else:
+            found.append(written(groups, arn_test))
+    return [*found, *matchers(together)]
 
 
 def arn_test(pattern: list[list[Plain]]) -> Test:
@@ -159,7 +181,7 @@ def comparison(
 
 def compared(read: Callable[[str], T | None], compare: Callable[[T, T], bool]) -> Build:
     """Return how values that have no variables are compared."""
-    return lambda value, _variables: comparison(read, compare, value)
+    return lambda values, _variables: [comparison(read, compare, value) for value in values]
 
 
 # ---------------------------------------------------------------------- operators
@@ -240,7 +262,7 @@ def asked(name: str, values: list[str], variables: bool) -> Callable[[Values, Ke
     qualifier, plain, if_exists = parted(name)
     negated = plain in NEGATED
     build = OPERATORS[NEGATED.get(plain, plain)]
-    wanted = [build(value, variables) for value in values]
+    wanted = build(values, variables)
     fixed = [each for each in wanted if not isinstance(each, Later)]
     later = [each for each in wanted if isinstance(each, Later)]
     # None of several values may match a negated operator; one of them has to match another.

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache, partial
 from typing import TypeGuard, cast
 
 from cloche.core.authorization import Values
@@ -20,6 +21,7 @@ TOKEN = re.compile(r"\$\{(?P<variable>[^{}]*)\}|(?P<wildcard>[*?])")
 WITH_DEFAULT = re.compile(r"([^,]*), '(.*)'", re.DOTALL)
 LITERAL = ("*", "?", "$")  # ${*} is a star, not a wildcard
 SEGMENTS = 6  # of an ARN; the last one may have colons
+READERS = 128  # characters whose places an automaton remembers
 
 
 class Wildcard(Enum):
@@ -29,9 +31,6 @@ class Wildcard(Enum):
     ONE = "?"
     INNER_STAR = "inner *"
     INNER_ONE = "inner ?"
-
-
-STARS = (Wildcard.STAR, Wildcard.INNER_STAR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,14 +130,28 @@ def resource(parts: Iterable[Part]) -> list[Part]:
     Before the fifth colon a variable is text, and wildcards stay within their segment; but a star
     that ends one may go on beyond its colon.
     """
-    plain: list[Part] = []
-    for number, segment in enumerate(segments(parts)):
+    groups = segments(parts)
+    for number, segment in enumerate(groups):
         kept = [part for part in segment if part != ""]
         if number < SEGMENTS - 1:
             ends = kept[-1:] if kept[-1:] == [Wildcard.STAR] else []
             kept = [inner(part) for part in kept[: len(kept) - len(ends)]] + ends
-        plain += [":", *kept] if number else kept
-    return plain
+        segment[:] = kept
+    return whole(groups)
+
+
+def within_segments(groups: list[list[Part]]) -> list[Part]:
+    """Return the parts of a pattern whose wildcards stay in the ARN's segments."""
+    early, last = groups[: SEGMENTS - 1], groups[SEGMENTS - 1 :]
+    return whole([*([INNER.get(part, part) for part in segment] for segment in early), *last])
+
+
+def whole(groups: Iterable[list[Part]]) -> list[Part]:
+    """Return the parts of an ARN's pattern, its segments with colons between them."""
+    parts: list[Part] = []
+    for segment in groups:
+        parts += [":", *segment]
+    return parts[1:]
 
 
 def inner(part: Part) -> Part:
@@ -150,27 +163,37 @@ def inner(part: Part) -> Part:
 
 
 def matcher(parts: Sequence[Plain]) -> Fits:
-    """Return what tells whether a text fits.
+    """Return what tells whether a text fits one pattern."""
+    return matchers([parts])[0]
 
-    Between stars only, pieces are looked for one after the other, each at its first place. What
-    else there is goes through the text once, all that may have been read so far at a time.
+
+def matchers(patterns: Iterable[Sequence[Plain]]) -> list[Fits]:
+    """Return what tells whether a text fits: one of these, for a text that fits any pattern.
+
+    Between stars, pieces are looked for one after the other, each at its first place. Of patterns
+    with anything else one automaton is made, which goes through the text once.
     """
-    wild = set(Wildcard).intersection(parts)
-    if not wild:
-        return text_of(parts).__eq__
-    if wild != {Wildcard.STAR}:
-        return Automaton(parts).fits
+    found: list[Fits] = []
+    others: list[Sequence[Plain]] = []
+    for parts in patterns:
+        wild = set(Wildcard).intersection(parts)
+        if not wild:
+            found.append(text_of(parts).__eq__)
+        elif wild == {Wildcard.STAR}:
+            found.append(in_turn(parts))
+        else:
+            others.append(parts)
+    return [*found, Automaton(others).fits] if others else found
+
+
+def in_turn(parts: Sequence[Plain]) -> Fits:
+    """Return what tells whether a text has the pieces between stars, the outer ones at its ends."""
     pieces = [""]
     for part in parts:
         if isinstance(part, str):
             pieces[-1] += part
         else:
             pieces.append("")
-    return in_turn(pieces)
-
-
-def in_turn(pieces: Sequence[str]) -> Fits:
-    """Return what tells whether a text has pieces in turn, the outer ones at its ends."""
     first, *others, last = pieces
     longest = max(pieces, key=len)
 
@@ -191,45 +214,57 @@ def in_turn(pieces: Sequence[str]) -> Fits:
 
 
 class Automaton:
-    """Reads a text once. Bit n of a state: the pattern's first n characters may have been read.
+    """Reads a text once, for many patterns. (Shift-And: Baeza-Yates, Gonnet 1992.)
 
-    A star is a character's repetition: of the state before it. (Baeza-Yates, Gonnet 1992.)
+    A state has a bit for each place in each pattern: what is before it may have been read. A star
+    repeats a character: it stays at its place.
     """
 
-    __slots__ = ("characters", "loops", "size", "takes")
+    __slots__ = ("_ends", "_loops", "_read", "_starts", "_takes")
 
-    def __init__(self, parts: Sequence[Plain]) -> None:
-        self.size = 0
-        self.characters: list[tuple[str, int]] = []
-        self.loops = dict.fromkeys(STARS, 0)
-        self.takes = dict.fromkeys((Wildcard.ONE, Wildcard.INNER_ONE), 0)
-        for part in parts:
-            here = 1 << self.size
-            if isinstance(part, str):
-                self.characters += [(each, self.size + n) for n, each in enumerate(part)]
-                self.size += len(part)
-            elif part in STARS:
-                self.loops[part] |= here
-            else:
-                self.takes[part] |= here
-                self.size += 1
+    def __init__(self, patterns: Iterable[Sequence[Plain]]) -> None:
+        self._loops = dict.fromkeys((Wildcard.STAR, Wildcard.INNER_STAR), 0)
+        self._takes = dict.fromkeys((Wildcard.ONE, Wildcard.INNER_ONE), 0)
+        self._starts = self._ends = place = 0
+        places: dict[str, list[int]] = defaultdict(list)
+        for parts in patterns:
+            self._starts |= 1 << place
+            for part in parts:
+                if isinstance(part, str):
+                    for character in part:
+                        places[character].append(place)
+                        place += 1
+                elif part in self._loops:
+                    self._loops[part] |= 1 << place
+                else:
+                    self._takes[part] |= 1 << place
+                    place += 1
+            self._ends |= 1 << place
+            place += 1
+        self._read = lru_cache(READERS)(partial(bits, places))
 
     def fits(self, text: str) -> bool:
-        """Tell whether a text is read to the pattern's end."""
-        readers: dict[str, int] = defaultdict(int)
-        for character, place in self.characters:
-            readers[character] |= 1 << place
-        any_one, any_loop = self.takes[Wildcard.ONE], self.loops[Wildcard.STAR]
-        no_colon = any_one | self.takes[Wildcard.INNER_ONE]
-        loop = any_loop | self.loops[Wildcard.INNER_STAR]
-        state = 1
+        """Tell whether a text is read to the end of a pattern."""
+        read, takes, loops = self._read, self._takes, self._loops
+        any_one, any_loop = takes[Wildcard.ONE], loops[Wildcard.STAR]
+        no_colon, loop = any_one | takes[Wildcard.INNER_ONE], any_loop | loops[Wildcard.INNER_STAR]
+        state = self._starts
         for character in text:
-            read = readers.get(character, 0)
             if character == ":":
-                state = (state & (read | any_one)) << 1 | state & any_loop
+                state = (state & (read(character) | any_one)) << 1 | state & any_loop
             else:
-                state = (state & (read | no_colon)) << 1 | state & loop
-        return bool(state >> self.size)
+                state = (state & (read(character) | no_colon)) << 1 | state & loop
+            if not state:
+                return False  # no need to read on
+        return bool(state & self._ends)
+
+
+def bits(places: Mapping[str, Sequence[int]], character: str) -> int:
+    """Return the places at which a character is read, as bits."""
+    found = 0
+    for place in places.get(character, ()):
+        found |= 1 << place
+    return found
 
 
 def like(pattern: str, text: str, keys: Keys | None = None) -> bool:
@@ -249,7 +284,7 @@ class ResourcePatterns:
 
     def __init__(self, patterns: Iterable[str], *, variables: bool) -> None:
         self.filled_later: list[list[Part]] = []
-        self.matchers: list[Fits] = []
+        others: list[Sequence[Plain]] = []
         exact, prefixes = set[str](), list[str]()
         for pattern in patterns:
             parts = resource(parse(pattern, variables=variables))
@@ -260,8 +295,9 @@ class ResourcePatterns:
             elif parts[-1] is Wildcard.STAR and not set(Wildcard).intersection(parts[:-1]):
                 prefixes.append(text_of(parts))
             else:
-                self.matchers.append(matcher(parts))
+                others.append(parts)
         self.exact, self.prefixes = frozenset(exact), tuple(prefixes)
+        self.matchers = matchers(others)
 
     @property
     def simple(self) -> bool:
@@ -276,6 +312,6 @@ class ResourcePatterns:
             if fits(text):
                 return True
         found = [filled(parts, keys) for parts in self.filled_later]
-        if any(matcher(parts)(text) for parts in found if parts is not None):
+        if any(fits(text) for fits in matchers(parts for parts in found if parts is not None)):
             return True
         return None if None in found else False

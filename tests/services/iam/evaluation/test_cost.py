@@ -31,8 +31,8 @@ def on(*resources: str) -> dict[str, Any]:
     return statement(Resource=list(resources))
 
 
-def where(operator: str, wanted: str) -> dict[str, Any]:
-    return statement(Condition={operator: {"aws:key": wanted}})
+def where(operator: str, *wanted: str) -> dict[str, Any]:
+    return statement(Condition={operator: {"aws:key": list(wanted)}})
 
 
 @pytest.mark.parametrize(
@@ -48,6 +48,8 @@ def where(operator: str, wanted: str) -> dict[str, Any]:
         (on(ARN + "${" * 5 * KB), "a"),
         (on(ARN + "${aws:key}*" * 900 + "b"), "a" * 10 * KB),
         (on(*(f"{ARN}*{n}*?" for n in range(1 * KB))), "a" * KB),
+        (where("StringLike", *(f"?{n}*?" for n in range(2 * KB))), ""),
+        (where("ArnLike", *(f"*:*:*:*:*:?{n}*?" for n in range(1 * KB))), ""),
         (where("StringLike", "*a" * 5 * KB + "b"), ""),
         (where("StringLike", "a*?" * 3 * KB + "b"), ""),
         (where("ArnLike", "*a" * 2 * KB + ":*?a" * 900), ""),
@@ -60,7 +62,7 @@ def where(operator: str, wanted: str) -> dict[str, Any]:
     ids=lambda value: str(value)[70:100],
 )
 def test_ten_kilobytes_against_ten(policy: dict[str, Any], name: str) -> None:
-    key = "a" * 10 * KB if policy["Resource"] == "*" else "a"
+    key = ":" * 9 + "a" * 10 * KB if policy["Resource"] == "*" else "a"
 
     def ask() -> None:
         made = Applying(compiled("p", document(policy)))

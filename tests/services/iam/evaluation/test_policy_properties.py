@@ -96,7 +96,7 @@ def drawn(extent: Extent) -> Iterator[tuple[Drawn, Written, Question, str | None
     """Yield policies, a question, whose the resource is, and whether it is allowed."""
     draw = Drawn(random.Random(extent.seed))
     seen = {True: 0, False: 0}
-    for _ in range(extent.of(1500, 100_000)):
+    for _ in range(extent.of(1500, 30_000)):
         written, question = draw.policies(), draw.question()
         owner = draw.chance.choice((None, OTHER))
         before = allowed(written, question, owner)
