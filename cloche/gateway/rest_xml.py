@@ -104,6 +104,8 @@ def serialize(api: Api, action: Action, answer: Answer) -> Response:
         payload = shape.by_name[shape.payload].shape
         if payload.kind in ("blob", "string"):
             body = value.encode() if isinstance(value, str) else (b"" if value is None else value)
+            if payload.kind == "string" and body:  # a bucket's policy: no other payload is one
+                headers.setdefault("content-type", "application/json")
         elif value is not None:
             body = document(payload, value, payload.wire or payload.name)
     elif shape.unwrapped:

@@ -142,7 +142,17 @@ def test_two_names_of_operations_are_refused(attacked: Attacked, method: str) ->
             400,
             ("Invalid value for uploadId", "uploadId", "b"),
         ),
-        ("PUT", "/ledger/plain", "acl", 501, ()),
+        (
+            "PUT",
+            "/ledger/plain",
+            "acl",
+            400,
+            (
+                "The XML you provided was not well-formed or did not validate against our "
+                "published schema",
+            ),
+        ),
+        ("PUT", "/ledger/plain", "retention", 501, ()),
         ("POST", "/ledger/plain", "restore", 501, ()),
     ],
 )

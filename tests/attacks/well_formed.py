@@ -14,8 +14,10 @@ from urllib.parse import urlencode
 from botocore.serialize import create_serializer
 from signed_client import Wire
 from training_client import IMAGE
+from well_formed_identity import prepare_identity
 
 from cloche.operation import service_model
+from cloche.services.s3.requests import owner_of
 from cloche.testing.platform import ACCOUNT, Platform
 
 LEDGER, SCRATCH = "ledger", "scratch"
@@ -28,6 +30,7 @@ PROTOCOLS: Mapping[str, tuple[str, ...]] = {
     "s3": ("rest-xml",),
     "logs": ("json",),
     "cloudwatch": ("json", "query", "smithy-rpc-v2-cbor"),
+    "cloudtrail": ("json",),
     "iam": ("query",),
     "sts": ("query",),
     "sagemaker": ("json",),
@@ -50,6 +53,13 @@ def objects(upload: str) -> dict[str, dict[str, Any]]:
     part = {"PartNumber": 1, "ETag": '"d41d8cd98f00b204e9800998ecf8427e"'}
     asked = {"IfNoneMatch": '"x"', "Range": "bytes=0-9", "ResponseContentType": "text/plain"}
     listing = {"Prefix": "d", "Delimiter": "/", "EncodingType": "url"}
+    owner = owner_of(ACCOUNT)
+    granted = {"Grantee": {"Type": "CanonicalUser", "ID": owner["ID"]}}
+    acl = {"Owner": owner, "Grants": [granted | {"Permission": "FULL_CONTROL"}]}
+    policy = (
+        '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"AWS":"'
+        f'{ACCOUNT}"}},"Action":"s3:GetObject","Resource":"arn:aws:s3:::{SCRATCH}/*"}}]}}'
+    )
     asked_of_buckets = (
         *("GetBucketAcl", "GetBucketCors", "GetBucketLifecycleConfiguration", "GetBucketLocation"),
         *("GetBucketPolicy", "GetBucketTagging", "GetBucketVersioning", "HeadBucket"),
@@ -57,7 +67,8 @@ def objects(upload: str) -> dict[str, dict[str, Any]]:
         *("GetBucketNotificationConfiguration", "GetBucketLogging", "GetBucketRequestPayment"),
         *("GetBucketAccelerateConfiguration", "GetBucketPolicyStatus", "GetBucketWebsite"),
         *("GetBucketReplication", "GetObjectLockConfiguration", "DeleteBucketTagging"),
-        "DeleteBucketEncryption",
+        *("DeleteBucketEncryption", "DeleteBucketOwnershipControls", "DeleteBucketPolicy"),
+        "DeletePublicAccessBlock",
         *("ListBucketAnalyticsConfigurations", "ListBucketInventoryConfigurations"),
         *("ListBucketMetricsConfigurations", "ListBucketIntelligentTieringConfigurations"),
     )
@@ -91,6 +102,17 @@ def objects(upload: str) -> dict[str, dict[str, Any]]:
             "ServerSideEncryptionConfiguration": {
                 "Rules": [{"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "AES256"}}]
             },
+        },
+        "PutBucketAcl": {"Bucket": SCRATCH, "AccessControlPolicy": acl},
+        "PutBucketOwnershipControls": {
+            "Bucket": SCRATCH,
+            "OwnershipControls": {"Rules": [{"ObjectOwnership": "BucketOwnerPreferred"}]},
+        },
+        "PutBucketPolicy": {"Bucket": SCRATCH, "Policy": policy},
+        "PutObjectAcl": {"Bucket": SCRATCH, "Key": "stays", "AccessControlPolicy": acl},
+        "PutPublicAccessBlock": {
+            "Bucket": SCRATCH,
+            "PublicAccessBlockConfiguration": {"BlockPublicAcls": True, "BlockPublicPolicy": True},
         },
         "ListParts": parts | {"MaxParts": 5, "PartNumberMarker": 0},
         "PutObject": written | {"Body": b"new", "Metadata": {"a": "b"}, "Tagging": "a=b"},
@@ -159,44 +181,15 @@ def metrics() -> dict[str, dict[str, Any]]:
     }
 
 
-def identity(role: str) -> dict[str, dict[str, Any]]:
-    """Return the parameters of IAM's and STS's operations."""
-    trust = (
-        '{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Principal":{"Service":'
-        '"sagemaker.amazonaws.com"},"Action":"sts:AssumeRole"}]}'
-    )
-    policy = "arn:aws:iam::aws:policy/AmazonS3ReadOnlyAccess"
-    context = {
-        "ContextKeyName": "aws:SourceIp",
-        "ContextKeyValues": ["1.2.3.4"],
-        "ContextKeyType": "ip",
-    }
+def trail() -> dict[str, dict[str, Any]]:
+    """Return the parameters of CloudTrail's operation."""
     return {
-        "AttachRolePolicy": {"RoleName": "other", "PolicyArn": policy},
-        "CreateRole": {
-            "RoleName": "r{n}",
-            "AssumeRolePolicyDocument": trust,
-            "Description": "d",
-            "MaxSessionDuration": 3600,
-            "Tags": [{"Key": "a", "Value": "b"}],
-        },
-        "DeleteRole": {"RoleName": "gone"},
-        "DetachRolePolicy": {"RoleName": "other", "PolicyArn": policy},
-        "GetRole": {"RoleName": "other"},
-        "GetUser": {},
-        "ListAccountAliases": {"MaxItems": 5},
-        "ListAttachedRolePolicies": {"RoleName": "other", "PathPrefix": "/", "MaxItems": 5},
-        "ListRoles": {"PathPrefix": "/", "MaxItems": 5},
-        "SimulatePrincipalPolicy": {
-            "PolicySourceArn": role,
-            "ActionNames": ["s3:GetObject"],
-            "ResourceArns": ["arn:aws:s3:::b/k"],
-            "ContextEntries": [context],
-            "MaxItems": 5,
-        },
-        "AssumeRole": {"RoleArn": role, "RoleSessionName": "session", "DurationSeconds": 900},
-        "GetCallerIdentity": {},
-        "GetSessionToken": {"DurationSeconds": 900},
+        "LookupEvents": {
+            "LookupAttributes": [{"AttributeKey": "EventName", "AttributeValue": "CreateRole"}],
+            "StartTime": NOW - timedelta(hours=1),
+            "EndTime": NOW,
+            "MaxResults": 5,
+        }
     }
 
 
@@ -342,13 +335,16 @@ def prepare(platform: Platform) -> dict[str, dict[str, dict[str, Any]]]:
         s3.create_bucket(Bucket=bucket)
     for key in LEDGER_KEYS:
         s3.put_object(Bucket=LEDGER, Key=key, Body=content_of(key))
+    s3.put_bucket_ownership_controls(
+        Bucket=SCRATCH,
+        OwnershipControls={"Rules": [{"ObjectOwnership": "BucketOwnerPreferred"}]},
+    )
     s3.put_object(Bucket=SCRATCH, Key="stays", Body=b"a bucket that is not empty")
     for key in ("sourcedir.tar.gz", "model.tar.gz"):
         s3.put_object(Bucket=LEDGER, Key=key, Body=content_of(key))
     upload = s3.create_multipart_upload(Bucket=LEDGER, Key="parts")["UploadId"]
     role = iam.list_roles()["Roles"][0]["Arn"]
-    asked = identity(role)
-    iam.create_role(**asked["CreateRole"] | {"RoleName": "other"})
+    asked = prepare_identity(iam, role)
     made = sagemaker(role)
     client = platform.client("sagemaker")
     client.create_model(**made["CreateModel"] | {"ModelName": "m"})
@@ -368,6 +364,7 @@ def prepare(platform: Platform) -> dict[str, dict[str, dict[str, Any]]]:
         "s3": objects(upload),
         "logs": logs(),
         "cloudwatch": metered,
+        "cloudtrail": trail(),
         "iam": {name: one for name, one in asked.items() if name in iam_names},
         "sts": {name: one for name, one in asked.items() if name not in iam_names},
         "sagemaker": made,

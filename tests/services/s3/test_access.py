@@ -66,7 +66,9 @@ def test_a_policy_is_kept_as_sent_and_goes(s3: Any, bucket: str) -> None:
     policy = allow(bucket, "s3:GetObject", who={"AWS": OTHER}) + "\n "
     answer = s3.put_bucket_policy(Bucket=bucket, Policy=policy)
     assert answer["ResponseMetadata"]["HTTPStatusCode"] == 204
-    assert s3.get_bucket_policy(Bucket=bucket)["Policy"] == policy
+    kept = s3.get_bucket_policy(Bucket=bucket)
+    assert kept["Policy"] == policy
+    assert kept["ResponseMetadata"]["HTTPHeaders"]["content-type"] == "application/json"
     assert s3.get_bucket_policy_status(Bucket=bucket)["PolicyStatus"] == {"IsPublic": False}
     s3.delete_bucket_policy(Bucket=bucket)
     refused(*none, lambda: s3.get_bucket_policy(Bucket=bucket))
