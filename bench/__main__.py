@@ -11,6 +11,7 @@ from cloche.engine.local.supervisor import mounts
 BENCHES = (
     "wire",
     "control_plane",
+    "identity",
     "s3",
     "engine",
     "training",

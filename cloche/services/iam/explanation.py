@@ -46,7 +46,7 @@ def shown(one: CompiledStatement, question: Question) -> dict[str, Any]:
         }
         for name, answer in one.conditions
     ]
-    named = one.names(asked)
+    named = one.names(question.resource, question.context)
     speaks = one.grant(question.principal) is not Grant.NONE
     return {
         "policy": source.policy,

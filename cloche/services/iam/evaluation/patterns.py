@@ -301,8 +301,8 @@ class ResourcePatterns:
 
     @property
     def simple(self) -> bool:
-        """Whether there are only whole names, and beginnings of names."""
-        return not self.matchers and not self.filled_later
+        """Whether, beside those with variables, there are only whole names and beginnings."""
+        return not self.matchers
 
     def named(self, text: str, keys: Keys) -> bool | None:
         """Tell whether a resource is named; None: not known, a variable has no value."""

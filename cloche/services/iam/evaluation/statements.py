@@ -11,6 +11,7 @@ from cloche.services.iam.evaluation.conditions import Condition, conditions, eve
 from cloche.services.iam.evaluation.documents import VARIABLES_SINCE, listed
 from cloche.services.iam.evaluation.patterns import (
     Fits,
+    Keys,
     ResourcePatterns,
     matcher,
     without_variables,
@@ -21,6 +22,7 @@ Policy = Mapping[str, Any]
 OF_RESOURCES: tuple[PolicyKind, ...] = ("resource-based policy", "role trust policy")
 # Actions whose statements are kept (what users may simulate has no end); many have the same.
 REMEMBERED, PLANS = 1000, 64
+NAMES, NAME_LENGTH = 64, 256  # resources that a plan remembers, and how long their names may be
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +47,11 @@ class CompiledStatement:
         """Tell whether it speaks of an action, in lower case."""
         return any(fits(action) for fits in self.matchers) != self.not_actions
 
-    def names(self, asked: "Asked") -> bool:
-        """Tell whether it speaks of the question's resource."""
+    def names(self, resource: str, keys: Keys) -> bool:
+        """Tell whether it speaks of a resource."""
         if self.resources is None:
             return self.source.kind in OF_RESOURCES
-        named = self.resources.named(asked.question.resource, asked.question.context)
+        named = self.resources.named(resource, keys)
         return named is not None and named != self.not_resources
 
     def grant(self, who: Principal) -> Grant:
@@ -105,16 +107,21 @@ class Said(NamedTuple):
 class Plan:
     """The statements on an action, found by the resource: by their places in the policies."""
 
-    __slots__ = ("_exact", "_others", "_prefixed", "_statements")
+    __slots__ = ("_exact", "_fixed", "_others", "_prefixed", "_statements", "_varying")
 
     def __init__(self, statements: Sequence[CompiledStatement], places: Iterable[int]) -> None:
         self._statements = statements
         self._exact: dict[str, list[int]] = {}
         self._prefixed: list[tuple[str, int]] = []
         self._others: list[int] = []
+        self._varying: list[int] = []  # with variables: asked about each request
+        self._fixed = lru_cache(NAMES)(self._named)
         for place in places:
             statement = statements[place]
             patterns = statement.resources
+            if patterns is not None and patterns.filled_later:
+                self._varying.append(place)
+                continue
             if patterns is None or statement.not_resources or not patterns.simple:
                 self._others.append(place)
                 continue
@@ -124,13 +131,18 @@ class Plan:
 
     def about(self, asked: Asked) -> list[CompiledStatement]:
         """Return those on the question's resource, in the order of the policies."""
-        name = asked.question.resource
-        found = {
+        name, keys = asked.question.resource, asked.question.context
+        fixed = self._fixed(name) if len(name) <= NAME_LENGTH else self._named(name)
+        varying = [place for place in self._varying if self._statements[place].names(name, keys)]
+        return [self._statements[place] for place in sorted({*fixed, *varying})]
+
+    def _named(self, name: str) -> tuple[int, ...]:
+        """Return the places of those without variables on a resource."""
+        return (
             *self._exact.get(name, ()),
             *[place for prefix, place in self._prefixed if name.startswith(prefix)],
-            *[place for place in self._others if self._statements[place].names(asked)],
-        }
-        return [self._statements[place] for place in sorted(found)]
+            *[place for place in self._others if self._statements[place].names(name, {})],
+        )
 
 
 def places(statements: Sequence[CompiledStatement], action: str) -> tuple[int, ...]:

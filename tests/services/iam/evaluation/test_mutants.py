@@ -19,6 +19,7 @@ SLOWER = "the automaton answers the same, only later"
 EACH_TIME = "the test is made for each request anew, and is the same"
 WHOLE = "whole names and beginnings are patterns, too: they are only found sooner"
 SOONER = "what it refuses is refused below, only later"
+AGAIN = "which statements name a resource is looked for again, or remembered: it is the same"
 ARNS = "all ARN patterns together, or each by its segments: both say the same"
 # Mutants that answer every question as the evaluator does, and why: what they change is the cost.
 EQUIVALENT = {
@@ -40,6 +41,12 @@ EQUIVALENT = {
     ".intersection(parts[:-1])) -> False": WHOLE,
     "statements.Plan.__init__: if patterns is None or statement.not_resources or "
     "(not patterns.simple) -> True": WHOLE,
+    "statements.Plan.__init__: patterns is not None and patterns.filled_later -> without 1": AGAIN,
+    "statements.Plan.__init__: if patterns is not None and patterns.filled_later -> True": AGAIN,
+    "statements.Plan.about: if len(name) <= NAME_LENGTH -> True": AGAIN,
+    "statements.Plan.about: if len(name) <= NAME_LENGTH -> False": AGAIN,
+    "statements.Plan.about: len(name) <= NAME_LENGTH -> Lt 0": AGAIN,
+    "statements.Plan.about: len(name) <= NAME_LENGTH -> Gt 0": AGAIN,
 }
 
 
@@ -57,7 +64,7 @@ def test_switching_off_any_branch_fails_a_case(extent: Extent) -> None:
     found = mutants(FOLDER)
     assert len(found) > 500
     names = {str(mutant) for mutant in found}
-    assert set(EQUIVALENT) <= names and len(EQUIVALENT) == 15
+    assert set(EQUIVALENT) <= names and len(EQUIVALENT) == 21
     # Control: the package made in the same way without a mutant is another one, and right.
     control = package.made(package.codes)
     assert control is not evaluation and sys.modules[evaluation.__name__] is evaluation
