@@ -114,6 +114,7 @@ class App:
                 "gpu_instances": self.config.gpu_instances,
             },
             "failing_loops": self.reconciler.failures(),
+            "root_has_mfa": bool(self.identity.mfa.of(self.config.account)),
         }
         return local_json(200, content)
 

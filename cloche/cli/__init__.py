@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from cloche import tour as tours
-from cloche.cli import data, iam, image
+from cloche.cli import data, iam, image, root
 from cloche.cli import down as downs
 from cloche.cli import run as runs
 from cloche.cli import status as statuses
@@ -38,6 +38,7 @@ app = typer.Typer(
 app.add_typer(image.app, name="image")
 app.add_typer(data.app, name="data")
 app.add_typer(iam.app, name="iam")
+app.add_typer(root.app, name="root")
 
 As = Annotated[
     str,

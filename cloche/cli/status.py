@@ -55,6 +55,7 @@ def rows(
         ("home", f"{reported['home']} ({size(disk_used(client.home.path))} on disk)"),
         *([("log", server.log)] if server.log else []),
         *failing(reported["failing_loops"]),
+        *([] if reported["root_has_mfa"] else [("root", "has no MFA device: cloche root mfa")]),
     ]
 
 

@@ -81,7 +81,7 @@ def of_root(identity: Identity, account: str) -> Iterator[IamFinding]:
         yield IamFinding(
             arn,
             "Root has no MFA device.",
-            "cloche run --as root -- aws iam create-virtual-mfa-device, then enable-mfa-device",
+            "cloche root mfa",
         )
     yield IamFinding(
         arn,
