@@ -30,7 +30,7 @@ def next_steps(plan: TourPlan, bucket: str, facts: Facts) -> list[tuple[str, str
             f"{aws} s3 ls --recursive s3://{bucket}/training/{job}/",
         ),
         ("Look at it", f"{aws} sagemaker describe-training-job --training-job-name {job}"),
-        ("Read its log", f"{aws} {read_log(f'TrainingJobs --log-stream-name-prefix {job}')}"),
+        ("Read its log", read_log(plan, f"TrainingJobs --log-stream-name-prefix {job}")),
         (
             "Work from Python with boto3 and the SageMaker SDK",
             f"{run(plan)} {tool('python', only_ours=True)}",
@@ -47,7 +47,6 @@ def where_to_look(plan: TourPlan, job: str | None, endpoint: str | None) -> list
     places = [("The platform's log", str(Path(plan.home) / "server.log"))]
     if job is None and endpoint is None:
         return places
-    aws = f"{run(plan)} {tool('aws')}"
     places.append(
         (
             "Start the platform again",
@@ -55,24 +54,23 @@ def where_to_look(plan: TourPlan, job: str | None, endpoint: str | None) -> list
         )
     )
     if job is not None:
-        log = read_log(f"TrainingJobs --log-stream-name-prefix {job}")
-        places.append(("The training job's log", f"{aws} {log}"))
+        log = read_log(plan, f"TrainingJobs --log-stream-name-prefix {job}")
+        places.append(("The training job's log", log))
     if endpoint is not None:
-        places.append(("The endpoint's log", f"{aws} {read_log(f'Endpoints/{endpoint}')}"))
+        places.append(("The endpoint's log", read_log(plan, f"Endpoints/{endpoint}")))
     return places
 
 
-def run(plan: TourPlan) -> str:
+def run(plan: TourPlan, options: str = "") -> str:
     """Return the beginning of a command that is to see the tour's platform."""
-    return f"{tool('cloche')} run --home {shlex.quote(plan.home)} --"
+    return f"{tool('cloche')} run{options} --home {shlex.quote(plan.home)} --"
 
 
-def read_log(streams: str) -> str:
-    """Return the AWS CLI's arguments that print a log."""
-    return (
-        f"logs filter-log-events --log-group-name {LOGS}/{streams} "
-        "--query 'events[].[message]' --output text"
-    )
+def read_log(plan: TourPlan, streams: str) -> str:
+    """Return the command that prints a log; as on AWS the execution role may not search in logs."""
+    aws = f"{run(plan, ' --as admin')} {tool('aws')}"
+    asked = f"logs filter-log-events --log-group-name {LOGS}/{streams}"
+    return f"{aws} {asked} --query 'events[].[message]' --output text"
 
 
 def tool(name: str, *, only_ours: bool = False) -> str:

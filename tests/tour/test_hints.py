@@ -42,6 +42,11 @@ def test_commands_can_be_pasted_into_a_shell(monkeypatch: pytest.MonkeyPatch) ->
         "cloche run --home '/data/my home' -- "
         "aws sagemaker describe-training-job --training-job-name job-4"
     )
+    assert commands["Read its log"] == (
+        "cloche run --as admin --home '/data/my home' -- aws logs filter-log-events "
+        "--log-group-name /aws/sagemaker/TrainingJobs --log-stream-name-prefix job-4 "
+        "--query 'events[].[message]' --output text"
+    )
     assert commands["Look at the tuning job"].endswith("--hyper-parameter-tuning-job-name search")
 
 
