@@ -134,14 +134,12 @@ class ResourcePolicy(Generic[C]):
     policy: None where it has none.
     for_others: what counts of it for whoever is neither a service nor of the owner's account;
     the same, unless public access is restricted.
-    root_may: what it can't deny to its account's root, lest nobody can change it any more.
     made_by: the actions that make such a resource, whose name may be somebody else's already.
     """
 
     account: str
     policy: C | None = None
     for_others: C | None = None
-    root_may: frozenset[str] = frozenset()
     made_by: frozenset[str] = frozenset()
 
     def concerns(self, question: Question) -> bool:
@@ -155,8 +153,6 @@ class ResourcePolicy(Generic[C]):
             return self.policy
         if principal.account != self.account:
             return self.for_others
-        if principal.kind == "root" and question.action in self.root_may:
-            return None
         return self.policy
 
 

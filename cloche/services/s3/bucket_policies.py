@@ -20,7 +20,6 @@ Compile = Callable[[str, Mapping[str, Any], PolicyKind], C]
 KIND = "policy"  # of setting
 KEPT = 10_000  # buckets
 # https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutBucketPolicy.html
-ROOT_MAY = frozenset(("s3:GetBucketPolicy", "s3:PutBucketPolicy", "s3:DeleteBucketPolicy"))
 MADE_BY = frozenset(("s3:CreateBucket",))
 
 
@@ -66,13 +65,13 @@ class BucketPolicies(Generic[C]):
             return None
         document = rows.bucket_setting(connection, bucket, KIND)
         if document is None:
-            return ResourcePolicy(row.account, root_may=ROOT_MAY, made_by=MADE_BY)
+            return ResourcePolicy(row.account, made_by=MADE_BY)
         policy: Policy = json.loads(document)
         block = public_access.configured(connection, bucket) or public_access.NONE
         said = for_others = self._compiled(bucket, policy)
         if block.restrict_public_buckets and public_access.is_public(policy):
             for_others = self._compiled(bucket, without_allows(policy))
-        return ResourcePolicy(row.account, said, for_others, ROOT_MAY, MADE_BY)
+        return ResourcePolicy(row.account, said, for_others, MADE_BY)
 
     def _compiled(self, bucket: str, policy: Policy) -> C:
         return self.compile(f"bucket-policy/{bucket}", policy, "resource-based policy")
