@@ -13,7 +13,7 @@ from cloche.gateway.identify import Signer
 from cloche.gateway.message import Request
 from cloche.operation import Call
 
-ASKED = 20  # questions of one call that its event holds, and those that were refused
+ASKED = 20  # questions of one call that its event holds, and as many that were refused
 
 
 class Recording:
@@ -29,7 +29,8 @@ class Recording:
 
     def note(self, question: Question, decision: Decision) -> None:
         """Hear a question and its answer; from the thread that the handler runs in."""
-        if len(self.asked) < ASKED:
+        most = ASKED if decision.allowed else 2 * ASKED
+        if len(self.asked) < most:
             self.asked.append(answered(question, decision))
         else:
             self.left_out += 1

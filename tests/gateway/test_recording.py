@@ -113,6 +113,15 @@ def test_a_call_with_many_questions_keeps_the_first(platform: Platform) -> None:
     assert len(event.asked) + event.left_out == 30 and len(event.asked) == 20
 
 
+def test_what_was_refused_is_kept_however_late_it_was_asked(platform: Platform) -> None:
+    keys = [{"Key": f"k{number}"} for number in range(25)] + [{"Key": "secret"}]
+    answer = platform.client("s3").delete_objects(Bucket="bkt", Delete={"Objects": keys})
+    assert [each["Key"] for each in answer["Errors"]] == ["secret"]
+    event = found(platform)[0]
+    assert event.refused and event.asked[-1].verdict == "explicitDeny"
+    assert len(event.asked) == 21 and event.left_out == 5
+
+
 def test_who_proves_nothing_leaves_no_event(platform: Platform) -> None:
     count = len(found(platform))
     with pytest.raises(HTTPError):
