@@ -32,7 +32,7 @@ def show_question(question: dict[str, Any]) -> None:
     if question["verdict"] == "allowed":
         return
     if question["now"] == "allowed":
-        say("  By the policies of now it is allowed.")
+        say("  The current policies allow it.")
         return
     if question["statement"] is None:
         say("  No further policy allows what a statement denies: narrow that statement, or take")
@@ -94,6 +94,10 @@ def place(question: dict[str, Any]) -> str:
 
 
 def say(line: str) -> None:
-    """Print a line as it is, without what a terminal would obey."""
-    plain = "".join(each if each.isprintable() else "\ufffd" for each in line)
-    out.print(plain, markup=False, highlight=False, soft_wrap=True)
+    """Print a line as it is, however long."""
+    out.print(printable(line), markup=False, highlight=False, soft_wrap=True)
+
+
+def printable(text: str) -> str:
+    """Return text without characters that a terminal obeys."""
+    return "".join(each if each.isprintable() else "\ufffd" for each in text)

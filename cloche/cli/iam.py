@@ -261,14 +261,14 @@ def said(error: OSError) -> str:
 
 def show(events: list[dict[str, Any]], limit: int, complete: bool) -> None:
     """Print events, the oldest first, a line each."""
-    lines = [HEAD, *(tuple(map(printable, row(event))) for event in reversed(events))]
+    lines = [HEAD, *(tuple(map(explanation.printable, row(event))) for event in reversed(events))]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     if not events:
         out.print("Nothing was asked for in that time that fits.")
         return
     for line in lines:
         cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        out.print("  ".join(cells).rstrip(), markup=False, highlight=False, soft_wrap=True)
+        explanation.say("  ".join(cells).rstrip())
     if len(events) == limit:
         out.print(f"These are the newest {limit}; more with: --limit, --since, --principal")
     if not complete:
@@ -302,8 +302,3 @@ def outcome(event: dict[str, Any]) -> str:
 def is_refused(event: dict[str, Any]) -> bool:
     """Tell whether IAM said no to any of it."""
     return any(each.get("verdict", "allowed") != "allowed" for each in event.get("asked", ()))
-
-
-def printable(text: str) -> str:
-    """Return text without characters that a terminal obeys."""
-    return "".join(each if each.isprintable() else "\ufffd" for each in text)

@@ -200,7 +200,7 @@ def test_explain_applies_the_statement(up: Cloche) -> None:
     policy = "cloche-allow-iam-CreateRole"
     assert said[0] == f"{role} has the inline policy {policy} now. To remove it:"
     as_role(up, "iam").create_role(RoleName="mine", AssumeRolePolicyDocument=TRUST)
-    assert "By the policies of now it is allowed." in up("iam", "explain", id).stdout
+    assert "The current policies allow it." in up("iam", "explain", id).stdout
     iam.delete_role(RoleName="mine")
     iam.delete_role_policy(RoleName=role, PolicyName=policy)
     refused(up)

@@ -13,6 +13,7 @@ from cloche.core import executors
 from cloche.core.clock import to_ms
 from cloche.core.errors import AwsError, unsupported
 from cloche.events import Event, EventLog, Search
+from cloche.events.event_log import ORDER_MS
 from cloche.operation import Call, operation
 from cloche.permissions import Permission
 from cloche.services.cloudtrail import history
@@ -94,19 +95,16 @@ def page(
                 passed = place is not None and event.id == place.id
                 continue
             if len(found) == limit:
-                return found, Place(found[-1].time_ms + ORDER_SLACK_MS, found[-1].id)
+                return found, Place(found[-1].time_ms + ORDER_MS, found[-1].id)
             found.append(event)
     except TimeoutError:
         if found:
-            return found, Place(found[-1].time_ms + ORDER_SLACK_MS, found[-1].id)
+            return found, Place(found[-1].time_ms + ORDER_MS, found[-1].id)
         raise AwsError(
             "OperationNotPermittedException",
             "There are too many events to look through: give a shorter time, or an attribute.",
         ) from None
     return found, None
-
-
-ORDER_SLACK_MS = 3_600_000  # events lie in the order they ended
 
 
 def attribute(given: list[dict[str, str]]) -> Callable[[Event], bool]:
